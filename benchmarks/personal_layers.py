@@ -72,7 +72,7 @@ def run(*arguments: str | Path) -> dict[str, Any]:
 
 
 def federation(folder: Path, rounds: int, personal: str) -> dict[str, Any]:
-    """Five processes train; each exports; two predict with the home. What `join --json` says, and the exports."""
+    """Five processes train, each exports its model and predicts: the metric, ε, and the share that is right by site."""
     peers = folder / "peers.yaml"
     (folder / "task.yaml").write_bytes(TASK)
     for place, (name, port) in enumerate(zip(SITES, free_ports(len(SITES)), strict=True)):

@@ -193,10 +193,9 @@ def _read(model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path 
         return ModelFile.read(read_whole(model_file), str(model_file))
     with reading(home, unlock, peers_file) as opened:
         model = shown_model(held_state(model_of(opened), str(home)), str(home))
+        notes.put(opened, "predict", int(time.time()), {"model": model.digest.hex()})  # the shared one, as of an export
         own = own_layers(opened)
-        model = model if own is None else model.with_layers(own)
-        notes.put(opened, "predict", int(time.time()), {"model": model.digest.hex()})
-        return model
+        return model if own is None else model.with_layers(own)
 
 
 def _of_its_own(model: ModelFile) -> ModelInUse:

@@ -42,12 +42,14 @@ class KeptKind:
     least: int = 0
 
 
-MODELS: Final = ("checkpoints/", "state/residual", "state/pass")
 KINDS: Final = (
     KeptKind(LEDGER, "both logs and their heads", (), LEAST_YEARS, LEAST_YEARS),
     KeptKind("evidence", "proofs that a site broke the protocol", (f"{EVIDENCE}/",), LEAST_YEARS, LEAST_YEARS),
     KeptKind(
-        "models", "the model, and the update that was made last", ("checkpoints/", "state/residual", "state/pass"), 6
+        "models",
+        "the model, the update that was made last, and what averages hold back",
+        ("checkpoints/", "state/residual", "state/pass", "state/averages/"),
+        6,
     ),
     KeptKind("figures", "traffic by round, ROC and calibration", ("state/traffic", "state/curves"), 6),
     KeptKind("answers", "the last sum, until its caller has it", ("state/answer",), 1),

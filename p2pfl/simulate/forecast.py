@@ -134,7 +134,8 @@ def forecast(
     from p2pfl.simulate.training import federation_of
 
     _check(sites, parameters, density, rounds, noise, away, bandwidth, latency_s, real)
-    agreed = federation_of(tuple(f"site-{place}" for place in range(LEAST_PEERS)), settings)
+    # Settings are those of the smallest federation: so many colluders as fit there fit in a larger one.
+    agreed = federation_of(tuple(f"site-{place}" for place in range(min(*sites, MOST_PEERS))), settings)
     private, bits = agreed.privacy, agreed.sharing.field
     told = progress if progress is not None else _nothing
     found, off = _fitted(bits, told)
@@ -151,9 +152,7 @@ def forecast(
             if one is not None:
                 told(one)
             held.append(_size(whole, count, share, one))
-    return Forecast(
-        parameters, bits, away, bandwidth, latency_s, steps, private.delta, *rate, tuple(held), spent, found, off
-    )
+    return replace(whole, sizes=tuple(held))
 
 
 def stands(sites: int, away: float) -> float:

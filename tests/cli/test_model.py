@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.options import Unlock
+from p2pfl.cli.predict import _read
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.home import Home, notes
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.training import checkpoint
 from p2pfl.training.model_card import ModelCard
 from p2pfl.training.model_file import model_file
+from p2pfl.training.model_state import name_of
+from p2pfl.training.personal import PersonalState
 from p2pfl.training.update import TensorLayout
 from tests.federation.sample import LABELLED, TABLE
 from tests.test_json_keys import documented, keys, row
@@ -63,6 +69,18 @@ def test_a_hospital_that_took_no_part_predicts_from_the_file_alone(
     assert all(one[2] == ("yes" if float(one[1]) >= 0.5 else "no") for one in written[1:])
     assert run([*PREDICT, "--json"]) == 0
     assert [f"{value:.4f}" for value in told(capsys)["probabilities"]] == [one[1] for one in written[1:]]
+
+
+def test_a_home_predicts_with_its_own_layers_and_notes_the_model_that_all_share(tmp_path: Path) -> None:
+    body, head = TensorLayout((("body", (2,)),)), TensorLayout((("head", (1,)),))
+    shared, own = np.array([1.0, 2.0], np.float32), np.array([3.0], np.float32)
+    with Home.create(tmp_path / "home", "ada", [KeyFile(tmp_path / "key")]) as home:
+        home.replace("checkpoints/model", checkpoint.to_bytes(shared, body, {}))
+        home.replace("checkpoints/personal", b"".join(PersonalState(head, bytes(32), 1, 0 * own, own).to_file()))
+    used = _read(None, tmp_path / "home", Unlock(tmp_path / "key"), None)
+    assert used.layout == TensorLayout((*body.tensors, *head.tensors)) and used.vector.tolist() == [1.0, 2.0, 3.0]
+    with Home.open(tmp_path / "home", unlock=[KeyFile(tmp_path / "key")], write=False) as home:
+        assert [one.options["model"] for one in notes.pending(home)] == [name_of(shared, body).hex()]
 
 
 def test_without_a_threshold_nobody_is_told_yes_or_no(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,7 @@ def test_a_forecast_is_a_table_a_picture_and_keys(folder: Path, capsys: pytest.C
     assert b"1000 sites at density 0.01" in (folder / "sizes.svg").read_bytes()
     assert run(line) == 0
     shown = capsys.readouterr().out
+    assert "Not in it: TLS, disks, the pass over the records, counts for the metric, positions" in shown
     assert "667 of 1000" in shown and "The fit is off in a real round of 7 sites" in shown
     assert "1000 sites: up to 665 that collude learn the sum over the others" in shown
 

@@ -24,6 +24,7 @@ from tests.node.runs.homes import Place, finished, places, summed
 
 LAST = date(2023, 11, 14)  # the homes' clock stands at 1 700 000 000
 EVIDENCE = "state/evidence/0123456789abcdef"
+AVERAGES = "state/averages/0123456789abcdef"
 ANSWER, CURVES, MODEL = "state/answer", "state/curves", "checkpoints/model"
 
 
@@ -35,14 +36,15 @@ def place(tmp_path: Path) -> Place:
     made = mine.started()
     model, outcome = summed(made, 1)
     finished(mine, made, 1, model, outcome)
-    for item in (EVIDENCE, ANSWER, CURVES):
+    for item in (EVIDENCE, ANSWER, AVERAGES, CURVES):
         mine.home.replace(item, b"{}")
     mine.home.replace(AGREED, mine.federation.raw)
     return mine
 
 
 def left(home: Home) -> set[str]:
-    return {item for item in (EVIDENCE, ANSWER, CURVES, MODEL, "state/residual") if home.read(item) is not None}
+    items = (EVIDENCE, ANSWER, AVERAGES, CURVES, MODEL, "state/residual")
+    return {item for item in items if home.read(item) is not None}
 
 
 def prune(home: Home, *names: str, today: date, dry: bool = False) -> dict[str, list[str]]:
@@ -60,7 +62,7 @@ def test_a_ledger_is_removed_by_nothing_and_verifies_when_all_else_is_gone(place
     assert verify(place.home) == before, "each finding, and both roots"
     assert {one.options["kind"]: one.options["items"] for one in notes.pending(place.home)} == {
         "evidence": 1,
-        "models": 2,
+        "models": 3,
         "figures": 1,
         "answers": 1,
     }
@@ -149,7 +151,7 @@ def test_a_person_sees_what_is_kept_sets_it_and_deletes_what_is_past(
 
     assert told("prune", "--dry-run", status=1)["error"]["code"] == "P2P-HOME-003", "a process works in it"
     place.home.close()
-    assert told("show")["studies"]["trial"]["models"] == {"years": 6, "until": "2029-11-15", "items": 2}
+    assert told("show")["studies"]["trial"]["models"] == {"years": 6, "until": "2029-11-15", "items": 3}
     assert told("prune", "ledger", status=2)["error"]["code"] == "P2P-HOME-014"
     assert told("prune", "evidence", status=2)["error"]["code"] == "P2P-HOME-013"
     assert told("set", "figures", "0")["years"] == 0

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 import p2pfl
+from p2pfl.errors.distributed_noise import NoiseNotShared
 from p2pfl.errors.planning import PlotLibraryMissing, WrongForecast
 from p2pfl.roster import MOST_PEERS, Quorums
 from p2pfl.sharing.chunks import CHUNK_BYTES
@@ -104,6 +105,16 @@ def test_epsilon_is_the_accounts_and_colluders_are_those_of_the_design(found: Fo
         assert one.colluders == one.quorum - 2 and one.quorum - one.colluders == 2
     for sites in (3, 7, 200):
         assert found.size(sites, 1.0).liars == Quorums(sites).c
+
+
+def test_settings_are_those_of_the_smallest_federation_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "FITTED_AT", (3, 4, 5))
+    monkeypatch.setattr(traffic, "CHECKED_AT", 6)
+    parts = ("noise=distributed", "colluders=5", "steps_per_round=1")
+    settings = (*(f"privacy.{one}" for one in parts), "local.optimiser=sgd", "local.learning_rate=0.1")
+    assert forecast((20, 1000), settings=settings, real=0).size(20, 1.0).colluders == 12
+    with pytest.raises(NoiseNotShared, match="at most 2"):
+        forecast((5, 20), settings=settings, real=0)
 
 
 def test_without_privacy_epsilon_is_infinite(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from p2pfl.training.personal import PersonalState
 
 ITEM: Final = "checkpoints/model"
-
-
 OWN: Final = "checkpoints/personal"
 
 
