@@ -29,48 +29,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import _links as links
 from benchmarks import mesh_forms
 from benchmarks._report import Finding, machine, show
 from p2pfl import keys
-from p2pfl.messages import Letter, Message
-from p2pfl.sharing.field import FIELDS
-from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.counted import MOST_STEPS, WORDS_OF, CountedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 
 BITS: Final = 31
 WORD_BYTES: Final = 4
 LARGE: Final = 10_000_000
 PROMISED_BYTES: Final = 1.02
-MOST_STEPS: Final = 1 << 40
 Verify = Callable[[bytes, str, bytes, bytes], bool]
 
 
-class CountedFederation(SimulatedFederation):
-    """Counts what leaves each process and keeps none of it; each peer has a memory of signatures of its own."""
+class RememberingFederation(CountedFederation):
+    """Each peer has a memory of checked signatures of its own, as in its own process."""
 
     def __init__(self, peers: int, length: int) -> None:
         super().__init__(peers, length=length, bits=BITS)
-        self.letters, self.bytes = 0, 0
-        self.by_kind: dict[str, int] = {}
         remembered = keys.verify_again.cache_parameters()["maxsize"]
         self._memories: dict[str, Verify] = {
             name: functools.lru_cache(maxsize=remembered)(keys.verify) for name in self.peers
         }
         self._memory: Verify = keys.verify
         self.looked = 0
-
-    def sent(self, to: str | None, letter: Letter[Message]) -> None:
-        """A letter to all leaves once for each of the others."""
-        copies = len(self.peers) - 1 if to is None else 1
-        kind = type(letter.message).__name__
-        self.letters += copies
-        self.bytes += copies * len(letter.wire)
-        self.by_kind[kind] = self.by_kind.get(kind, 0) + copies * len(letter.wire)
 
     def verify_again(self, key: bytes, kind: str, data: bytes, signature: bytes) -> bool:
         """As keys.verify_again in the process of the peer that reads now."""
@@ -105,9 +90,9 @@ class Cost:
 
 
 def cost(peers: int, words: int) -> Cost:
-    """Run one round. Raises RuntimeError when a sum is not the one of the inputs."""
+    """Run one round. Raises WrongForecast when a sum is not that of the inputs, RuntimeError when nobody verified."""
     print(f"{peers} sites, {words} words …", file=sys.stderr)
-    federation = CountedFederation(peers, words)
+    federation = RememberingFederation(peers, words)
     held = {name: module for name, module in sys.modules.items() if vars(module).get("verify_again") is VERIFY_AGAIN}
     for module in held.values():
         vars(module)["verify_again"] = federation.verify_again
@@ -119,11 +104,15 @@ def cost(peers: int, words: int) -> Cost:
         spent = time.process_time() - begun
         for module in held.values():
             vars(module)["verify_again"] = VERIFY_AGAIN
-    _check(federation)
-    other = {kind: size for kind, size in federation.by_kind.items() if kind not in ("Chunk", "SumChunk")}
+    federation.check()
+    if not federation.looked:
+        raise RuntimeError("no signature was looked at: the benchmark and the simulator have grown apart")
+    sent = federation.by_kind
+    letters, size = (sum(getattr(one, what) for one in sent.values()) for what in ("letters", "bytes"))
+    other = {kind: one.bytes for kind, one in sent.items() if kind not in WORDS_OF}
     kind = max(other, key=lambda each: other[each])
     share = f"{kind} {100 * other[kind] / max(sum(other.values()), 1):.0f} %"
-    return Cost(peers, words, federation.letters / peers, federation.bytes / peers, spent / peers, share)
+    return Cost(peers, words, letters / peers, size / peers, spent / peers, share)
 
 
 @dataclass(frozen=True)
@@ -177,16 +166,6 @@ def real_findings(costs: Sequence[Real]) -> list[Finding]:
 
 
 VERIFY_AGAIN: Final = keys.verify_again
-
-
-def _check(federation: CountedFederation) -> None:
-    rows = [federation.update(name, 1)[0].words for name in federation.roster.names]
-    expected = FIELDS[BITS].sum(rows)
-    for peer in federation.peers.values():
-        if not peer.disk.totals or not np.array_equal(peer.disk.totals[0][0].words, expected):
-            raise RuntimeError(f"{peer.name} holds no sum, or a wrong one: {peer.error}")
-    if not federation.looked:
-        raise RuntimeError("no signature was looked at: the benchmark and the simulator have grown apart")
 
 
 def slope(costs: Sequence[Cost], of: Callable[[Cost], float], over: Callable[[Cost], float]) -> float:
