@@ -221,12 +221,13 @@ class Pump:
         """Be woken for what a large part of a message still lacks, or much of it, and not for each of its packets.
 
         Nothing can be done with it before. Its sender owes every byte that is waited for: a part that has begun is
-        sent to its end, and what OpenSSL holds of a record that is not whole is not waited for again. The end of the
-        connection wakes this end at once, and `look` comes often enough that a slow link is not taken for a dead one.
+        sent to its end, and of it OpenSSL may hold all but one byte of a record already, where nobody can count them.
+        The end of the connection wakes this end at once, and `look` comes often enough that a slow link is not taken
+        for a dead one.
         """
         if self.closed or self._tcp.family == socket.AF_UNIX:
             return
-        lacking = min(self._far_checker.lacking - self._in.pending, MOST_AWAITED)
+        lacking = min(self._far_checker.lacking - self._in.pending - RECORD_BYTES, MOST_AWAITED)
         awaited = lacking if lacking >= LEAST_AWAITED else 1
         if awaited != self._awaited:
             with contextlib.suppress(OSError):  # where the system has no such option each packet wakes this end

@@ -9,7 +9,7 @@ import time
 
 from p2pfl.keys import Identity
 from p2pfl.mesh.certificates import build_context, issue
-from p2pfl.mesh.pump import LEAST_AWAITED, MOST_AWAITED
+from p2pfl.mesh.pump import LEAST_AWAITED, MOST_AWAITED, RECORD_BYTES
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.mesh.zmtp import BODY_PART_BYTES
 from tests.mesh.sites import QUICK, Sites
@@ -132,6 +132,32 @@ def test_a_small_rest_is_not_waited_for() -> None:
         assert await made.looked_at(len(begun)) == begun
         await writing
         assert made.near._awaited == 1
+        made.near.close()
+        made.far.close()
+
+    asyncio.run(scene())
+
+
+def test_what_came_of_a_record_that_is_not_whole_is_not_waited_for_again() -> None:
+    """OpenSSL has taken it, and nobody looks: only what is still to come can wake this end."""
+
+    async def scene() -> None:
+        made, loop = await ends(), asyncio.get_running_loop()
+        sealed = RECORD_BYTES + 22  # bytes of a whole record
+        made.far._encrypt(memoryview(HEAD + BODY))
+        wire = made.far._out.read()
+        first = 60 * sealed + sealed - 6  # three whole records, 6 bytes and a short record are to come
+        until = made.near.bytes_received + first
+        sending = asyncio.ensure_future(loop.sock_sendall(made.far._tcp, wire[:first]))
+        begun = await made.looked_at(60 * RECORD_BYTES)
+        await sending
+        async with asyncio.timeout(WAIT_S):
+            while made.near.bytes_received < until:
+                made.near.look()
+                await asyncio.sleep(0)
+        assert LEAST_AWAITED < made.near._awaited <= len(wire) - first
+        await loop.sock_sendall(made.far._tcp, wire[first:])
+        assert begun + await made.passed(len(HEAD + BODY) - len(begun)) == HEAD + BODY
         made.near.close()
         made.far.close()
 
