@@ -93,6 +93,7 @@ class EffectRunner:
             before = (current.attempt, current.phase) if current is not None else None
             if is_light(active.run, left[0]):  # alone: what follows it is weighed anew
                 effects, left = active.run.handle(left[0]), left[1:]
+                await asyncio.sleep(0)  # thousands may wait, of one peer alone: links have their turn in between
             else:
                 effects, left = await asyncio.to_thread(_handle, active.run, left)
             if current is not None and (current.attempt, current.phase) != before:

@@ -5,7 +5,8 @@ carries links and heartbeats, so what is done in it takes a few milliseconds at 
 *can* lead to: by its kind, by how many words its round has, and by how much its members nominate.
 
 Never light: what brings many letters or signatures in one (Members, Ballot, Certificate, Handed, Evidence), shares of a
-seed that are combined, questions, the time, a link that came or went, and all that is not of the round under way.
+seed that are combined, questions, the time, a link that came or went, and all that is not of the round under way. Nor
+anything while much waits for its turn in that round: whatever moves the phase hands all of it in.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from p2pfl.sharing.run import Run
 
 SMALL_WORDS: Final = 1 << 14  # of a round: each step over so many takes about a millisecond
 SMALL_BYTES: Final = 64 << 10  # of all that was proposed in it: nominated positions, for the most part
+MOST_EARLY: Final = 256  # letters ahead of their turn; of twenty honest sites about 120
 # What these lead to reads and writes no word, however many there are.
 OF_ANY: Final = (
     m.Share, m.Ack, m.Propose, m.Held, m.Ready, m.Confirm,
@@ -39,7 +41,7 @@ def is_light(run: Run, event: e.Event) -> bool:
     letter = event.letter if isinstance(event, e.Received) else None
     kind: type = type(event if letter is None else letter.message)
     number = getattr(event, "round", 0) if letter is None else letter.envelope.round
-    if number != current.number or _proposed(current) > SMALL_BYTES:
+    if number != current.number or _proposed(current) > SMALL_BYTES or _waits_much(current):
         return False
     return kind in OF_ANY or (kind in OF_SMALL and _words(current, event) <= SMALL_WORDS)
 
@@ -49,6 +51,12 @@ def _proposed(current: Round) -> int:
     state = current.state
     members = state.members.size if state.members is not None else 0
     return members + sum(letter.size for letter in state.proposals.proposes.values())
+
+
+def _waits_much(current: Round) -> bool:
+    """A peer may send thousands of letters ahead of their turn, and those of a later attempt in any size."""
+    early = current.early
+    return len(early) > MOST_EARLY or sum(letter.size for letter in early) > SMALL_BYTES
 
 
 def _words(current: Round, event: e.Event) -> int:

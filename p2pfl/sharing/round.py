@@ -8,7 +8,7 @@ docs/spec/sharing.md §4 to §14.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from p2pfl.codec import Malformed, Pieces, read_facts, split_tail, with_tail
@@ -199,6 +199,11 @@ class Round:
     @property
     def attempt(self) -> int:
         return self.state.attempt
+
+    @property
+    def early(self) -> Collection[Letter[Message]]:
+        """Letters that came before their turn."""
+        return self._early.values()
 
     def waiting_for(self) -> dict[str, str]:
         """By peer, what this round waits for, in words for people."""
