@@ -113,6 +113,28 @@ def test_a_peer_that_was_not_in_the_set_gets_the_sum_too() -> None:
     assert vector.words.tolist() == federation.expected(1, ("site-0", "site-1", ME))
 
 
+def test_a_peer_whose_sum_all_have_let_go_asks_for_it_no_more() -> None:
+    """A new link to the one that gave it the sum costs nothing."""
+    federation, me = begun(5)
+    federation.clock.at(federation.now + 20.0, lambda: federation.start(me))
+    while federation.clock.step():
+        pass
+    found, asked = done(me), sums_asked(federation, ME)
+    assert asked and not found.state.sum.total
+    for holder in asked:
+        again = found.handle(e.LinkUp(found.state.now, holder, federation.peers[holder].incarnation))
+        assert not any(isinstance(one, e.Send) and wants_sum(one.letter) for one in again)
+
+
+def sums_asked(federation: SimulatedFederation, name: str) -> set[str]:
+    """Whom `name` asked for the sum."""
+    return {to for to, one in federation.log if one.sender == name and wants_sum(one)}  # type: ignore[attr-defined]
+
+
+def wants_sum(letter: Letter[Message]) -> bool:
+    return isinstance(letter.message, m.Want) and letter.message.what == m.Question.SUM
+
+
 @KINDS
 def test_the_parts_of_an_answer_come_to_the_sum_that_is_applied(masked: bool) -> None:
     federation, found, holder, parts = asking(masked)

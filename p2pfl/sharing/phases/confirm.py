@@ -159,4 +159,4 @@ def settled(state: State) -> list[Effect]:
 def let_go(state: State) -> None:
     """Every ledger has the round: nobody asks for its sum any more, and the words are not held on."""
     if state.confirming.here and state.confirming.settled.issuperset(state.context.others):
-        state.sum.total, state.sum.masked = (), ()
+        state.sum.total, state.sum.masked, state.sum.wanted = (), (), ""
