@@ -23,6 +23,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.statistics import NoiseUnbounded
 from p2pfl.statistics.plan import add_up, totals_of
 from p2pfl.statistics.question import (
+    MOST_SITES,
     Ask,
     Floats,
     Integers,
@@ -35,6 +36,7 @@ from p2pfl.statistics.question import (
 GRID_BITS: Final = 20  # a count of one is 2²⁰ of the sum's units
 SLACK: Final = 2.0**-4  # of what one record moves a sum of reals, for float64's rounding of MOST_RECORDS numbers
 LEAST_DEVIATION: Final = 1000.0  # of one site's part, in the sum's units: below it parts are no Gaussian's rounding
+MOST_VARIANCE: Final = (1 << 80) // MOST_SITES  # of one site's part: all sites' together can be drawn at once
 LIMIT: Final = 1 << 55  # of one site, noise and all: far from what either comes to, and 20 sites' sum is in the field
 REPLAYS: Final = 100  # of the answer, with noise anew, for the errors that are shown
 
@@ -68,6 +70,9 @@ class SumNoise:
             variance = math.ceil((multiplier * moves) ** 2 * len(own) / parts)
             if variance < LEAST_DEVIATION**2:
                 why = "noise so small is no Gaussian on the grid"
+                raise NoiseUnbounded(evidence=f"{ask.name}: {multiplier:g}", query=ask.name, why=why)
+            if variance > MOST_VARIANCE:
+                why = "so much noise does not fit into the sum: ask of fewer columns at once"
                 raise NoiseUnbounded(evidence=f"{ask.name}: {multiplier:g}", query=ask.name, why=why)
             for place in range(one.first, one.first + one.size):
                 variances[place], shifts[place] = 0 if place in totals else variance, shift

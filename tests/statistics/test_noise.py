@@ -127,6 +127,8 @@ def test_questions_without_a_bound_say_why_and_a_sum_without_one_has_no_noise() 
         SumNoise.on(replace(whole, moved=whole.moved[:1]), 1.0, PARTS)
     with pytest.raises(NoiseUnbounded):
         SumNoise.on(whole, 1e-3, PARTS)
+    with pytest.raises(NoiseUnbounded):  # more than is drawn
+        SumNoise.on(whole, 1e6, PARTS)
 
 
 # ── the audit ─────────────────────────────────────────────────────────────────────────────────────────────────

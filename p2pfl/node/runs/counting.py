@@ -80,7 +80,7 @@ class Counting:
 
         (length,)
         """
-        changed = self.looks is None and self.held.have_changed()
+        changed = self.looks is None and self.held.have_changed(self.logs.rounds(self.run))
         if self._unmeasured(self.agreed[number], survivors):
             counts = np.zeros(self.trainer.counts, np.int64)
         elif self.looks is not None:

@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
+from p2pfl import codec
 from p2pfl.home import Home
+from p2pfl.node.runs.metric import is_measured
 
 ITEM: Final = "state/held-out"
 
@@ -34,11 +36,19 @@ class HeldOut:
     run: bytes
     trainer: object
 
-    def have_changed(self) -> bool:
-        """They are not those that were counted first. What cannot be read as that digest is no such digest."""
+    def have_changed(self, rounds: Iterable[codec.Facts] = ()) -> bool:
+        """They are not those that were counted first. What cannot be read as that digest is no such digest.
+
+        rounds   of the study, as the ledger has them: where one of them measured, a home without the digest was
+                 restored from a backup of before, and nobody knows what was counted
+        """
         before, now = self.home.read(ITEM), self._bound()
+        if now is None:
+            return False
         # A study in the same folder begins anew: exact counts of another run are of other models and another roster.
-        return now is not None and before is not None and before[:32] == self.run and before != now
+        if before is None or before[:32] != self.run:
+            return any(is_measured(record["outcome"]) for record in rounds)
+        return before != now
 
     def bind(self) -> None:
         """From now on they are those of this study; durable on return, before a count of them enters a sum."""

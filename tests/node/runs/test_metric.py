@@ -158,7 +158,7 @@ def taken_out(place: Place) -> list[tuple[np.ndarray, codec.Facts]]:
 def test_were_changed_held_out_records_counted_on_one_taken_out_would_tell_its_label(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeldOut, "have_changed", lambda self: False)
+    monkeypatch.setattr(HeldOut, "have_changed", lambda self, rounds=(): False)
     (before, _), (after, outcome), _ = taken_out(place)
     assert (classes(before), classes(after)) == ((3, 2), (3, 1)), "it had the disease"
     assert "unmeasured" not in outcome
@@ -172,6 +172,19 @@ def test_a_held_out_record_that_is_taken_out_is_told_by_no_two_sums(place: Place
     assert np.abs(after).min() > 2**30, "each count is hidden by a uniform word"
     assert (second["unmeasured"], second["figures"]) == (HELD_OUT_CHANGED, {})
     assert (third["unmeasured"], last.any()) == (HELD_OUT_CHANGED, False)
+
+
+@pytest.mark.claim("SUM-20")
+def test_a_home_that_was_restored_from_before_the_first_count_counts_nothing_more(place: Place) -> None:
+    """Its ledger comes back from the others, and what it counted does not: whoever was left out since would be told."""
+    trainer, place.draw = FourOut(out=RECORDS), Drawn()
+    place.trainer = trainer
+    before, _ = round_of(place, place.started(), 1)
+    place.home.remove(ITEM)
+    trainer.out = RECORDS[:2]
+    after, outcome = round_of(place, place.started(), 2)
+    assert classes(before) == (3, 2) and np.abs(after).min() > 2**30
+    assert outcome["unmeasured"] == HELD_OUT_CHANGED
 
 
 @pytest.mark.claim("SUM-20")
