@@ -160,7 +160,8 @@ def predict(
     """
     if model_file is None or peers_file is not None:
         federation = Federation.load(peers_file or PEERS)
-        applied_to = ModelInUse.of(_read(model_file, home, unlock, peers_file or PEERS), federation)
+        held = _read(model_file, home, unlock, peers_file or PEERS, federation.local.personal)
+        applied_to = ModelInUse.of(held, federation)
     else:
         applied_to = _of_its_own(_read(model_file, home, unlock, None))
     if applied_to.task.sha256 is not None and task_file is None and applied_to.federation is None:
@@ -185,16 +186,21 @@ def predict(
     _tell(applied_to, records, found, _names(names, found.shape[1]), ids, target, as_json)
 
 
-def _read(model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path | None) -> ModelFile:
-    """The model, from its file or the home. Raises ModelFileBroken, CardUnfit, NoModel."""
+def _read(
+    model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path | None, prefixes: Sequence[str] = ()
+) -> ModelFile:
+    """The model, from its file, or from the home with its own layers of those `prefixes`.
+
+    Raises ModelFileBroken, CardUnfit, NoModel, NoOwnLayers.
+    """
     from p2pfl.training.model_file import ModelFile, held_state, shown_model  # they bring numpy
 
     if model_file is not None:
         return ModelFile.read(read_whole(model_file), str(model_file))
     with reading(home, unlock, peers_file) as opened:
         model = shown_model(held_state(model_of(opened), str(home)), str(home))
+        own = own_layers(opened, prefixes)
         notes.put(opened, "predict", int(time.time()), {"model": model.digest.hex()})  # the shared one, as of an export
-        own = own_layers(opened)
         return model if own is None else model.with_layers(own)
 
 

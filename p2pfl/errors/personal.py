@@ -47,3 +47,14 @@ class PersonalNotKept(ConfigurationError):
         "a trainer handed to `train_with` needs `personal` and `first_personal`, as p2pfl.training.local.Trainer has",
     )
     command = "p2pfl peers show"
+
+
+class NoOwnLayers(ConfigurationError):
+    """The home {path} has the model that all sites share, and no layers of its own yet ({prefixes})."""
+
+    code = "P2P-TRAIN-164"
+    likely = (
+        "this site has not finished a pass of the training: a site that joins late has its own layers after its first",
+        "the home was restored from a copy that lacks them",
+    )
+    command = "p2pfl status --home {path}"

@@ -14,6 +14,7 @@ import pytest
 from p2pfl.cli.main import run
 from p2pfl.cli.options import Unlock
 from p2pfl.cli.predict import _read
+from p2pfl.errors.personal import NoOwnLayers
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import Home, notes
@@ -76,8 +77,12 @@ def test_a_home_predicts_with_its_own_layers_and_notes_the_model_that_all_share(
     shared, own = np.array([1.0, 2.0], np.float32), np.array([3.0], np.float32)
     with Home.create(tmp_path / "home", "ada", [KeyFile(tmp_path / "key")]) as home:
         home.replace("checkpoints/model", checkpoint.to_bytes(shared, body, {}))
+    where = (None, tmp_path / "home", Unlock(tmp_path / "key"), None)
+    with pytest.raises(NoOwnLayers, match="head"):
+        _read(*where, ("head",))
+    with Home.open(tmp_path / "home", unlock=[KeyFile(tmp_path / "key")]) as home:
         home.replace("checkpoints/personal", b"".join(PersonalState(head, bytes(32), 1, 0 * own, own).to_file()))
-    used = _read(None, tmp_path / "home", Unlock(tmp_path / "key"), None)
+    used = _read(*where, ("head",))
     assert used.layout == TensorLayout((*body.tensors, *head.tensors)) and used.vector.tolist() == [1.0, 2.0, 3.0]
     with Home.open(tmp_path / "home", unlock=[KeyFile(tmp_path / "key")], write=False) as home:
         assert [one.options["model"] for one in notes.pending(home)] == [name_of(shared, body).hex()]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.model.held import OWN, model_of, own_layers
+from p2pfl.cli.model.held import model_of, own_layers
 from p2pfl.cli.options import (
     NamedFile,
     Unlock,
@@ -26,7 +26,7 @@ from p2pfl.cli.options import (
 )
 from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors.models import NotExportable
-from p2pfl.errors.people import NoModel, WrongUse
+from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home, notes
 
@@ -84,9 +84,9 @@ def export(
     with reading(home, unlock, peers_file) as opened:
         state = held_state(model_of(opened), str(home))
         card = card_of(opened, federation, state, licence)
+        own = _own(opened, federation) if personal else None
         exported: notes.Options = {"model": str(card.facts["model"]["digest"]), "onnx": onnx_target is not None}
         notes.put(opened, "model export", int(time.time()), exported)
-        own = _own(opened, federation) if personal else None
     model = shown_model(state, str(home), card)
     model = model if own is None else model.with_layers(own)
     files = {target: model_file(model.layout, model.vector, card), _card_of(target): page(card).encode()}
@@ -120,12 +120,10 @@ def export(
 
 
 def _own(home: Home, federation: Federation) -> PersonalState:
-    """This site's own layers. Raises WrongUse where the sites share all of them, NoModel before the first pass."""
-    if not federation.local.personal:
-        raise WrongUse(evidence="--personal; local.personal in peers.yaml is []", verb=" model export")
-    found = own_layers(home)
+    """This site's own layers. Raises WrongUse where the sites share all of them, NoOwnLayers."""
+    found = own_layers(home, federation.local.personal)
     if found is None:
-        raise NoModel(evidence=f"there is no {OWN} in it", path=home.path)
+        raise WrongUse(evidence="--personal; local.personal in peers.yaml is []", verb=" model export")
     return found
 
 

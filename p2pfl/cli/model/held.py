@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2pfl.errors.people import NoModel
+from p2pfl.errors.personal import NoOwnLayers
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
@@ -14,11 +16,16 @@ ITEM: Final = "checkpoints/model"
 OWN: Final = "checkpoints/personal"
 
 
-def own_layers(home: Home) -> PersonalState | None:
-    """This site's own layers; None where the home has none. Raises ModelFileBroken, ModelMisfit."""
+def own_layers(home: Home, prefixes: Sequence[str]) -> PersonalState | None:
+    """This site's own layers, by `local.personal`; None where the sites share all of them.
+
+    Raises NoOwnLayers before the first pass of this site, ModelFileBroken, ModelMisfit.
+    """
+    if not prefixes:
+        return None
     held = home.read(OWN)
     if held is None:
-        return None
+        raise NoOwnLayers(evidence=f"there is no {OWN} in it", path=home.path, prefixes=", ".join(prefixes))
     from p2pfl.training.personal import PersonalState  # it brings numpy
 
     return PersonalState.from_file(held, f"{OWN} in {home.path}")
