@@ -228,16 +228,20 @@ class Pump:
         if self.closed or self._tcp.family == socket.AF_UNIX:
             return
         lacking = min(self._far_checker.lacking - self._in.pending - RECORD_BYTES, MOST_AWAITED)
-        awaited = lacking if lacking >= LEAST_AWAITED else 1
-        if awaited != self._awaited:
+        self._await(lacking if lacking >= LEAST_AWAITED else 1)
+
+    def _await(self, count: int) -> None:
+        if count != self._awaited:
             with contextlib.suppress(OSError):  # where the system has no such option each packet wakes this end
-                self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, awaited)
-            self._awaited = awaited
+                self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._awaited = count
 
     def look(self) -> None:
         """Take what has come so far of a part that is waited for; called about twice a second."""
         if self._awaited > 1:
+            self._await(1)  # a system may give less to no read, as BSD's do, and not only wake nobody for it
             self._from_tcp()
+            self._await_part()
 
     def _decrypt(self) -> None:
         if self.closed or self._local_rest:

@@ -124,6 +124,41 @@ def test_an_end_that_is_asked_takes_what_is_there_so_that_a_slow_link_is_no_dead
     asyncio.run(scene())
 
 
+class BsdSocket:
+    """A socket that reads nothing below its low-water mark, as BSD's soreceive; Linux only wakes nobody for it."""
+
+    def __init__(self, held: socket.socket) -> None:
+        self._held = held
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._held, name)
+
+    def recv_into(self, buffer: memoryview) -> int:
+        come = len(self._held.recv(1 << 20, socket.MSG_PEEK))
+        if come < self._held.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT):
+            raise BlockingIOError
+        return self._held.recv_into(buffer)
+
+
+def test_who_looks_reads_what_is_there_also_where_no_read_goes_below_the_mark() -> None:
+    async def scene() -> None:
+        made = await ends()
+        begun = HEAD + BODY[:9]
+        await made.far.write(begun)
+        assert await made.passed(len(begun)) == begun
+        made.near._tcp = BsdSocket(made.near._tcp)  # type: ignore[assignment]
+        await made.far.write(BODY[9:1009])
+        await made.come(1000)
+        assert made.near._awaited == MOST_AWAITED
+        made.near.look()
+        assert await made.passed(1000) == BODY[9:1009]
+        assert made.near._awaited == MOST_AWAITED, "and it waits for the rest as before"
+        made.near.close()
+        made.far.close()
+
+    asyncio.run(scene())
+
+
 def test_a_small_rest_is_not_waited_for() -> None:
     async def scene() -> None:
         made = await ends()

@@ -22,11 +22,11 @@ from p2pfl.keys import digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs.cohort import flat
 from p2pfl.node.runs.readings import ReadAs, Summed, SumValue
+from p2pfl.roster import MOST_PEERS
 from p2pfl.sharing.field import bytes_of
 
 ITEM: Final = "state/answer"
-MOST_HEAD: Final = 1 << 12  # bytes before the numbers
-MOST_ITEMS: Final = 128  # sites, or vectors
+MOST_HEAD: Final = 1 << 14  # bytes before the numbers: the names of MOST_PEERS sites, and a few readings
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def kept(home: Home, logs: Logs, called: bytes) -> Answer | None:
 
 def read_answer(data: codec.Buffer) -> Answer:
     """Undo `packed`; the words are views of `data`. Raises Malformed."""
-    head, tail = codec.split_tail(data, most=MOST_HEAD, items=MOST_ITEMS)
+    head, tail = codec.split_tail(data, most=MOST_HEAD, items=MOST_PEERS)
     try:
         asked, run, number, survivors, sites, rows = head
     except (TypeError, ValueError):

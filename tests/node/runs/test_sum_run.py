@@ -35,6 +35,7 @@ from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, Asked, SumRun, encode, salt
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run
+from p2pfl.roster import MOST_PEERS
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.quantiser import Quantiser
@@ -510,6 +511,15 @@ def test_an_answer_is_read_as_it_was_kept(place: Place, sum_of: Summed, total: A
     for one in (*kept.totals, *found.totals):
         assert (type(one), getattr(one, "dtype", None)) == (type(total), getattr(total, "dtype", None))
         assert list(one) == list(total)
+
+
+def test_an_answer_over_as_many_sites_as_there_may_be_is_read() -> None:
+    """Else it stands in the way of every later sum of its home."""
+    names = tuple(f"{number:03}".rjust(31, "x") for number in range(MOST_PEERS))
+    rotated = ReadAs(FLOATS, 16, 1, repr(1 / 3), bytes(32))
+    words = FIELDS[16].zeros(rotated.words)
+    kept = Answer(bytes(32), bytes(32), 1 << 32, names, MOST_PEERS, (Summed(rotated, words),) * 4)
+    assert keeping.read_answer(b"".join(map(bytes, keeping.packed(kept)))).survivors == names
 
 
 @pytest.mark.parametrize("bits", [31, 61])
