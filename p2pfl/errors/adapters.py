@@ -75,7 +75,7 @@ class ArraysUnfit(ConfigurationError):
     """These arrays cannot be averaged."""
 
     code = "P2P-TRAIN-107"
-    likely = ("they hold what is not numbers, or numbers that are not finite", "there is none")
+    likely = ("they hold what is not numbers, or numbers that are not finite", "a step, a clip or a weight is none")
     command = "p2pfl help"
 
 

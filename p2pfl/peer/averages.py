@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.errors.adapters import ArraysUnfit
 from p2pfl.federation.federation import Privacy
 from p2pfl.node.runs.averages import Averaging, Flat, encode_average, flatten
 from p2pfl.node.runs.passes import charge_release
 from p2pfl.node.runs.sums import Asked, Encoded
-from p2pfl.node.runs.turns import MOST_STEP, Feedback, Turn
+from p2pfl.node.runs.turns import Feedback, Turn, step_of
 from p2pfl.peer.epoch import training_run
 from p2pfl.peer.sums import Sums
 
@@ -59,6 +58,7 @@ class Averages(Sums):
         Raises ArraysUnfit, PrivacyAgreed, PassWouldOverspend, ConfigurationDiffers, GaveUpWaiting, SumLeftBehind,
         SumMissed, SumBeyondLimit.
         """
+        step = None if step is None else step_of(step)
         how, flat = Averaging(float(clip), noise, weights), await asyncio.to_thread(flatten, arrays)
         how.check()
         weight = how.weight_of(self.name)
@@ -88,11 +88,9 @@ class Averages(Sums):
         return flat.restore(mean if turn is None else turn.spread(mean, flat.vector.size))
 
     def _turn(self, name: str, flat: Flat, step: int | None) -> Turn | None:
-        """What a call of that step sends; None: everything. Raises ArraysUnfit."""
+        """What a call of that step sends; None: everything."""
         if step is None or self.federation.compression.method == "none":
             return None
-        if not 0 <= step < MOST_STEP:
-            raise ArraysUnfit(evidence=f"step {step}: steps are counted from 0 on")
         return Turn.of(self.federation.first, name, flat.layout, self.federation.compression.density, step)
 
     def _charge(self, charged: Privacy, feedback: Feedback | None) -> str:

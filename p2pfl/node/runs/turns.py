@@ -15,13 +15,16 @@ model in common.
 from __future__ import annotations
 
 import math
+import operator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl import codec
+from p2pfl.errors.adapters import ArraysUnfit
 from p2pfl.home import Home
 from p2pfl.keys import Secret, digest
 from p2pfl.training.compression import Positions
@@ -31,6 +34,14 @@ from p2pfl.training.update import FlatVector, TensorLayout
 FOLDER: Final = "state/averages"
 MOST_HEAD: Final = 1 << 8  # bytes
 MOST_STEP: Final = 1 << 53
+
+
+def step_of(given: Any) -> int:
+    """The number of a call, as its caller counts, numpy's integers too. Raises ArraysUnfit."""
+    with suppress(TypeError):
+        if 0 <= (step := operator.index(given)) < MOST_STEP:
+            return step
+    raise ArraysUnfit(evidence=f"step {given!r}: steps are whole numbers, counted from 0 on")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.codec import Malformed, with_tail
+from p2pfl.errors.adapters import ArraysUnfit
 from p2pfl.home import Home
 from p2pfl.node.runs.averages import Averaging, encode_average, flatten
-from p2pfl.node.runs.turns import Feedback, HeldBack, Turn
+from p2pfl.node.runs.turns import Feedback, HeldBack, Turn, step_of
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training.update import TensorLayout
 from tests.examples import examples
@@ -45,6 +46,18 @@ def test_turns_are_public_and_another_name_structure_or_cycle_has_others() -> No
     assert first() == first()
     assert first() != first(name="other") != first(federation=bytes([1]) * 32)
     assert first() != first(step=10) and first() != first(step=1)
+
+
+@pytest.mark.parametrize("step", [-1, 1 << 53, 1.5, "2"])
+def test_a_step_that_nobody_counts_is_refused(step: object) -> None:
+    with pytest.raises(ArraysUnfit, match="arrays") as refused:
+        step_of(step)
+    assert repr(step) in refused.value.evidence
+
+
+def test_numpy_counts_steps_too() -> None:
+    counted = [step_of(step) for step in np.arange(3)]
+    assert counted == [0, 1, 2] and all(type(step) is int for step in counted)
 
 
 def one_call(
