@@ -75,7 +75,10 @@ class ArraysUnfit(ConfigurationError):
     """These arrays cannot be averaged."""
 
     code = "P2P-TRAIN-107"
-    likely = ("they hold what is not numbers, or numbers that are not finite", "a step, a clip or a weight is none")
+    likely = (
+        "there are none, or they hold what is no number or not finite",
+        "a clip, a noise or a weight is not above 0, or a step no whole number from 0 on",
+    )
     command = "p2pfl help"
 
 
