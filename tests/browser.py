@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,14 @@ def browser(folder: Path) -> Iterator[Browser]:
     options += ["--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={folder / 'chromium'}"]
     # Chromium reads from descriptor 3 and writes to 4: a shell puts the pipes there, since a fork here has threads.
     in_place = f'exec "$0" "$@" 3<&{theirs} 4>&{mine}'
+    sockets = tempfile.mkdtemp(prefix="p2pfl-browser-")  # short: a socket's name is; Chromium leaves folders there
     process = subprocess.Popen(
         ["bash", "-c", in_place, program, *options, "about:blank"],
         pass_fds=(theirs, mine),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "HOME": str(folder)},
+        env={**os.environ, "HOME": str(folder), "TMPDIR": sockets},
     )
     os.close(theirs)
     os.close(mine)
@@ -147,3 +149,4 @@ def browser(folder: Path) -> Iterator[Browser]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        shutil.rmtree(sockets, ignore_errors=True)

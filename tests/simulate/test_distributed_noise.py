@@ -168,6 +168,7 @@ def test_the_same_noise_is_less_in_the_sum_than_each_sites_own() -> None:
         ("local.optimiser=adam", "local.optimiser"),
         ("local.optimiser=task", "local.optimiser"),
         ("local.learning_rate=null", "local.learning_rate"),
+        ("local.personal=[0]", "local.personal"),
         ("sharing.field=16", "sharing.field"),
         ("privacy.colluders=3", "privacy.colluders"),
     ],
