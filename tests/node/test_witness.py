@@ -391,7 +391,7 @@ def test_a_head_that_says_less_of_what_was_spent_is_not_cosigned(pair: tuple[Pla
     meet(a, b)
     spend(a, "1.500000")
     round_over(a, b)
-    a.logs._charged = 0.5  # its account was replaced by an older one
+    a.logs._index._charged = 0.5  # its account was replaced by an older one
     round_over(a, b)
     assert set(b.breaches()) == {SiteLogBroken.code}
     assert b.heads.spent(ONE) == 1.5

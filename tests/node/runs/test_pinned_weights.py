@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from p2pfl.cli.join import LocalInputs, _reach
+from p2pfl.cli.join import LocalInputs, reach_of
 from p2pfl.cli.joining import Access
 from p2pfl.errors.scans import WeightsUnusable
 from p2pfl.errors.training import ModelMisfit
@@ -81,7 +81,7 @@ def test_pinned_weights_are_those_of_the_model_that_the_process_trains(data: Pat
     agreed = federation("cnn.safetensors", sha256(weights))
     built = build(described_task(agreed.task.scans, weights))
     assert built.pretrained and len(built.layout.tensors) == 2
-    with RemoteTrainer(_reach(site_of(agreed, data, weights))) as trainer:
+    with RemoteTrainer(reach_of(site_of(agreed, data, weights))) as trainer:
         facts = trainer.prepare(source_of(agreed, data, weights), KEY)
         assert (facts.frozen, facts.layout) == (built.frozen, built.layout)
         model = trainer.initial(bytes(32))
@@ -97,7 +97,7 @@ def test_weights_that_do_not_fit_are_told_by_name_from_the_process_too(data: Pat
     gone, none = weights.with_name("gone.safetensors"), "0" * 64
     tried = [(weights, none), (gone, none), (code, sha256(code)), (other, sha256(other))]
     site = site_of(federation(weights.name, none), data, weights, weights.parent)
-    with RemoteTrainer(_reach(site)) as trainer:
+    with RemoteTrainer(reach_of(site)) as trainer:
         for path, digest in tried:
             with pytest.raises(ModelMisfit if path == other else WeightsUnusable) as told:
                 trainer.prepare(source_of(federation(path.name, digest), data, path), KEY)
