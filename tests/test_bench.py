@@ -142,3 +142,10 @@ def test_only_the_same_thing_on_the_same_machine_is_compared() -> None:
         assert _results.compared(unlike, old) == ["nothing of this was measured before on this machine"]
     newest = _results.compared(lines(1.0), [*old, *lines(4.0)])
     assert newest[1].split() == ["ratio", "1", "/", "4", "0.25", "×", "apart"]
+
+
+def test_the_numbers_say_how_many_of_their_promises_hold() -> None:
+    text = (Path(__file__).parents[1] / "docs/benchmarks.md").read_text()
+    met = [cells[-3].strip(" *") for cells in (line.split("|") for line in text.splitlines()) if len(cells) == 7]
+    judged = [one for one in met if one in ("yes", "no", "not always")]
+    assert f"Of these {len(judged)} promises {judged.count('yes')} hold." in text
