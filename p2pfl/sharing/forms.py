@@ -141,13 +141,14 @@ def coefficients(challenge: bytes, field: Field) -> tuple[Words, Words]:
     return drawn[:, 0], drawn[:, 1]
 
 
-def add(field: Field, tags: Sequence[bytes]) -> bytes:
+def add(field: Field, tags: Sequence[bytes], chunks: int = 1) -> bytes:
     """Σ tags mod p, word by word: the tag of the sum of the chunks that they were made of.
 
+    chunks   how many chunks' tags each of `tags` holds, one behind the other
     Raises ShareCountWrong for no tag, WordsMissized and WordOutOfRange for one that is no tag of this field. Those name
     "a peer": a caller that knows which one reads the tag by `field.from_bytes(tag, forms_of(field), peer=…)` before.
     """
-    return field.to_bytes(field.sum([field.from_bytes(tag, forms_of(field)) for tag in tags]))
+    return field.to_bytes(field.sum([field.from_bytes(tag, forms_of(field) * chunks) for tag in tags]))
 
 
 def _shifted(values: Words, bits: int, field: Field) -> Words:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from p2pfl import merkle
 from p2pfl.errors import RemoteProtocolError
@@ -68,7 +68,8 @@ def accept_tags(state: State, letter: Letter[Tags]) -> list[Effect]:
         raise TagsRejected(
             peer=sender, evidence=f"{len(message.tags)} bytes of tags for {len(gathering.pieces)} chunks"
         )
-    _tag_words(message, _runs(gathering), peer=sender)
+    for field, chunks, here in _runs(gathering):
+        field.from_bytes(message.tags[here], forms.forms_of(field) * chunks, peer=sender)
     hold_once(gathering.tags, sender, letter, "two lists of tags")
     return []
 
@@ -100,32 +101,24 @@ def check(state: State) -> list[Effect]:
     return [*roots.show(state), *opened] if opened else []
 
 
-def _runs(gathering: Gathering) -> list[tuple[Field, int]]:
-    """The fields of the chunks in their order, each with how many chunks in a row are over it."""
-    bits = (gathering.segments[piece.segment][0] for piece in gathering.pieces)
-    return [(FIELDS[one], sum(1 for _ in run)) for one, run in itertools.groupby(bits)]
+def _runs(gathering: Gathering) -> Iterator[tuple[Field, int, slice]]:
+    """Chunks in a row over one field: the field, how many they are, and where their tags lie in a list of tags.
 
-
-def _tag_words(tags: Tags, runs: Sequence[tuple[Field, int]], *, peer: str) -> list[Words]:
-    """All tags of a member as words, an array for each run of chunks. Raises WordOutOfRange, which names `peer`.
-
-    One call for a run and not one for each chunk: with n owners, n² calls at each peer were most of a large round.
+    Tags are read and added by runs and not by chunks: with n owners, n² calls at each peer were most of a large round.
     """
-    found, at = list[Words](), 0
-    for field, chunks in runs:
-        end = at + TAG_BYTES * chunks
-        found.append(field.from_bytes(tags.tags[at:end], forms.forms_of(field) * chunks, peer=peer))
-        at = end
-    return found
+    bits, at = (gathering.segments[piece.segment][0] for piece in gathering.pieces), 0
+    for one, run in itertools.groupby(bits):
+        chunks = sum(1 for _ in run)
+        yield FIELDS[one], chunks, slice(at, at := at + TAG_BYTES * chunks)
 
 
 def _tags_added(state: State) -> bytes:
     """TAG_BYTES for each chunk: the sum of all members' tags, which is that of a right sum."""
     gathering = state.laid_out
-    runs = _runs(gathering)
-    told = [_tag_words(gathering.tags[name].message, runs, peer=name) for name in state.survivors]
-    sums = (field.sum(parts) for (field, _), parts in zip(runs, zip(*told, strict=True), strict=True))
-    return b"".join(field.to_bytes(total) for (field, _), total in zip(runs, sums, strict=True))
+    lists = [gathering.tags[name].message.tags for name in state.survivors]
+    return b"".join(
+        forms.add(field, [tags[here] for tags in lists], chunks) for field, chunks, here in _runs(gathering)
+    )
 
 
 def tag_of(tags: Tags, index: int) -> bytes:
