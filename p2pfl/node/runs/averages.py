@@ -151,12 +151,6 @@ class Averaging:
                 part += stream.normals(part.size) * (self.noise * self.clip)
         return out
 
-    def prepared(self, vector: NDArray[np.float32], name: str, draw: Draw) -> NDArray[np.float64]:
-        """The same, by the weight of the site `name`.    (m,)"""
-        out = self.noised(vector, draw)
-        out *= self.weight_of(name)
-        return out
-
 
 def _blocks(vector: NDArray[np.float32]) -> list[NDArray[np.float64]]:
     return [vector[first : first + BLOCK].astype(np.float64) for first in range(0, vector.size, BLOCK)]

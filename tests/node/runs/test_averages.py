@@ -73,7 +73,10 @@ def test_the_layout_tells_structures_apart_and_what_is_no_number_is_refused() ->
 def averaged(vectors: list[np.ndarray], how: Averaging, bits: int) -> np.ndarray:
     """As `Peer.average` does it, with the sum in the field in place of the network."""
     layout, field = flatten(vectors[0].astype(np.float32)).layout, FIELDS[bits]
-    sent = [how.prepared(v.astype(np.float32), name, os.urandom) for v, name in zip(vectors, NAMES, strict=True)]
+    sent = [
+        how.noised(v.astype(np.float32), os.urandom) * how.weight_of(name)
+        for v, name in zip(vectors, NAMES, strict=True)
+    ]
     parts = [encode_average(one, layout, how, peers=3, bits=bits, draw=os.urandom) for one in sent]
     total = field.sum([part.vector.words for part in parts])
     assert parts[0].within(total, 3)
@@ -97,20 +100,20 @@ def test_the_mean_is_that_of_the_clipped_arrays_over_each_field(bits: int, close
 @pytest.mark.parametrize("bits", [16, 31])
 def test_the_noise_is_on_every_number_at_its_size_and_the_grid_cuts_none(bits: int) -> None:
     how, count = Averaging(0.5, 2.0, None), 20_000
-    one = how.prepared(np.zeros(count, np.float32), "ada", draw_of("noise"))
+    one = how.noised(np.zeros(count, np.float32), draw_of("noise"))
     assert abs(one.std() / 1.0 - 1) <= 4 / math.sqrt(2 * count) and np.count_nonzero(one) == count
     mean = averaged([np.zeros(count)] * 3, how, bits)
     assert abs(mean.std() * math.sqrt(3) - 1) <= 0.05
-    again = how.prepared(np.zeros(count, np.float32), "ada", draw_of("other noise"))
+    again = how.noised(np.zeros(count, np.float32), draw_of("other noise"))
     assert abs(float((one * again).mean())) <= 4 / math.sqrt(count)
 
 
 def test_whatever_a_site_puts_in_lies_within_the_clip_before_its_noise() -> None:
     for size in (1, 3, 5000):
         vector = np.full(size, 7.0, np.float32)
-        assert np.linalg.norm(PLAIN.prepared(vector, "ada", draw)) <= 4.0
+        assert np.linalg.norm(PLAIN.noised(vector, draw)) <= 4.0
     small = np.array([0.25, -0.5], np.float32)
-    assert np.array_equal(PLAIN.prepared(small, "ada", draw), small)
+    assert np.array_equal(PLAIN.noised(small, draw), small)
 
 
 # ── what it costs ─────────────────────────────────────────────────────────────────────────────────────────────

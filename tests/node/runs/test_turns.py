@@ -146,7 +146,7 @@ def test_a_call_that_is_repeated_sends_nothing_again_that_was_held_back(homes: d
 def test_with_compression_none_every_word_is_as_it_was(bits: int, noise: float | None) -> None:
     """A turn of everything is no turn: the same grid, words and facts."""
     how, flat = Averaging(2.0, noise, None), flatten(np.linspace(-1, 1, 64).astype(np.float32))
-    values = how.prepared(flat.vector, "ada", lambda count: bytes(range(count)))
+    values = how.noised(flat.vector, lambda count: bytes(range(count))) * how.weight_of("ada")
     one, other = (
         encode_average(values, flat.layout, how, peers=3, bits=bits, draw=lambda count: bytes(count), turn=turn)
         for turn in (None, Turn(np.arange(64), 1))
