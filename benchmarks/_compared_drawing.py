@@ -3,15 +3,10 @@ each time; each way to send has a colour and a mark of its own, so that either s
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-import matplotlib as mpl
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
-from p2pfl.simulate.plan_drawing import STYLE
+from p2pfl.simulate.svg import svg
 
 if TYPE_CHECKING:
     from benchmarks._compared import Study
@@ -30,9 +25,7 @@ LOOKS: Final = {
 def drawing(rows: Sequence[Row], studies: Mapping[str, Study]) -> bytes:
     """One panel for each model and ε."""
     panels = list(dict.fromkeys((row.model, row.budget) for row in rows))
-    with mpl.rc_context(STYLE):
-        canvas = Figure(figsize=(0.6 + 4.2 * len(panels), 3.4), layout="constrained")
-        FigureCanvasSVG(canvas)
+    with svg(0.6 + 4.2 * len(panels), 3.4) as (canvas, out):
         for place, (model, budget) in enumerate(panels, start=1):
             axes = canvas.add_subplot(1, len(panels), place)
             of = studies[model]
@@ -57,6 +50,4 @@ def drawing(rows: Sequence[Row], studies: Mapping[str, Study]) -> bytes:
             axes.set_ylabel(f"{of.metric}, mean ± sd")
             seeds = len(mine[0].values)
             axes.set_title(f"{model}: {of.about}, ε {budget:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=9.0)
-        out = io.BytesIO()
-        canvas.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return out.getvalue()

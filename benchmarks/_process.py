@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """Kill `child` if it still runs, and wait until it is gone."""
+    if child.poll() is None:
+        child.kill()
+    child.wait()
 
 
 def _status(name: str) -> int:

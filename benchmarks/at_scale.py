@@ -89,18 +89,12 @@ def trained(asked: argparse.Namespace, places: Sequence[links.Place]) -> list[di
             site = [sys.executable, str(Path(__file__).with_name("_scaled_site.py")), held, str(number)]
             given = [str(asked.peers), str(base_of(asked.scale)), place.interface, "gloo" if asked.gloo else "-"]
             child = subprocess.Popen([*place.prefix, *site, *given], stdout=subprocess.PIPE, env=env, text=True)
-            alive.callback(_end, child)
+            alive.callback(process.end, child)
             children.append(child)
         said = [child.communicate(timeout=PATIENCE_S)[0] for child in children]
         if any(child.returncode for child in children):
             raise SystemExit("a site of the benchmark failed; its error is above")
     return [json.loads(text.splitlines()[-1]) for text in said]
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    if child.poll() is None:
-        child.kill()
-    child.wait()
 
 
 def of_sites(asked: argparse.Namespace, told: Sequence[dict[str, float]]) -> list[Finding]:

@@ -134,14 +134,8 @@ def _start(alive: contextlib.ExitStack, command: list[str], folder: str) -> subp
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder, "PYTHONPATH": str(ROOT)}
     env.pop("XDG_RUNTIME_DIR", None)  # a site that is killed leaves its socket folder where it is removed
     child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
-    alive.callback(_end, child)
+    alive.callback(process.end, child)
     return child
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    if child.poll() is None:
-        child.kill()
-    child.wait()
 
 
 def measure(peers: int, words: int, rounds: int) -> list[report.Finding]:

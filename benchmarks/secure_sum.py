@@ -285,18 +285,12 @@ def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
             env.pop("XDG_RUNTIME_DIR", None)  # a peer that is killed leaves its socket folder where it is removed
             command = [*place.prefix, *argv, "--site", str(number), "--interface", place.interface]
             child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
-            alive.callback(_end, child)
+            alive.callback(process.end, child)
             children.append(child)
         said = [child.communicate(timeout=3600)[0] for child in children]
         if any(child.returncode for child in children):
             raise SystemExit("a peer of the benchmark failed; its error is above")
     return [json.loads(text.splitlines()[-1]) for text in said]
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    if child.poll() is None:
-        child.kill()
-    child.wait()
 
 
 def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[report.Finding]:

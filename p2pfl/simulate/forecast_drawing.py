@@ -5,15 +5,13 @@ Colours are Okabe and Ito's (2008), which people with any colour vision tell apa
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from html import escape
 from typing import Any, Final
 
-from p2pfl.errors.planning import PlotLibraryMissing
 from p2pfl.simulate.forecast import Forecast, Size, stands
-from p2pfl.simulate.plan_drawing import STYLE
+from p2pfl.simulate.svg import svg
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -37,25 +35,15 @@ def alt(found: Forecast) -> str:
 
 def drawing(found: Forecast) -> bytes:
     """The picture as SVG. Raises PlotLibraryMissing."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure as Canvas
-    except ImportError:
-        raise PlotLibraryMissing(evidence="no package called matplotlib") from None
-    with mpl.rc_context({**STYLE, "legend.frameon": False, "legend.fontsize": 8.0}):
-        canvas = Canvas(figsize=(8.4, 6.6), layout="constrained")
-        FigureCanvasSVG(canvas)
+    with svg(8.4, 6.6, {"legend.frameon": False, "legend.fontsize": 8.0}) as (canvas, out):
         (sent, chance), (time, privacy) = canvas.subplots(2, 2)
         _bytes(sent, found)
         _chance(chance, found)
         _seconds(time, found)
         _epsilon(privacy, found)
-        out = io.BytesIO()
-        canvas.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     words = f' role="img"><title>Forecast of a federation</title><desc>{escape(alt(found))}</desc>'
-    svg = re.sub(r"(<svg[^>]*)>", lambda opened: opened[1] + words, out.getvalue().decode(), count=1)
-    return svg.encode()
+    named = re.sub(r"(<svg[^>]*)>", lambda opened: opened[1] + words, out.getvalue().decode(), count=1)
+    return named.encode()
 
 
 def _line(place: int, *, marks: bool = False) -> dict[str, Any]:

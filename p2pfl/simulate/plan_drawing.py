@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any, Final
+from typing import Final
 
-from p2pfl.errors.planning import PlotLibraryMissing
 from p2pfl.simulate.planning import Plan
+from p2pfl.simulate.svg import svg
 from p2pfl.training.privacy import Account
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#65656a"  # Okabe and Ito 2008
 MOST_POINTS: Final = 40  # rounds whose ε is composed
-STYLE: Final[Any] = {
-    "font.size": 9.0,
-    "svg.hashsalt": "p2pfl",
-    "svg.fonttype": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.linewidth": 0.4,
-    "axes.axisbelow": True,
-}
 
 
 def curve(found: Plan) -> tuple[list[int], list[float]]:
@@ -38,17 +27,10 @@ def curve(found: Plan) -> tuple[list[int], list[float]]:
 
 def drawing(found: Plan) -> bytes:
     """The plot as SVG. Raises PlotLibraryMissing."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure as Canvas
+    with svg(8.4, 3.2) as (canvas, out):
         from matplotlib.ticker import MaxNLocator, NullLocator
-    except ImportError:
-        raise PlotLibraryMissing(evidence="no package called matplotlib") from None
-    batch, (rounds, spent) = found.batch, curve(found)
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(8.4, 3.2), layout="constrained")
-        FigureCanvasSVG(canvas)
+
+        batch, (rounds, spent) = found.batch, curve(found)
         left, right = canvas.subplots(1, 2)
         left.plot(rounds, spent, color=BLUE, marker="." if len(rounds) < 20 else "")
         left.axhline(found.epsilon, color=ORANGE, linestyle="--", linewidth=1.2)
@@ -74,6 +56,4 @@ def drawing(found: Plan) -> bytes:
             right.annotate(told, (one.batch, one.relative_noise), below, textcoords="offset points", ha="center")
         right.set(xlabel="records of a step at a site", ylabel="noise / longest signal", ylim=(0, 1.15 * highest))
         right.set_title(f"the least noise multiplier within ε {found.epsilon:g}", fontsize=9.0)
-        out = io.BytesIO()
-        canvas.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return out.getvalue()
