@@ -18,7 +18,8 @@ Played = Callable[[Callable[[Path], None]], None]
 def sums(place: Path, speed: str, words: int) -> None:
     """Two sums: after the first the links' speed is known, and the second's deadlines come from it.
 
-    Each site sends its update once over. No link may end, and no attempt be given up, before the sums are there.
+    Each site sends its update once over. No link may end, and no attempt be given up, before a site has the sums in
+    its ledger. It says so to the others behind that, and they may end while it still makes numbers of the words.
     """
     with placed(place, 3) as (net, sites):
         for number in range(3):
@@ -28,7 +29,7 @@ def sums(place: Path, speed: str, words: int) -> None:
         running = [sites.site(name, do) for name in sites.names]
         given = [[process.event("given")["given"] for _ in do] for process in running]
         for process in running:
-            last = max(number for number, line in enumerate(process.said) if line.startswith('{"event": "given"'))
+            last = max(number for number, line in enumerate(process.said) if line.startswith('{"event": "round"'))
             told = [json.loads(line) for line in process.said[:last] if line.startswith('{"event"')]
             assert not [one for one in told if one["event"] == "abandoned"], process.tail
             assert not [one for one in told if one["event"] == "link_down" and "replaced" not in one["reason"]]
