@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks import _bench, _results, _sections
 from benchmarks._report import FINDINGS_FILE, Finding, show
+from p2pfl.simulate.forecast import VECTORS
 
 ON = {"processor": "a processor", "cores": 2, "inner loops": "numpy"}
 QUICK = """
@@ -149,3 +151,13 @@ def test_the_numbers_say_how_many_of_their_promises_hold() -> None:
     met = [cells[-3].strip(" *") for cells in (line.split("|") for line in text.splitlines()) if len(cells) == 7]
     judged = [one for one in met if one in ("yes", "no", "not always")]
     assert f"Of these {len(judged)} promises {judged.count('yes')} hold." in text
+
+
+def test_a_forecast_reckons_with_the_memory_that_was_measured() -> None:
+    text = (Path(__file__).parents[1] / "docs/benchmarks.md").read_text()
+    found = re.search(
+        r"^\| most memory / the fp32 vector, 31 bits.*?\| ([\d.]+),.*\n\| the same, 16 bits.*?\| ([\d.]+),", text, re.M
+    )
+    assert found is not None
+    wide, narrow = map(float, found.groups())
+    assert {16: narrow, 31: wide, 61: 2 * wide} == VECTORS

@@ -201,4 +201,4 @@ class RecoveryUnderstated(ConfigurationError):
         "the site that proposed it was away when that was spent",
         "one that has not signed a change to this epoch proposes it anew, with --epsilon",
     )
-    command = "p2pfl peers propose recover {name} --epsilon {known} -o change.p2pfl"
+    command = "p2pfl peers propose recover {name} --epsilon {known} -o change.yaml"

@@ -187,7 +187,7 @@ class RolledBack(IntegrityError):
         "the home was restored from a snapshot or backup: where no newer one is left, a quorum of the others lets it "
         "go on, by `p2pfl peers propose recover NAME` at one of them and `p2pfl peers approve` at the rest",
     )
-    command = "p2pfl peers propose recover NAME -o change.p2pfl"
+    command = "p2pfl peers propose recover NAME -o change.yaml"
 
 
 class SiteLogBroken(RemoteProtocolError):

@@ -28,8 +28,9 @@ MOST_SITES: Final = 1_000
 MOST_REAL: Final = 100  # sites of a real round here: a minute and more of one processor
 MOST_REAL_WORDS: Final = 4_000_000  # of all sites together, in a real round here
 MOST_PARAMETERS: Final = 10**10
-# The most memory of a site's sum beside its fp32 vector (docs/benchmarks.md); 61 bits as 31, in words twice as wide.
-VECTORS: Final = {16: 4.1, 31: 4.8, 61: 9.6}
+# The most memory of a site's sum beside its fp32 vector (docs/benchmarks.md; tests/test_bench.py holds the two equal);
+# 61 bits as 31, in words twice as wide.
+VECTORS: Final = {16: 2.5, 31: 4.6, 61: 9.2}
 
 OnRound = Callable[[MeasuredRound], None]
 
