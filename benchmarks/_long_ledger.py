@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pfl.cli.peers.create import task_lines
-from p2pfl.codec import facts
 from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, SignedRecord, digest
+from p2pfl.ledger.federation_kinds import RoundEntry
 from p2pfl.ledger.site_kinds import BallotEntry, CommitmentEntry, QueryEntry, SiteEntry
-from p2pfl.node.logs import Logs, genesis_of, pledge_of
+from p2pfl.node.logs import Logs
+from p2pfl.node.pledge import genesis_of, pledge_of
 from p2pfl.roster import Member
 
 SITES: Final = 5
@@ -71,29 +72,24 @@ class LongLedger:
         return digest("data", number.to_bytes(8, "big"))
 
     def round(self, number: int) -> bytes:
-        """A round's record, as sharing/record.py writes one."""
-        names, hashed = list(self.identities), digest("some", number.to_bytes(8, "big")).hex()
-        return facts(
-            {
-                "kind": "round",
-                "run": RUN.hex(),
-                "epoch": 1,
-                "round": number,
-                "attempt": 0,
-                "rests_on": number - 1,
-                "base": hashed,
-                "survivors": names,
-                "left_out": [],
-                "attempt_digest": hashed,
-                "view": hashed,
-                "total": hashed,
-                "model_before": hashed,
-                "model_after": hashed,
-                "configuration": {"purpose": "sum", "name": f"question {number}", "vectors": []},
-                "outcome": {},
-                "epsilon": dict.fromkeys(names, ""),
-                "site_heads": dict.fromkeys(names, hashed),
-                "time_ms": 1000 * (TIME + number),
-                "salt": hashed,
-            }
-        )
+        """The record of a round that summed a question."""
+        asked = {"purpose": "sum", "name": f"question {number}", "vectors": []}
+        hashed, when = digest("some", number.to_bytes(8, "big")), 1000 * (TIME + number)
+        return round_entry(number, list(self.identities), hashed, run=RUN, configuration=asked, time_ms=when).record
+
+
+def round_entry(number: int, names: Sequence[str], hashed: bytes, **said: Any) -> RoundEntry:
+    """A final round of all `names`, as sharing/record.py writes one; a digest that `said` does not name is `hashed`."""
+    digests = ("run", "base", "attempt_digest", "view", "total", "model_before", "model_after", "salt")
+    fields: dict[str, Any] = {
+        **dict.fromkeys(digests, hashed),
+        "epoch": 1,
+        "attempt": 0,
+        "rests_on": number - 1,
+        "survivors": names,
+        "left_out": (),
+        "outcome": {},
+        "epsilon": dict.fromkeys(names, ""),
+        "site_heads": dict.fromkeys(names, hashed),
+    }
+    return RoundEntry(round=number, **(fields | said))

@@ -15,11 +15,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from benchmarks._long_ledger import round_entry
 from benchmarks._report import Finding, interleave, machine, rates, ratios, show
-from p2pfl.codec import facts
 from p2pfl.home import Home
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile
@@ -59,39 +60,14 @@ def ballot(number: int) -> BallotEntry:
 
 def rounds(count: int) -> list[Entry]:
     """A federation log: a genesis and rounds, each signed by all five."""
-    names, hashed = list(SITES), "0" * 64
+    names = list(SITES)
     peers = [(name, site.key) for name, site in SITES.items()]
     first = GenesisEntry(federation="benchmark", epoch=1, federation_digest=RUN, peers=peers, settings={})
-    records = [first.record]
-    base = hashed
+    records, base = [first.record], RUN
+    trained: dict[str, Any] = {"configuration": {"purpose": "train"}, "epsilon": dict.fromkeys(names, "1.5")}
     for k in range(1, count + 1):
-        records.append(
-            facts(
-                {
-                    "kind": "round",
-                    "run": hashed,
-                    "epoch": 1,
-                    "round": k,
-                    "attempt": 0,
-                    "survivors": names,
-                    "left_out": [],
-                    "rests_on": k - 1,
-                    "base": base,
-                    "attempt_digest": hashed,
-                    "view": hashed,
-                    "total": hashed,
-                    "model_before": hashed,
-                    "model_after": hashed,
-                    "configuration": {"purpose": "train"},
-                    "outcome": {},
-                    "epsilon": dict.fromkeys(names, "1.5"),
-                    "site_heads": dict.fromkeys(names, hashed),
-                    "time_ms": k,
-                    "salt": hashed,
-                }
-            )
-        )
-        base = digest("base", records[-1]).hex()
+        records.append(round_entry(k, names, RUN, base=base, time_ms=k, **trained).record)
+        base = digest("base", records[-1])
     chain = HashChain()
     for record in records:
         chain.add(record, {name: site.sign("record", record) for name, site in SITES.items()})

@@ -14,7 +14,7 @@ from p2pfl.cli.options import Unlock, fit_name, home_option, json_option, listen
 from p2pfl.cli.options import key_command as command_of
 from p2pfl.errors.people import WrongName, WrongUse
 from p2pfl.federation.cards import Card
-from p2pfl.federation.federation import read_address
+from p2pfl.federation.members import read_address
 from p2pfl.federation.readers import Position, Word
 from p2pfl.home import Home, keyring
 from p2pfl.home.keyslots import Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path

@@ -122,8 +122,7 @@ def _names_in(site: LocalInputs) -> Iterable[bytes]:
         source = opened_task(site).source
         process.read(source)
         names = process.names_of_records()
-    size = 32
-    return [*(names[at : at + size] for at in range(0, len(names), size)), *_asked_names(site, source)]
+    return [*names, *_asked_names(site, source)]
 
 
 def _asked_names(site: LocalInputs, source: TaskSource) -> Iterable[bytes]:

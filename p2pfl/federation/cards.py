@@ -13,7 +13,8 @@ from pathlib import Path
 from p2pfl import codec
 from p2pfl.errors.federation import CardForged, PeersFileNotCard
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_address, read_key, read_name
+from p2pfl.federation.federation import VERSION
+from p2pfl.federation.members import MOST_ADDRESSES, read_address, read_key, read_name
 from p2pfl.federation.readers import items, text, whole
 from p2pfl.keys import Identity, fingerprint, verify
 from p2pfl.roster import Address, Member

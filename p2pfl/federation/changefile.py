@@ -12,7 +12,8 @@ from typing import Final
 
 from p2pfl.codec import facts
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.federation import VERSION, Federation, read_name
+from p2pfl.federation.federation import VERSION, Federation
+from p2pfl.federation.members import read_name
 from p2pfl.federation.membership import EARLIEST, EPSILON, KIND, LATEST, RUNS, Change, agreed
 from p2pfl.federation.readers import choice, items, table, text, whole
 from p2pfl.federation.settings import HEX32

@@ -15,35 +15,26 @@ from typing import Any, Final
 
 from p2pfl.errors.federation import (
     CardNotPeersFile,
-    DuplicateMember,
     HubNotAMember,
     HubNotNamed,
     HubWithoutAddress,
-    KeyOfEverybody,
     SettingsDoNotFit,
-    TooFewPeers,
-    TooManyPeers,
-    WrongAddress,
 )
 from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.distributed_noise import DISTRIBUTED, check_noise, with_parts
+from p2pfl.federation.members import read_members, read_name
 from p2pfl.federation.model_terms import ModelTerms
 from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
-from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
+from p2pfl.federation.readers import Position, Table, Word, table, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
 from p2pfl.federation.statistics_rules import StatisticsRules
 from p2pfl.federation.task_choice import TaskChoice, read_task
-from p2pfl.keys import belongs_to_somebody
-from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
+from p2pfl.roster import Member, Roster
 
 VERSION: Final = 1
 MOST_KEPT: Final = 4  # files of which what was read is kept
-MOST_ADDRESSES: Final = 8
-NOWHERE: Final = ("0.0.0.0", "::")  # where to listen, never whom to dial
-
-read_name: Final = text(NAME.pattern, "a name of small letters, digits and hyphens, at most 31, a letter first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """`method` is none or nominate; `density` is the part of the coordinates sent."""
+    """What of an update is summed: by `method`, the part `density` of its coordinates."""
 
     method: str
     density: float
@@ -198,7 +189,7 @@ class Federation:
         origin, genesis = _lineage(top, epoch)
         federation = cls(
             name=top.value("federation", read_name),
-            roster=Roster(epoch, _members(top)),
+            roster=Roster(epoch, read_members(top)),
             task=read_task(top.value("task", table)),
             rounds=values["rounds"],
             privacy=Privacy(**_under(values, "privacy")) if "privacy.unit" in values else NO_PRIVACY,
@@ -258,78 +249,7 @@ def _under(values: Mapping[str, Any], heading: str) -> dict[str, Any]:
     return {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith(heading + ".")}
 
 
-# ── peers ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _members(top: Table) -> tuple[Member, ...]:
-    rows = top.value("peers", items(table, 10 * MOST_PEERS))
-    if len(rows) < LEAST_PEERS:
-        raise TooFewPeers(evidence=f"{top.node('peers').place} lists {len(rows)}", count=len(rows))
-    if len(rows) > MOST_PEERS:
-        raise TooManyPeers(evidence=f"{top.node('peers').place} lists {len(rows)}", count=len(rows), most=MOST_PEERS)
-    members = tuple(member(row) for row in rows)
-    holders: dict[str, str] = {}
-    for row, one in zip(rows, members, strict=True):
-        for key, what, value in _marks(one):
-            if value in holders:
-                _twice(row.node(key).place, what, holders[value], one.name)
-            holders[value] = one.name
-    return members
-
-
-def member(row: Table) -> Member:
-    """One site: `name`, `key` (hex) and `addresses` (none: it dials out)."""
-    row.only(("name", "key", "addresses"))
-    name, key = row.value("name", read_name), row.value("key", read_key)
-    return Member(name, key, row.value("addresses", items(read_address, MOST_ADDRESSES)))
-
-
-def _marks(one: Member) -> list[tuple[str, str, str]]:
-    """(key of the row, what it is, the value that no other site may have)."""
-    dialled = {f"address {address.place}": address for address in one.addresses}
-    addresses = [("addresses", f"the address {address}", place) for place, address in dialled.items()]
-    return [
-        ("name", f"the name {one.name}", f"name {one.name}"),
-        ("key", f"the key {one.key.hex()[:16]}…", f"key {one.key.hex()}"),
-        *addresses,
-    ]
-
-
-def _twice(place: Position, what: str, first: str, second: str) -> None:
-    raise DuplicateMember(
-        evidence=f"{what}, at {first} and again here",
-        place=place,
-        source=place.source,
-        what=what,
-        first=first,
-        second=second,
-    )
-
-
-def read_key(node: YamlNode, key: str) -> bytes:
-    """A site's 32-byte public key, in hex. Raises KeyOfEverybody where anybody could sign for it."""
-    found = bytes.fromhex(HEX32(node, key))
-    if not belongs_to_somebody(found):
-        evidence = f"{found.hex()[:16]}… is of small order, or no canonical encoding"
-        raise KeyOfEverybody(evidence=evidence, place=node.place, source=node.place.source)
-    return found
-
-
-def read_address(node: YamlNode, key: str) -> Address:
-    """`host:port` that another site can dial: not the wildcard. Raises WrongAddress."""
-    try:
-        if not isinstance(node, Word):
-            raise ValueError("it is not one word")
-        address = Address.parse(node.text)
-        if address.host in NOWHERE:
-            raise ValueError(f"{address.host} names no machine: write the address by which the others reach it")
-    except ValueError as reason:
-        shown = node.shown if isinstance(node, Word) else key
-        raise WrongAddress(evidence=str(reason), place=node.place, text=shown) from None
-    return address
-
-
-# ── task, and how the parts fit ───────────────────────────────────────────────────────────────────────────────
+# ── how the parts fit ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _check_fit(federation: Federation, top: Table) -> None:

@@ -24,7 +24,7 @@ from p2pfl.errors.round import (
     WrongSender,
 )
 from p2pfl.federation.membership import Change, Lineage
-from p2pfl.keys import Identity, verify
+from p2pfl.keys import verify
 from p2pfl.messages import (
     Ack,
     Ballot,
@@ -42,6 +42,7 @@ from p2pfl.messages import (
     seal,
 )
 from p2pfl.messages.outcome import MOST_CHANGES
+from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import MOST_PEERS
 
@@ -51,24 +52,6 @@ STATEMENTS: Final = (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)
 ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
 ECHO_BYTES: Final = 1 << 20  # of one statement; a larger one is not kept, since it would be in no hello
 HEARD_BYTES: Final = 8 << 20  # of all statements of one peer
-
-
-@dataclass(frozen=True, slots=True)
-class Pledge:
-    """The two records that every site signs when it joins. `agreement` is empty when peers.yaml names none.
-
-    genesis   of a later epoch: what the genesis would be of a federation that began with its peers.yaml
-    log       of a later epoch: SHA-256 of the record with which the federation log begins
-    """
-
-    genesis: bytes
-    agreement: bytes
-    log: bytes = b""
-
-    def sign(self, identity: Identity) -> tuple[bytes, bytes]:
-        """This site's signatures over the two."""
-        signed = identity.sign("record", self.agreement) if self.agreement else b""
-        return identity.sign("record", self.genesis), signed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,54 +13,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from p2pfl import codec
 from p2pfl._version import __version__
 from p2pfl.errors.ledger import MembershipBroken
-from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Epochs
 from p2pfl.home import Home
 from p2pfl.keys import Identity, SignedRecord
 from p2pfl.ledger.entry import Entry, own_facts
-from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.note import Head, federation_of
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
-from p2pfl.node.hello import Pledge
+from p2pfl.node.beginning import Beginning
+from p2pfl.node.pledge import Pledge
 from p2pfl.node.site_index import SiteIndex
 from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.fairness import WINDOW, left_out
 from p2pfl.sharing.history import NO_BASE, Base
-
-
-def genesis_of(federation: Federation) -> bytes:
-    """Entry 0 of the federation log: a function of peers.yaml alone, so that all sites sign the same bytes."""
-    roster, privacy = federation.roster, federation.privacy
-    settings = {
-        "rounds": federation.rounds,
-        "unit": privacy.unit,
-        "noise_multiplier": repr(privacy.noise_multiplier),
-        "max_grad_norm": repr(privacy.max_grad_norm),
-        "sample_rate": repr(privacy.sample_rate),
-        "steps_per_round": privacy.steps_per_round,
-        "delta": repr(privacy.delta),
-        "max_epsilon": repr(privacy.max_epsilon),
-        **({"noise": privacy.noise, "parts": privacy.parts} if privacy.is_distributed else {}),
-        "field": federation.sharing.field,
-        "compression": federation.compression.method,
-        "weights": federation.weights,
-    }
-    return GenesisEntry(
-        federation=federation.name,
-        epoch=roster.epoch,
-        federation_digest=federation.digest,
-        peers=[(member.name, member.key) for member in roster.members],
-        settings=settings,
-    ).record
-
-
-def pledge_of(federation: Federation) -> Pledge:
-    """The records that every site signs when it joins."""
-    roster, signed = federation.roster, b""
-    if federation.agreement is not None:
-        signed = AgreementEntry(epoch=roster.epoch, sha256=federation.agreement, members=roster.names).record
-    return Pledge(genesis_of(federation), signed, federation.genesis)
 
 
 def epochs_of(home: Home, log: Log) -> Epochs:
@@ -79,35 +44,6 @@ def step(steps: Epochs, one: Entry, home: Home) -> codec.Facts:
     except codec.Malformed as error:
         raise MembershipBroken(evidence=f"entry {one.index}: {error}", home=home.path) from None
     return facts
-
-
-class Beginning:
-    """The first entries of a process: that it started, and which command a person ran.
-
-    A service that is started again and again, and waits each time, does what the process before it did, and nothing
-    else: that is no news, and years of it would fill the log. So they are kept back until there is something to note.
-    """
-
-    def __init__(self, begun: StartEntry, log: Log) -> None:
-        self.held: list[SiteEntry] = [begun]
-        last = [codec.read_facts(log[index].record) for index in range(max(0, len(log) - 2), len(log))]
-        if last and last[-1]["kind"] == StartEntry.kind:
-            del last[:-1]
-        self._before = last  # what the process before this one noted, if that is all
-        self.repeats = bool(last) and _same(last[0], begun)
-
-    def is_repeated(self, entry: SiteEntry) -> bool:
-        """It is what the process before noted last, and is held from now on."""
-        if [len(self.held), len(self._before)] != [1, 2] or not _same(self._before[1], entry):
-            return False
-        self.held.append(entry)
-        return True
-
-
-def _same(facts: codec.Facts, entry: SiteEntry) -> bool:
-    """The facts are those of the entry, but for its time and process."""
-    others = codec.read_facts(entry.record)
-    return all(facts.get(key) == others.get(key) for key in {*facts, *others} - {"time", "incarnation"})
 
 
 class Logs:

@@ -29,9 +29,10 @@ from p2pfl.node.catchup import HISTORY, CatchUp
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
-from p2pfl.node.logs import Logs, pledge_of
+from p2pfl.node.logs import Logs
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import PendingChange
+from p2pfl.node.pledge import pledge_of
 from p2pfl.node.post import PARTING_S, Post
 from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Moment, Observer
 from p2pfl.node.resume import RunMaker, begun_before, left_items

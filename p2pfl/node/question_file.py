@@ -15,7 +15,8 @@ from typing import Any, Final
 from p2pfl import codec
 from p2pfl.errors.questions import NoTableDescribed, QuestionUnfit
 from p2pfl.federation import Federation, strict_yaml
-from p2pfl.federation.federation import VERSION, read_name
+from p2pfl.federation.federation import VERSION
+from p2pfl.federation.members import read_name
 from p2pfl.federation.readers import List, Table, Word, YamlNode, table, text, whole
 from p2pfl.federation.settings import HEX32
 from p2pfl.keys import Identity, verify

@@ -14,7 +14,7 @@ from typing import Any, Final
 from p2pfl import codec
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.models import CardUnfit
-from p2pfl.federation.federation import read_name
+from p2pfl.federation.members import read_name
 from p2pfl.federation.personal_layers import MOST_LAYERS, is_layer
 from p2pfl.federation.readers import (
     Word,

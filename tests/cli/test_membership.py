@@ -37,8 +37,8 @@ from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.ledger.witness import HeldNotes
 from p2pfl.node.epochs import enter, held_change, standing
-from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.node.pending_change import PendingChange, revoked_keys
+from p2pfl.node.pledge import genesis_of, pledge_of
 from p2pfl.roster import Address
 from tests.cli.sites import DEADLINE_S
 from tests.federation.sample import TASK

@@ -15,8 +15,8 @@ from p2pfl.cli.main import run
 from p2pfl.cli.options import Unlock
 from p2pfl.cli.predict import _read
 from p2pfl.errors.personal import NoOwnLayers
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.training import checkpoint

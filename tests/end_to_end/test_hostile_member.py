@@ -22,7 +22,7 @@ from p2pfl.mesh.framing import PING
 from p2pfl.mesh.probe.wire import About
 from p2pfl.messages import Envelope, Message, seal
 from p2pfl.node.hello import Greetings, Standing
-from p2pfl.node.logs import pledge_of
+from p2pfl.node.pledge import pledge_of
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.site import SiteProcess
 from p2pfl.peer import Peer

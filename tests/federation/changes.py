@@ -7,7 +7,7 @@ from p2pfl.federation import Federation, amend, draft
 from p2pfl.federation.cards import Card
 from p2pfl.federation.membership import Change, Lineage, record_of, run_of
 from p2pfl.keys import Identity, SignedRecord, digest
-from p2pfl.node.logs import genesis_of, pledge_of
+from p2pfl.node.pledge import genesis_of, pledge_of
 from p2pfl.roster import Address, Member
 from p2pfl.sharing.digests import base_digest
 from tests.federation.sample import TASK

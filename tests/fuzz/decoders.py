@@ -66,7 +66,8 @@ from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
 from p2pfl.node import question_file, retention
-from p2pfl.node.hello import Greetings, Pledge, Standing
+from p2pfl.node.hello import Greetings, Standing
+from p2pfl.node.pledge import Pledge
 from p2pfl.node.runs import answers
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.question_counts import QuestionCounts
@@ -738,8 +739,8 @@ def _table() -> tuple[Decoder, ...]:
                 ("federation.strict_yaml:read_yaml",), factor=400, fixed=MIB),
         Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS, CLIENTS),
                 ("federation.federation:Federation.parse", "federation.federation:Federation._read",
-                 "federation.federation:member",
-                 "federation.task_choice:read_task", "federation.clients:_first", "federation.federation:read_key",
+                 "federation.members:read_members",
+                 "federation.task_choice:read_task", "federation.clients:_first", "federation.members:read_key",
                  "keys:belongs_to_somebody"),
                 factor=400, fixed=MIB),
         Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),

@@ -43,7 +43,8 @@ from p2pfl.messages import (
     read_letter,
     seal,
 )
-from p2pfl.node.hello import Greetings, Pledge, Standing
+from p2pfl.node.hello import Greetings, Standing
+from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Member, Roster
 from p2pfl.training.privacy import decimal_epsilon

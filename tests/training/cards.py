@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.training.model_card import VERSION, ModelCard, model_facts, task_digest, task_facts
 from p2pfl.training.model_file import model_file
 from p2pfl.training.model_state import ModelState, StateLayout

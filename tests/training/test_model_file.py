@@ -17,9 +17,9 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import TableUnfit
 from p2pfl.errors.models import CardUnfit, ModelFileBroken, NoCard, NotLinear
 from p2pfl.errors.training import ModelMisfit
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_facts import decimal_text, facts_of, schema_of
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.training import checkpoint
 from p2pfl.training.linear_weights import weights_of
 from p2pfl.training.model_card import KEY, ModelCard

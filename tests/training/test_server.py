@@ -17,8 +17,8 @@ from torch import nn
 
 from p2pfl.errors.models import CardUnfit
 from p2pfl.errors.training import ModelMisfit
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.keys import Secret
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser

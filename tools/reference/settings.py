@@ -9,7 +9,8 @@ from p2pfl.errors.federation import WrongValue
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
 from p2pfl.federation.clients import MOST_METRICS, read_kind
-from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_name
+from p2pfl.federation.federation import VERSION
+from p2pfl.federation.members import MOST_ADDRESSES, read_name
 from p2pfl.federation.misfits import TODO
 from p2pfl.federation.readers import List, Position, Table, Word, YamlNode
 from p2pfl.federation.settings import HEX32, SETTINGS

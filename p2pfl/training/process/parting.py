@@ -61,8 +61,7 @@ class Parting:
         return max(1, len(self._names or b"") // NAME_BYTES // max(1, len(self._held)))
 
     def _every_name(self) -> Iterator[bytes]:
-        names = self._names or b""
-        return (names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES))
+        return each_name(self._names or b"")
 
     def names(self) -> Iterator[bytes]:
         """What names each record that is not left out, and each patient: 32 bytes. They stay at the site."""
@@ -74,6 +73,11 @@ class Parting:
 
     def _of(self, wanted: NDArray[np.bool_]) -> Iterator[bytes]:
         return (name for place, name in enumerate(self._every_name()) if wanted[place // self._of_each])
+
+
+def each_name(names: bytes) -> Iterator[bytes]:
+    """What a process says of its records' names, one behind the other: NAME_BYTES each."""
+    return (names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES))
 
 
 def unusable_now(what: str) -> TaskAnswerUnusable:

@@ -17,7 +17,7 @@ from p2pfl.errors.training import ModelDiverged
 from p2pfl.training.passes import PassCut, PassStopped
 from p2pfl.training.process.child import Echo, TaskProcess
 from p2pfl.training.process.facts import Reach, TaskSource, layout_from, unusable
-from p2pfl.training.process.parting import unusable_now
+from p2pfl.training.process.parting import each_name, unusable_now
 from p2pfl.training.process.wire import NAME_BYTES, SharedBuffer
 from p2pfl.training.update import FlatVector, TensorLayout
 
@@ -111,11 +111,11 @@ class RemoteTask:
         """The layout of the task's model. Raises what building it raises."""
         return layout_from(self._ask("layout")[0])
 
-    def names_of_records(self) -> bytes:
-        """What names each record, and each patient where the task knows them, 32 bytes each."""
+    def names_of_records(self) -> Iterator[bytes]:
+        """What names each record, and each patient where the task knows them: 32 bytes each. They stay at the site."""
         with SharedBuffer(NAME_BYTES * self._records * (1 + self._patients)) as buffer:
             self._ask("names", buffer=buffer)
-            return buffer.read("u1").tobytes()
+            return each_name(buffer.read("u1").tobytes())
 
     def _read_names(self, process: TaskProcess) -> bytes:
         with SharedBuffer(NAME_BYTES * self._records * (1 + self._patients)) as buffer:

@@ -13,7 +13,8 @@ from p2pfl import codec
 from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
 from p2pfl.keys import Draw, Identity, Secret, SignedRecord, digest
-from p2pfl.node.logs import Logs, genesis_of, pledge_of
+from p2pfl.node.logs import Logs
+from p2pfl.node.pledge import genesis_of, pledge_of
 from p2pfl.node.progress import unseen
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer

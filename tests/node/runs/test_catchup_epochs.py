@@ -15,7 +15,8 @@ from p2pfl.keys import SignedRecord
 from p2pfl.ledger.verify import verify
 from p2pfl.messages import Behind, Entries, Envelope, Letter, seal
 from p2pfl.node.catchup import take_over
-from p2pfl.node.logs import Logs, pledge_of
+from p2pfl.node.logs import Logs
+from p2pfl.node.pledge import pledge_of
 from p2pfl.sharing.catchup import CatchUpRules
 from tests.federation.changes import IDENTITIES, all_three, genesis_row, two_epochs
 from tests.home.home_fixtures import make

@@ -10,7 +10,8 @@ from p2pfl import codec
 from p2pfl.ledger.site_kinds import AbandonedEntry, OperatorEntry, SiteEntry
 from p2pfl.ledger.verify import verify
 from p2pfl.node import logs as node_logs
-from p2pfl.node.logs import Logs, pledge_of
+from p2pfl.node.logs import Logs
+from p2pfl.node.pledge import pledge_of
 from tests.node.runs.homes import Place
 
 JOIN = {"command": "join", "options": {"rounds": 3}}

@@ -12,7 +12,7 @@ from p2pfl import codec
 from p2pfl.errors.training import PassWouldOverspend
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.verify import check_site
-from p2pfl.node.logs import genesis_of
+from p2pfl.node.pledge import genesis_of
 from p2pfl.node.progress import unseen
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.models import MODEL

@@ -15,7 +15,7 @@ from p2pfl import codec
 from p2pfl.cli.watch import metric_of
 from p2pfl.errors.training import AccountUnreadable
 from p2pfl.federation.membership import genesis_digest
-from p2pfl.node.logs import genesis_of
+from p2pfl.node.pledge import genesis_of
 from p2pfl.node.runs import metric
 from p2pfl.node.runs.metric import metrics_of
 from p2pfl.node.runs.passes import ACCOUNT, PENDING
