@@ -55,7 +55,7 @@ def base_of(scale: float) -> int:
 
 def federation(folder: Path, places: Sequence[links.Place], settings: Sequence[str]) -> None:
     """Homes of one site for each place, and the peers.yaml of them all."""
-    from p2pfl.cli.demo_peers import free_ports
+    from p2pfl.cli.ports import free_ports
     from p2pfl.federation import draft
     from p2pfl.federation.cards import Card
     from p2pfl.home import Home

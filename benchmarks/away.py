@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks._report import Finding, machine, show  # noqa: E402
-from p2pfl.cli.demo_peers import free_ports  # noqa: E402
 from p2pfl.cli.peers.create import task_lines  # noqa: E402
+from p2pfl.cli.ports import free_ports  # noqa: E402
 from p2pfl.federation import draft  # noqa: E402
 from p2pfl.federation.cards import Card  # noqa: E402
 from p2pfl.home import Home  # noqa: E402

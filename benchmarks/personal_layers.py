@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from p2pfl import simulate_training
-from p2pfl.cli.demo_peers import free_ports
+from p2pfl.cli.ports import free_ports
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.plan import least_noise
 from p2pfl.training.tasks.table import TableTask

@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _links as links  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import secure_sum  # noqa: E402
-from p2pfl.cli.demo_peers import free_ports  # noqa: E402
+from p2pfl.cli.ports import free_ports  # noqa: E402
 
 BITS: Final = [31, 16]  # the default field first
 SMALL: Final = 1000  # words: what is left is Flower's fixed cost

@@ -94,8 +94,8 @@ class Update(SumRun):
 
 def federation(folder: Path, places: list[links.Place]) -> Path:
     """Homes of one site for each place under `folder`, and the peers.yaml of them all."""
-    from p2pfl.cli.demo_peers import free_ports
     from p2pfl.cli.peers.create import task_lines
+    from p2pfl.cli.ports import free_ports
     from p2pfl.federation import draft
     from p2pfl.federation.cards import Card
     from p2pfl.home import Home

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from p2pfl.adapters.first import write_first
-from p2pfl.cli.demo_peers import free_ports
+from p2pfl.cli.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus", "hal", "ida", "jon")

@@ -13,7 +13,7 @@ import random
 import sys
 from pathlib import Path
 
-from p2pfl.cli.demo_peers import free_ports
+from p2pfl.cli.ports import free_ports
 from p2pfl.errors.training import DataPackageMissing
 from p2pfl.training.data import HEADER, deal
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
 from p2pfl.cli.figures import classes_of, title
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
@@ -25,10 +24,11 @@ from p2pfl.cli.options import (
     unlock_options,
 )
 from p2pfl.cli.predict import check_readable, column_map
-from p2pfl.cli.reports import NO_PRIVACY, bounded, dense_bytes, join_text
+from p2pfl.cli.stopping import end_with_stdin as watch_stdin
 from p2pfl.cli.stopping import run
 from p2pfl.cli.tasks import device_option, missing_walls, reads_option, secret_places, task_process
 from p2pfl.cli.watch import Watch, label_of
+from p2pfl.cli.wording import NO_PRIVACY, bounded, dense_bytes, join_text
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.people import WrongUse

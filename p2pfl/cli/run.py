@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
 from p2pfl.cli.join import facts_of, ledger_of
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
@@ -27,9 +26,10 @@ from p2pfl.cli.options import (
     unlock_options,
     write_new,
 )
-from p2pfl.cli.reports import NO_PRIVACY, join_text
+from p2pfl.cli.stopping import end_with_stdin as watch_stdin
 from p2pfl.cli.stopping import run as run_until_stopped
 from p2pfl.cli.watch import Watch
+from p2pfl.cli.wording import NO_PRIVACY, join_text
 from p2pfl.errors.adapters import NoClientAgreed
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation

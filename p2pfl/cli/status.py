@@ -15,9 +15,9 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.model.held import ITEM
 from p2pfl.cli.options import Unlock, home_option, json_option, reading, study_option, unlock_options
-from p2pfl.cli.reports import bounded, spent_text
 from p2pfl.cli.status_links import links_lines, links_told
 from p2pfl.cli.watch import metric_of
+from p2pfl.cli.wording import bounded, spent_text
 from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -100,3 +102,14 @@ async def stoppable(peer: Peer) -> AsyncIterator[None]:
     finally:
         for one in stopping:
             one.cancel()
+
+
+def end_with_stdin() -> None:
+    """In a child: end as on Ctrl-C when stdin closes, which is when the parent is gone."""
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not sys.stdin: a thread that waits in its lock could not be left at exit
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -10,8 +10,8 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
-from p2pfl.cli.reports import bounded
 from p2pfl.cli.status import worker
+from p2pfl.cli.wording import bounded
 from p2pfl.federation.membership import run_of
 from p2pfl.home import Home
 from p2pfl.ledger import entry as entries

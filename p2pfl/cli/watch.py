@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 from p2pfl.cli.output import amount, duration, progress
-from p2pfl.cli.reports import SMALL, dense_bytes
+from p2pfl.cli.wording import SMALL, dense_bytes
 from p2pfl.node import progress as events
 from p2pfl.node.progress import Progress
 from p2pfl.report import words

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.dashboard_questions import MOST_BYTES, MOST_FILES, ProposedHere
+from p2pfl.cli.dashboard.questions import MOST_BYTES, MOST_FILES, ProposedHere
 from p2pfl.cli.main import run
 from p2pfl.federation import Federation
 from p2pfl.home import Home

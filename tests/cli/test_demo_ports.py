@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from p2pfl.cli.demo_peers import free_ports
+from p2pfl.cli.ports import free_ports
 from p2pfl.mesh.listener import bind
 from p2pfl.roster import Address
 

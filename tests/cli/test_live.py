@@ -14,7 +14,7 @@ import pytest
 from rich.console import RenderableType
 
 from p2pfl.cli import output
-from p2pfl.cli.demo_kill import Death, Dying
+from p2pfl.cli.demo.kill import Death, Dying
 from p2pfl.cli.live.demo import DemoView
 from p2pfl.cli.live.doctor import DoctorView
 from p2pfl.cli.live.region import BEGIN, COLOUR, END, Region, cells

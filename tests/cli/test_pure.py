@@ -17,15 +17,16 @@ import pytest
 
 from p2pfl.cli import demo
 from p2pfl.cli.demo import _place
+from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.inputs import own_values, parts, read_off
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
 from p2pfl.cli.options import _write_whole, key_command
 from p2pfl.cli.output import aligned, amount, duration
-from p2pfl.cli.reports import bounded, demo_facts, demo_text, dense_bytes, meaning, spent_text
 from p2pfl.cli.status import worker
 from p2pfl.cli.watch import Watch
+from p2pfl.cli.wording import bounded, dense_bytes, meaning, spent_text
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds

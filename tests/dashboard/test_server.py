@@ -22,8 +22,8 @@ pytest.importorskip("uvicorn", reason="needs the extra [dashboard]")
 
 import uvicorn
 
-from p2pfl.cli.dashboard_questions import ProposedHere
-from p2pfl.cli.dashboard_view import HomeView
+from p2pfl.cli.dashboard.questions import ProposedHere
+from p2pfl.cli.dashboard.view import HomeView
 from p2pfl.dashboard import server
 from p2pfl.dashboard.keys import Doorkeeper
 from p2pfl.dashboard.server import Dashboard

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from p2pfl.cli.figures import classes_of, title
-from p2pfl.cli.reports import figure_text, meaning
+from p2pfl.cli.wording import figure_text, meaning
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, Label, NumberLabel
 from p2pfl.training.model_card import ModelCard

@@ -24,7 +24,7 @@ from p2pfl.cli.options import (
     reserved,
     unlock_options,
 )
-from p2pfl.cli.reports import NO_PRIVACY
+from p2pfl.cli.wording import NO_PRIVACY
 from p2pfl.errors.models import NotExportable
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation

@@ -12,7 +12,7 @@ from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
-from p2pfl.cli.reports import NO_PRIVACY
+from p2pfl.cli.wording import NO_PRIVACY
 from p2pfl.errors import ConfigurationError
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.task_choice import TaskChoice

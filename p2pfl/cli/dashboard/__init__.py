@@ -53,8 +53,8 @@ def dashboard(
         from p2pfl.dashboard.server import Dashboard, serve
     except ImportError as error:
         raise DashboardLibraryMissing(evidence=str(error)) from None
-    from p2pfl.cli.dashboard_questions import ProposedHere
-    from p2pfl.cli.dashboard_view import HomeView
+    from p2pfl.cli.dashboard.questions import ProposedHere
+    from p2pfl.cli.dashboard.view import HomeView
 
     with reading(home, unlock, peers_file) as opened, _listening(port) as listening:
         address = f"http://{LOOPBACK}:{listening.getsockname()[1]}"

@@ -11,13 +11,11 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,39 +23,6 @@ from p2pfl.errors.people import DemoPeerFailed
 
 KEPT_LINES: Final = 30
 LET_GO_SECONDS: Final = 30.0  # seconds for a child to end after it is asked to
-# Below those that systems hand out to connections: one of these could be a connection's before its site listens.
-PORTS: Final = range(10_000, 15_000)
-TRIES: Final = 100
-
-
-_reserved: list[socket.socket] = []  # until this process ends
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` ports of 127.0.0.1 on which nothing listens.
-
-    On Linux no other process draws them as long as this one lives: they stay bound here, and whoever binds with
-    SO_REUSEADDR, as a site does, may still listen on them.
-    """
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            _bind(one)
-        if sys.platform == "linux":
-            for one in sockets:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.pop_all()
-            _reserved.extend(sockets)
-        return [int(one.getsockname()[1]) for one in sockets]
-
-
-def _bind(one: socket.socket) -> None:
-    """To some port of PORTS; to any where those are taken."""
-    for _ in range(TRIES):
-        with contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", PORTS[int.from_bytes(os.urandom(4)) % len(PORTS)]))
-            return
-    one.bind(("127.0.0.1", 0))
 
 
 @dataclass
@@ -186,14 +151,3 @@ class Children:
 def _collect(lines: Iterable[str], into: deque[str]) -> None:
     for line in lines:
         into.append(line.rstrip("\n"))
-
-
-def end_with_stdin() -> None:
-    """In a child: end as on Ctrl-C when stdin closes, which is when the parent is gone."""
-
-    def watch() -> None:
-        while os.read(0, 1024):  # not sys.stdin: a thread that waits in its lock could not be left at exit
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, daemon=True).start()

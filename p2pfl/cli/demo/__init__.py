@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.demo_kill import Death, Dying
-from p2pfl.cli.demo_peers import Children, free_ports
+from p2pfl.cli.demo.kill import Death, Dying
+from p2pfl.cli.demo.outcome import demo_facts, demo_text
+from p2pfl.cli.demo.peers import Children
 from p2pfl.cli.monitor import plain_option
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers.create import task_lines
-from p2pfl.cli.reports import demo_facts, demo_text
+from p2pfl.cli.ports import free_ports
 from p2pfl.errors import EXIT_INTEGRITY
 from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten, WrongUse
 from p2pfl.federation import Federation, draft

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from p2pfl import codec
-from p2pfl.cli.dashboard_questions import ProposedHere
+from p2pfl.cli.dashboard.questions import ProposedHere
 from p2pfl.cli.output import amount
 from p2pfl.cli.status import worker
 from p2pfl.cli.status_links import links_told
