@@ -45,7 +45,7 @@ class EffectRunner:
     ) -> None:
         self._clocks, self._store, self._post, self._inbox = site.clocks, store, post, inbox
         self._catch_up, self._observer = catch_up, observer
-        self._expanding: asyncio.Task[None] | None = None
+        self._expanding: set[asyncio.Task[None]] = set()
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[ActiveRun, e.Event]] = []
 
@@ -119,15 +119,19 @@ class EffectRunner:
         self._follow.append((active, e.WordsReady(self._clocks.now(), effect.round, effect.attempt, vectors)))
 
     async def _ahead(self, active: ActiveRun, effect: e.Ahead) -> None:
-        """Run in a thread beside everything else; nothing waits for it."""
+        """Run in a thread beside everything else: the words alone wait for it."""
         segments = active.source.shape(effect.round)
-        if segments:
-            self._expanding = asyncio.create_task(self._expand(active, effect, segments))
+        task = asyncio.create_task(self._expand(active, effect, segments))
+        self._expanding.add(task)
+        task.add_done_callback(self._expanding.discard)
 
     async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
-        masks = await asyncio.to_thread(effect.masks, segments)
-        ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
-        self._inbox.add_event(LocalEvent(active.run.context.run, ready))
+        masks: tuple[e.Vector, ...] = ()
+        try:
+            masks = await asyncio.to_thread(effect.masks, segments) if segments else ()
+        finally:  # without them the words are masked from the seeds: they must not wait for ever
+            ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
+            self._inbox.add_event(LocalEvent(active.run.context.run, ready))
 
     async def _apply(self, active: ActiveRun, effect: e.Apply) -> None:
         if active.lacking:

@@ -62,6 +62,7 @@ def _waits_much(current: Round) -> bool:
 def _words(current: Round, event: e.Event) -> int:
     """Words of its vectors; more than any small round has where they are not known, as after a restart."""
     if isinstance(event, (e.WordsReady, e.MasksReady)):
-        return sum(int(vector.words.size) for vector in getattr(event, "vectors", ()) or getattr(event, "masks", ()))
+        vectors = event.vectors if isinstance(event, e.WordsReady) else current.state.masking.words or event.masks
+        return sum(int(vector.words.size) for vector in vectors)
     gathering = current.state.gathering
     return sum(length for _, length in gathering.segments) if gathering is not None else SMALL_WORDS + 1

@@ -90,7 +90,10 @@ class WordsReady(OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class MasksReady(OfAttempt):
-    """The answer to `Ahead`: what is added to the words of each segment, of at least as many words as will come."""
+    """The answer to `Ahead`: what is added to the words of each segment, of at least as many words as will come.
+
+    The round masks in this memory, and gathers sums there: nobody else keeps it.
+    """
 
     bundles: dict[str, bytes]
     masks: tuple[Vector, ...]
@@ -225,7 +228,8 @@ class Quantise:
 class Ahead:
     """Expand the masks of this attempt while the update is being made, if its shape is known: then it costs no time.
 
-    `masks(segments)` gives them for (bits, words) of each; it may run in any thread. The answer is `MasksReady`.
+    `masks(segments)` gives them for (bits, words) of each; it may run in any thread. The answer is always `MasksReady`,
+    with no masks where the shape is not known: words that come meanwhile wait for it.
     """
 
     round: int

@@ -11,6 +11,7 @@ smaller blocks. This file must never see a seed, only stream keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -51,6 +52,39 @@ def masks(made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Fiel
 def unmask(total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 0, out: Words | None = None) -> Words:
     """Σ x = total − Σ PRG(own_keys) mod p, where total = Σ y over U and own_keys are the self-masks of all of U."""
     return combine(field.check_words(total), [], own_keys, field, start, out)
+
+
+@dataclass(frozen=True)
+class SegmentMasks:
+    """One segment of x, and what hides it: masks that were expanded before, and streams that have yet to be.
+
+    x       (m,) words                        masks   at least m words that are added to x; None: there are none
+    plus    stream keys that are added        minus   stream keys that are subtracted
+    out     (m,) where y is written: x itself or the masks, where either may be overwritten; else an array of its own
+    """
+
+    field: Field
+    x: Words
+    masks: Words | None
+    plus: Sequence[Secret]
+    minus: Sequence[Secret]
+    out: Words
+
+    def apply(self, start: int, stop: int) -> Words:
+        """Words start … stop−1 of y. Once for each: y may lie where x lay. Raises NotInField for a word ≥ p."""
+        x, out = self.field.check_words(self.x[start:stop]), self.out[start:stop]
+        if self.masks is not None:
+            x = self.field.add(x, self.masks[start:stop], out=out)
+        if self.masks is None or self.plus or self.minus:
+            combine(x, self.plus, self.minus, self.field, start, out)
+        return out
+
+    def wiped(self) -> Words | None:
+        """Once y is whole: the masks' memory with every word 0; None where there is none, or y lies there."""
+        if self.masks is None or self.out is self.masks:
+            return None
+        self.masks.fill(0)
+        return self.masks
 
 
 def combine(

@@ -33,6 +33,7 @@ from p2pfl.messages import (
 )
 from p2pfl.sharing.chunks import ChunkSpan
 from p2pfl.sharing.events import Send, Vector, Words
+from p2pfl.sharing.masking import SegmentMasks
 
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -56,6 +57,16 @@ class Proposals:
 
 
 @dataclass
+class Making:
+    """y of this peer while it is made, chunk by chunk, where x or the masks lay."""
+
+    segments: tuple[tuple[int, int], ...]  # (bits, words) of each
+    pieces: tuple[ChunkSpan, ...]
+    masks: tuple[SegmentMasks, ...]  # by segment
+    hashes: list[bytes] = field(default_factory=list)  # of the chunks that are made, in order
+
+
+@dataclass
 class Masking:
     """What masks this peer's words, and the masked words. Destroyed at its vote to give up, and by a certificate."""
 
@@ -65,7 +76,10 @@ class Masking:
     received: dict[str, Secret] = field(default_factory=dict)  # seeds of incoming edges, by dealer
     ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known
     ahead_with: dict[str, bytes] = field(default_factory=dict)  # peers whose edges are in them: their bundles' digests
-    mine: tuple[Vector, ...] = ()  # y of this peer
+    expanding: bool = False  # they were asked for, and have not come
+    words: tuple[Vector, ...] | None = None  # x, until its masks are there
+    making: Making | None = None  # y, of which the first chunks have left
+    mine: tuple[Vector, ...] = ()  # y of this peer, once it is whole
     contributed: dict[int, dict[str, Words]] = field(default_factory=dict)  # by chunk owned here, by author
     unchecked: set[tuple[str, int]] = field(default_factory=set)  # (author, chunk) of those that came before their root
 

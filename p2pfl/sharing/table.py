@@ -146,7 +146,7 @@ EVENTS: Final = _once(
     # MASK: the words come, the masked chunks go; the masks may have been expanded before
     when((*_BEFORE_U, MASK), e.MasksReady, mask.hold),
     _each((GATHER, BALLOT, *_DECIDED), (e.MasksReady,), Ignore("the words were masked without them")),
-    when(MASK, e.WordsReady, mask.send, then=GATHER),
+    when(MASK, e.WordsReady, mask.hold_words),
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
     on(GATHER, m.Root, gather.accept_root),
     on(BALLOT, m.Root, roots.compare),  # another one may prove its author a liar even then
@@ -244,6 +244,7 @@ GUARDED: Final[dict[Phase, tuple[Guarded, ...]]] = {
         _voted,
         _survive,
         Guarded(mask.outside, nothing, BALLOT),
+        Guarded(mask.may_send, mask.send, GATHER),
         *_undecided(MASK),
     ),
     GATHER: (

@@ -9,9 +9,13 @@ import pytest
 
 from p2pfl.messages import Chunk, Root
 from p2pfl.sharing import events as e
+from p2pfl.sharing import kernel, masking
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.phases import mask
+from p2pfl.sharing.prg import Stream
 from p2pfl.sharing.state import Phase
+from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.stopped_rounds import ME, standing
 
 
@@ -66,3 +70,83 @@ def test_words_are_masked_where_they_lie_unless_their_owner_keeps_them(ahead: in
     given.flags.writeable = False
     assert np.array_equal(masked(given, ahead=ahead), expected)
     assert given.tolist() == list(range(12))
+
+
+class CountedStream(Stream):
+    """One stream of masks that counts the bytes of AES keystream that it and the others make."""
+
+    made = 0
+
+    def fill(self, out: Words) -> None:
+        CountedStream.made += out.nbytes
+        super().fill(out)
+
+
+def words_come_first(peer: SimulatedPeer) -> None:
+    """Its masks are still being expanded when its words are there, as where a sum is called and nothing is trained."""
+    owed: list[e.Ahead] = []
+    ahead, quantise = peer._ahead, peer._quantise
+
+    def both(effect: e.Quantise) -> None:
+        quantise(effect)
+        for one in owed:
+            ahead(one)
+        owed.clear()
+
+    peer._ahead = owed.append  # type: ignore[method-assign]
+    peer._quantise = both  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_no_mask_is_made_twice(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "COMPILED", None)  # numpy's loops: the compiled ones make theirs out of sight
+    monkeypatch.setattr(masking, "Stream", CountedStream)
+    monkeypatch.setattr(CountedStream, "made", 0)
+    n, m = 5, 400
+    federation = SimulatedFederation(n, length=m, bits=31)
+    for peer in federation.peers.values() if cold else ():
+        words_come_first(peer)
+    federation.run()
+    for peer in federation.peers.values():
+        assert peer.disk.totals[0][0].words.tolist() == federation.expected(1)
+    # Each peer: n−1 edges and its own self-mask; then the self-masks of all n, which are taken out of the sum.
+    assert CountedStream.made == n * (n + n) * m * FIELDS[31].word_bytes
+
+
+def test_words_wait_for_masks_that_are_being_expanded() -> None:
+    _, found = standing(Phase.MASK)
+    state = found.state
+    expected = masked(np.arange(12, dtype=FIELDS[31].dtype), ahead=12)
+    state.masking.ahead, state.masking.expanding = (), True
+    place = (0.0, found.number, found.attempt)
+    assert found.handle(e.WordsReady(*place, (e.Vector(31, np.arange(12, dtype=FIELDS[31].dtype)),))) == []
+    assert found.phase is Phase.MASK and not state.spent
+    others = frozenset(state.names) - {ME}
+    bundles = state.masking.ahead_with
+    assert found.handle(e.MasksReady(*place, {**bundles, ME: b"of before"}, ())) == []
+    effects = found.handle(e.MasksReady(*place, bundles, mask.edges(state, others, own=True).masks(((31, 12),))))
+    assert [one for one in effects if isinstance(one, e.Send) and isinstance(one.letter.message, Chunk)]
+    assert np.array_equal(state.masking.mine[0].words, expected)
+
+
+def test_words_wait_for_no_masks_of_a_bundle_that_counts_no_more() -> None:
+    _, found = standing(Phase.MASK)
+    state = found.state
+    state.masking.ahead, state.masking.expanding = (), True
+    state.masking.ahead_with = {**state.masking.ahead_with, state.context.others[0]: b"dealt before it died"}
+    found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, FIELDS[31].zeros(12)),)))
+    assert state.masking.mine and found.phase is Phase.GATHER
+
+
+def test_sums_lie_where_the_masks_lay_and_nothing_of_these_is_left() -> None:
+    _, found = standing(Phase.MASK)
+    state = found.state
+    others = frozenset(state.names) - {ME}
+    masks = mask.edges(state, others, own=True).masks(((31, 20),))
+    state.masking.ahead = masks
+    found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, FIELDS[31].zeros(12)),)))
+    (gathered,) = state.laid_out.words
+    assert np.shares_memory(gathered.words, masks[0].words) and gathered.words.size == 12
+    owned = state.laid_out.sums
+    assert not owned and not gathered.words.any()
+    assert not np.shares_memory(gathered.words, state.masking.mine[0].words)

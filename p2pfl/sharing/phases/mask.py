@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from p2pfl import merkle
 from p2pfl.errors.round import UnexpectedEvent
 from p2pfl.keys import Secret
@@ -19,8 +21,8 @@ from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.digests import chunk_leaf
 from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, Send, Vector, Words, WordsReady
 from p2pfl.sharing.field import FIELDS, bytes_of
-from p2pfl.sharing.masking import combine
-from p2pfl.sharing.parts import Gathering
+from p2pfl.sharing.masking import SegmentMasks, combine
+from p2pfl.sharing.parts import Gathering, Making
 from p2pfl.sharing.phases import turns
 from p2pfl.sharing.state import State
 
@@ -48,34 +50,62 @@ def outside(state: State) -> bool:
     return "gather" in state.due and not state.inside
 
 
-def send(state: State, event: WordsReady) -> list[Effect]:
-    """y_i = x_i − Σ PRG(made) + Σ PRG(received) + PRG(own); chunk k to its owner; the hashes of all, signed, to all."""
-    if state.unmasking.deal is None or state.restored or state.gathering is not None:
+def hold_words(state: State, event: WordsReady) -> list[Effect]:
+    """Hold x until its masks are there."""
+    if state.unmasking.deal is None or state.restored or state.spent:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="this process has no bundle to mask under")
-    segments = tuple((vector.bits, int(vector.words.size)) for vector in event.vectors)
-    gathering = state.gathering = Gathering(segments, pieces_under(state, segments))
-    state.spent = True
-    ahead, state.masking.ahead = state.masking.ahead, ()  # no longer masks: some become y where they lie
+    state.masking.words = event.vectors
+    return []
+
+
+def may_send(state: State) -> bool:
+    """The words are here, and no masks for them are still being expanded: those would be made twice."""
+    masking = state.masking
+    return masking.words is not None and not (masking.expanding and _still_hold(state))
+
+
+def send(state: State) -> list[Effect]:
+    """y_i = x_i − Σ PRG(made) + Σ PRG(received) + PRG(own); chunk k to its owner; the hashes of all, signed, to all."""
+    making = _begun(state)
+    chunks = _make(state, making, len(making.pieces))
+    gathering = state.gathering = Gathering(making.segments, making.pieces)
     state.masking.mine = tuple(
-        Vector(vector.bits, _masked(state, segment, vector, ahead[segment : segment + 1]))
-        for segment, vector in enumerate(event.vectors)
+        Vector(bits, one.out) for (bits, _), one in zip(making.segments, making.masks, strict=True)
     )
-    me, hashes = state.context.me, []
+    # Sums of the others come to lie where the masks lay, rather than in pages that the system must clear first.
+    gathering.words = tuple(
+        Vector(bits, FIELDS[bits].zeros(length) if (wiped := one.wiped()) is None else wiped)
+        for (bits, length), one in zip(making.segments, making.masks, strict=True)
+    )
+    # The hashes go first: an owner can check, sum and hand on a chunk while the next ones are on their way.
+    root = state.seal(Root(state.attempt_digest, making.segments, b"".join(making.hashes)))
+    gathering.roots[state.context.me] = root
+    return [state.post(root), *chunks]
+
+
+def _begun(state: State) -> Making:
+    """What y is made of, and nothing of it made yet. x and the masks are in there, and nowhere else from here on."""
+    vectors, ahead = state.masking.words or (), state.masking.ahead
+    state.masking.words, state.masking.ahead, state.spent = None, (), True
+    segments = tuple((vector.bits, int(vector.words.size)) for vector in vectors)
+    masks = [_masks_of(state, place, vector, ahead[place : place + 1]) for place, vector in enumerate(vectors)]
+    return Making(segments, pieces_under(state, segments), tuple(masks))
+
+
+def _make(state: State, making: Making, upto: int) -> list[Effect]:
+    """Mask and hash the chunks up to number `upto`, and send each to its owner."""
+    me = state.context.me
     effects: list[Effect] = []
-    for piece in gathering.pieces:
-        words = piece_of(state.masking.mine, piece)
-        owner = state.owners[piece.owner_position]
-        data = bytes_of(words)
-        hashes.append(merkle.leaf_hash(chunk_leaf(state.attempt_digest, piece.index, data)))
+    for piece in making.pieces[len(making.hashes) : upto]:
+        words = making.masks[piece.segment].apply(piece.start, piece.stop)
+        data, owner = bytes_of(words), state.owners[piece.owner_position]
+        making.hashes.append(merkle.leaf_hash(chunk_leaf(state.attempt_digest, piece.index, data)))
         if owner == me:
             state.masking.contributed[piece.index] = {me: words}
         else:
             # Not kept: a new process of its owner masks no more.
             effects.append(Send(owner, state.seal(Chunk(state.attempt_digest, piece.index, data))))
-    # The hashes go first: an owner can check, sum and hand on a chunk while the next ones are on their way.
-    root = state.seal(Root(state.attempt_digest, segments, b"".join(hashes)))
-    gathering.roots[me] = root
-    return [state.post(root), *effects]
+    return effects
 
 
 def pieces_under(state: State, segments: tuple[tuple[int, int], ...]) -> tuple[ChunkSpan, ...]:
@@ -139,43 +169,37 @@ def ahead(state: State) -> list[Effect]:
     known = {name: bundle.digest for name, bundle in state.proposals.bundles.items() if name != state.context.me}
     if known == state.masking.ahead_with:
         return []
-    state.masking.ahead, state.masking.ahead_with = (), known
+    state.masking.ahead, state.masking.ahead_with, state.masking.expanding = (), known, True
     return [Ahead(state.round, state.attempt, known, edges(state, frozenset(known), own=True).masks)]
 
 
 def hold(state: State, event: MasksReady) -> list[Effect]:
-    """The masks came before the words. They are void when a peer has dealt anew since they were asked for."""
+    """The masks have come, or word that there are none. They are void when a peer has dealt anew meanwhile."""
     if event.bundles == state.masking.ahead_with:
-        state.masking.ahead = event.masks
+        state.masking.ahead, state.masking.expanding = event.masks, False
     return []
 
 
-def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...]) -> Words:
-    """One segment of y_i, (m,) words, over the edges to the members of U alone.
+def _still_hold(state: State) -> bool:
+    """No peer has dealt anew since the masks were asked for."""
+    bundles = state.proposals.bundles
+    return all(name in bundles and bundles[name].digest == digest for name, digest in state.masking.ahead_with.items())
 
-    Made where the words lie, unless they are read-only, or else where the masks lay: one vector less in memory.
+
+def _masks_of(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...]) -> SegmentMasks:
+    """What hides one segment of x, over the edges to the members of U alone.
+
+    y is made where the words lie, unless they are read-only, or else where the masks lay: one vector less in memory.
     """
     field, words = FIELDS[vector.bits], vector.words
     peers = frozenset(state.survivors) - {state.context.me}
-    out = words if words.flags.writeable else None
-    if not _fits(state, vector, ahead):
+    fits = [one.words[: words.size] for one in ahead if one.bits == vector.bits and one.words.size >= words.size]
+    if not fits or not _still_hold(state):
         made, received, own = edges(state, peers, own=True).streams(segment)
-        return combine(field.check_words(words), [*received, *own], made, field, out=out)
-    masks = ahead[0].words[: words.size]
-    masked = field.add(field.check_words(words), masks, out=masks if out is None else out)
+        out = words if words.flags.writeable else np.empty(words.size, field.dtype)
+        return SegmentMasks(field, words, None, [*received, *own], made, out)
     known = state.masking.ahead_with.keys()
     more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
     (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)
-    if made or received or unmade or unreceived:
-        combine(masked, [*received, *unmade], [*made, *unreceived], field, out=masked)
-    return masked
-
-
-def _fits(state: State, vector: Vector, ahead: tuple[Vector, ...]) -> bool:
-    """`ahead` holds masks for `vector`, over edges that have the same seeds still."""
-    if any(
-        name not in state.proposals.bundles or state.proposals.bundles[name].digest != digest
-        for name, digest in state.masking.ahead_with.items()
-    ):
-        return False
-    return any(masks.bits == vector.bits and masks.words.size >= vector.words.size for masks in ahead)
+    out = words if words.flags.writeable else fits[0]
+    return SegmentMasks(field, words, fits[0], [*received, *unmade], [*made, *unreceived], out)
