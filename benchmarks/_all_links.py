@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import _process as process  # noqa: E402
+from benchmarks._greeting import Open  # noqa: E402
 from benchmarks._links import Place  # noqa: E402
 from p2pfl.clocks import SYSTEM  # noqa: E402
 from p2pfl.keys import Identity  # noqa: E402
@@ -34,19 +35,6 @@ from p2pfl.roster import Address, Member, Roster  # noqa: E402
 PAYLOAD_BYTES: Final = 1 << 20
 PORT: Final = 7443
 PINGS: Final = 20
-
-
-class Open:
-    """Greets with nothing and admits every member."""
-
-    def greeting(self, peer: str, nonce: bytes) -> bytes:
-        return b""
-
-    def admit(self, peer: str) -> None:
-        return
-
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
-        return
 
 
 @dataclass(frozen=True)

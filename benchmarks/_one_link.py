@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+from benchmarks._greeting import Open
 from benchmarks._report import Finding, ratios
 from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
@@ -143,19 +144,6 @@ def bare_sender(sites: Sites, total: int) -> tuple[float, float, Spent, dict[int
 
 
 # ── the mesh ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Open:
-    """Greets with nothing and admits every member."""
-
-    def greeting(self, peer: str, nonce: bytes) -> bytes:
-        return b""
-
-    def admit(self, peer: str) -> None:
-        return
-
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
-        return
 
 
 def mesh_of(sites: Sites, side: int) -> Mesh:

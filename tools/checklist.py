@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tools.written import write_or_check
+
 ROOT: Final = Path(__file__).parents[1]
 SOURCE: Final = ROOT / "docs" / "hipaa.md"
 FILE: Final = ROOT / "p2pfl" / "report" / "checklist.json"
@@ -54,10 +56,7 @@ def page() -> str:
 
 
 def main() -> int:
-    if "--check" in sys.argv:
-        return int(not FILE.is_file() or FILE.read_text(encoding="utf-8") != page())
-    FILE.write_text(page(), encoding="utf-8")
-    return 0
+    return write_or_check({FILE: page()})
 
 
 if __name__ == "__main__":

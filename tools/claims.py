@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tools.written import write_or_check
+
 ROOT: Final = Path(__file__).parents[1]
 FILE: Final = ROOT / "docs" / "claims.md"
 ROW: Final = re.compile(r"^\| (?P<id>[A-Z]+-[0-9]+) \| (?P<text>.+) \|$")
@@ -68,11 +70,7 @@ def page() -> str:
 
 
 def main() -> int:
-    made = page().encode()
-    if "--check" in sys.argv:
-        return int(FILE.read_bytes() != made)
-    FILE.write_bytes(made)
-    return 0
+    return write_or_check({FILE: page()})
 
 
 if __name__ == "__main__":

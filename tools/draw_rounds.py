@@ -20,6 +20,7 @@ from p2pfl.messages import Message
 from p2pfl.sharing import events
 from p2pfl.sharing.state import Phase
 from p2pfl.sharing.table import EVENTS, GUARDED, Guarded, Ignore, Keep, Transition
+from tools.written import write_or_check
 
 FILE: Final = Path(__file__).parents[1] / "docs" / "spec" / "rounds.svg"
 LEFT: Final = 60  # of the boxes: beside them ABANDON goes up
@@ -200,11 +201,7 @@ def _document(picture: Drawing) -> str:
 
 
 def main() -> int:
-    made = draw().encode()
-    if "--check" in sys.argv:
-        return int(FILE.read_bytes() != made)
-    FILE.write_bytes(made)
-    return 0
+    return write_or_check({FILE: draw()})
 
 
 if __name__ == "__main__":

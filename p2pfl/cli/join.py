@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.figures import classes_of, title
+from p2pfl.cli.join_facts import facts_of, ledger_of
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
+from p2pfl.cli.local_task import LocalInputs, OpenedTask, opened_task, reach_of
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import (
     Unlock,
@@ -23,43 +22,20 @@ from p2pfl.cli.options import (
     peers_option,
     unlock_options,
 )
-from p2pfl.cli.predict import check_readable, column_map
+from p2pfl.cli.records import check_readable
 from p2pfl.cli.stopping import end_with_stdin as watch_stdin
 from p2pfl.cli.stopping import run
-from p2pfl.cli.tasks import device_option, missing_walls, reads_option, secret_places, task_process
-from p2pfl.cli.watch import Watch, label_of
-from p2pfl.cli.wording import NO_PRIVACY, bounded, dense_bytes, join_text
+from p2pfl.cli.tasks import device_option, missing_walls, reads_option, task_process
+from p2pfl.cli.watch import Watch
+from p2pfl.cli.wording import NO_PRIVACY, join_text
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
-from p2pfl.home import Home
-from p2pfl.keys import Secret
 from p2pfl.node import approvals
-from p2pfl.node.studies import view
-from p2pfl.node.withdrawals import read_withdrawn
 
 if TYPE_CHECKING:
-    from p2pfl.node.runs.metric import Metric
-    from p2pfl.node.runs.results import TrainResult
-    from p2pfl.peer import Peer
-    from p2pfl.training.measures.measure import Figure
-    from p2pfl.training.process.facts import Reach, TaskSource
     from p2pfl.training.process.remote import RemoteTrainer
-    from p2pfl.training.withdrawn import Withdrawn
-
-
-@dataclass(frozen=True, slots=True)
-class LocalInputs:
-    """What this site brings: everything local that peers.yaml does not hold."""
-
-    federation: Federation
-    access: Access
-    data: Path
-    columns: Path | None
-    task_file: Path | None
-    device: str = "cpu"
-    reads: tuple[Path, ...] = ()  # what the task may read beside its data
 
 
 @click.command()
@@ -172,44 +148,6 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
     return Path(path if colon else given)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedTask:
-    """What the home gave for it: who this is, what runs, and the key that holds records out."""
-
-    name: str
-    source: TaskSource
-    key: Secret
-    withdrawn: Withdrawn
-
-
-def opened_task(site: LocalInputs) -> OpenedTask:
-    """Everything that is local and quickly looked at: records, column map, key, the task's file and its approval."""
-    from p2pfl.training.process.facts import TaskSource
-    from p2pfl.training.registry import code_of
-
-    columns = column_map(site.data, site.columns)
-    choice = site.federation.task
-    with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
-        name, key, withdrawn = opened.name, opened.holdout_key(), read_withdrawn(opened)
-        code = code_of(choice, site.task_file)
-        if choice.sha256 is not None:
-            approvals.check(opened, choice.sha256, code[1])
-    source = TaskSource(site.federation, site.data, columns, *code, site.device)
-    return OpenedTask(name, source, key, withdrawn)
-
-
-def reach_of(site: LocalInputs) -> Reach:
-    """What the task may read of this machine. Raises DataHoldsKeys."""
-    from p2pfl.training.process.facts import Reach
-
-    closed = secret_places(site.access.home, site.access.keys)
-    described = site.federation.task.sha256 is None
-    choice = site.federation.task
-    pinned = choice.scans.how.weights if choice.scans is not None else None
-    weights = (site.task_file or Path(pinned.file),) if pinned is not None else ()
-    return Reach.of(site.data, (*site.reads, *weights), closed, site.device, described=described)
-
-
 def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], None]) -> None:
     """Everything else that needs no other site: records, held-out split, model, one dummy private step."""
     with output.doing("loading PyTorch and the records, and trying one private step", tell):
@@ -237,74 +175,3 @@ async def _train(
             files, calls = trainer.walls
             facts = facts_of(peer, result, watch, trainer.parameters) | {"walls": {"files": files, "calls": calls}}
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
-
-
-def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> dict[str, Any]:
-    """What `join --json` prints, but for the ledger and the time. Bytes are those of this process."""
-    federation, links = peer.federation, peer.links().values()
-    trained = [record for record in result.records if record["configuration"].get("purpose") == "training"]
-    count = len(federation.roster.names)
-    words = sum(final.payload_bytes for final in watch.rounds)
-    return {
-        "name": peer.name,
-        "federation": federation.name,
-        "rounds_completed": len(trained),
-        "ended": result.ended or None,
-        "metric": _metric(result, classes_of(federation.task)),
-        "privacy": federation.privacy.unit,
-        "epsilon": bounded(result.epsilon),
-        "epsilon_alone": bounded(result.alone) if result.alone is not None else None,
-        "delta": result.delta,
-        "max_epsilon": bounded(federation.privacy.max_epsilon),
-        "parameters": parameters,
-        "bytes_sent": sum(link.bytes_sent for link in links),
-        "bytes_received": sum(link.bytes_received for link in links),
-        "payload_sent": _payload_sent(federation, peer.name, words),
-        "dense_bytes": dense_bytes(count, parameters, len(trained)),
-        "field": federation.sharing.field,
-        "quorum": federation.roster.quorums.q,
-        "survivors_per_round": [record["survivors"] for record in trained],
-        "tls": watch.tls,
-        "links": watch.paths,
-        "relayed": {"calls": peer.carried().calls, "bytes": peer.carried().bytes_received},
-    }
-
-
-def _metric(result: TrainResult, classes: Sequence[str]) -> dict[str, Any]:
-    """The figure that the training is judged by, first and last; and all that the last model was measured by."""
-
-    def value(metric: Metric | None) -> float | None:
-        return metric.figure.value if metric is not None and metric.figure is not None else None
-
-    held = result.final or result.initial
-    told = result.final.figures if result.final else {}
-    return {
-        "name": label_of(held.name if held else ""),
-        "figure": held.name if held else None,
-        "initial": value(result.initial),
-        "final": value(result.final),
-        "private": held.private if held else None,
-        "figures": {name: _interval(figure) | {"name": title(name, classes)} for name, figure in told.items()},
-    }
-
-
-def _interval(figure: Figure) -> dict[str, Any]:
-    low, high = (part if math.isfinite(part) else None for part in (figure.low, figure.high))
-    return {"value": figure.value, "low": low, "high": high}
-
-
-def _payload_sent(federation: Federation, name: str, words: int) -> int:
-    """Bytes of masked words to their owners, and of the sums of those that this site owns to all."""
-    count = len(federation.roster.names)
-    if federation.hub is None:
-        return round(2 * (count - 1) / count * words)
-    return (count - 1) * words if name == federation.hub else words
-
-
-def ledger_of(access: Access, federation: Federation) -> dict[str, object]:
-    """What `join --json` says of the home's ledger, once it is verified."""
-    from p2pfl.ledger.verify import verify
-
-    with Home.open(access.home, unlock=access.keys, write=False) as opened:
-        report = verify(view(opened, lambda: federation))
-    return {"verified": report.verified, "entries": report.federation.entries, "root": report.federation.root.hex()}

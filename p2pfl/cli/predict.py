@@ -24,14 +24,15 @@ from p2pfl.cli.options import (
     unlock_options,
     write_new,
 )
+from p2pfl.cli.records import check_readable, column_map
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
 from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotNamed
 from p2pfl.errors.people import NotWritten, WrongUse
 from p2pfl.errors.training import DataUnreadable, MissingColumn
-from p2pfl.federation import Federation, strict_yaml
+from p2pfl.federation import Federation
 from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.federation.task_choice import TaskChoice
-from p2pfl.files import is_file, opened
+from p2pfl.files import is_file
 from p2pfl.home import notes
 
 if TYPE_CHECKING:
@@ -43,29 +44,6 @@ if TYPE_CHECKING:
     from p2pfl.training.process.remote_task import RemoteTask
 
 PEERS: Final = Path("peers.yaml")
-
-
-def column_map(data: Path, columns: Path | None) -> MapFile | None:
-    """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none."""
-    beside = data.with_suffix(".columns.yaml") if data.name else data  # a path of "." has no name
-    chosen = columns or (beside if is_file(beside) else None)
-    if chosen is None:
-        return None
-    from p2pfl.training.column_map import MapFile  # only on this path: it brings numpy
-
-    return MapFile.of(strict_yaml.load(chosen), str(chosen))
-
-
-def check_readable(path: Path) -> None:
-    """A file or folder of records can be opened. Raises DataUnreadable: before anything slow happens."""
-    try:
-        if path.is_dir():
-            next(path.iterdir(), None)
-        elif not path.is_fifo():  # it is read once
-            with opened(path):
-                pass
-    except OSError as error:
-        raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
 @dataclass(frozen=True, slots=True)

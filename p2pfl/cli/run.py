@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.join import facts_of, ledger_of
+from p2pfl.cli.join_facts import facts_of, ledger_of
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import (

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, peers_option
-from p2pfl.cli.predict import check_readable
+from p2pfl.cli.records import check_readable
 from p2pfl.cli.sizes import Listed, refuse_mixed, sizes_options, tell_sizes
 from p2pfl.cli.tasks import device_option
 from p2pfl.cli.wording import NO_PRIVACY

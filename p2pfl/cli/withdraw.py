@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.join import LocalInputs, opened_task, reach_of
 from p2pfl.cli.joining import Access
+from p2pfl.cli.local_task import LocalInputs, opened_task, reach_of
 from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlock_options
-from p2pfl.cli.predict import check_readable
+from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import reads_option, task_process
 from p2pfl.errors.people import NotReadable, WrongUse
 from p2pfl.federation import Federation

@@ -8,18 +8,13 @@ given beside them.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 from p2pfl.sharing.field import FIELDS, Field
 from tests.sharing import reference
 from tests.sharing.reference import key
-
-FOLDER = Path(__file__).parent
-Case = dict[str, Any]
+from tests.vectors.files import Case, write
 
 REFUSED_31 = 641_741_466  # a place that stream 1 of this key refuses in the 31-bit field, found by search
 REFUSED_31_KEY = "p2pfl: a key whose 31-bit stream refuses a word"
@@ -323,23 +318,5 @@ FILES: dict[str, Callable[[], list[Case]]] = {
 }
 
 
-def render(cases: list[Case]) -> str:
-    """One case a line, so that a change shows as the case that it changes."""
-    return "[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]\n"
-
-
-def main(arguments: Sequence[str]) -> int:
-    differing = []
-    for name, cases in FILES.items():
-        text, path = render(cases()), FOLDER / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            differing.append(name)
-            if "--check" not in arguments:
-                path.write_text(text, encoding="utf-8")
-    verb = "differing" if "--check" in arguments else "written"
-    print(f"{len(FILES)} files, {verb}: {', '.join(differing) or 'none'}")
-    return 1 if differing and "--check" in arguments else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write(FILES, sys.argv[1:]))

@@ -11,16 +11,14 @@ import hashlib
 import json
 import struct
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-FOLDER = Path(__file__).parent
-Case = dict[str, Any]
+from tests.vectors.files import Case, write
 
 
 def sha(data: bytes) -> bytes:
@@ -260,23 +258,5 @@ FILES: dict[str, Callable[[], list[Case]]] = {
 }
 
 
-def render(cases: list[Case]) -> str:
-    """One case a line, so that a change shows as the case that it changes."""
-    return "[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]\n"
-
-
-def main(arguments: Sequence[str]) -> int:
-    differing = []
-    for name, cases in FILES.items():
-        text, path = render(cases()), FOLDER / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            differing.append(name)
-            if "--check" not in arguments:
-                path.write_text(text, encoding="utf-8")
-    did = "differing" if "--check" in arguments else "written"
-    print(f"{len(FILES)} files, {did}: {', '.join(differing) or 'none'}")
-    return 1 if differing and "--check" in arguments else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write(FILES, sys.argv[1:]))

@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 
 from tools.reference.pages import FOLDER, PAGES
+from tools.written import write_or_check
 
 
 def main() -> int:
-    made = {FOLDER / name: page().encode() for name, page in PAGES.items()}
-    if "--check" in sys.argv:
-        return int(any(not file.is_file() or file.read_bytes() != text for file, text in made.items()))
-    for file, text in made.items():
-        file.write_bytes(text)
-    return 0
+    return write_or_check({FOLDER / name: page() for name, page in PAGES.items()})
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
 from p2pfl.cli.main import p2pfl
+from p2pfl.cli.roff import every
 from tools.reference.markdown import GENERATED, cell, table
 
 HEAD = f"""\
@@ -17,18 +16,6 @@ HEAD = f"""\
 [exit-codes.md](exit-codes.md). Options may be given in any order; a home is opened by its key file unless an option
 says otherwise ([keys and variables](../operations.md#keys-and-variables)).
 """
-WIDTH = 10_000  # of click's text, so that it breaks no line
-
-
-def every(command: click.Command, path: str, parent: click.Context | None = None) -> Iterator[click.Context]:
-    """A context for `command` and for each one below it, in the order in which the help lists them."""
-    context = click.Context(command, parent=parent, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
-    yield context
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            if below is not None and not below.hidden:
-                yield from every(below, name, context)
 
 
 def _section(context: click.Context) -> str:

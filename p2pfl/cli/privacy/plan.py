@@ -12,7 +12,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, write_over
-from p2pfl.cli.predict import check_readable
+from p2pfl.cli.records import check_readable
 from p2pfl.cli.wording import meaning
 from p2pfl.errors.people import WrongUse
 from p2pfl.errors.planning import NothingToMakeUp

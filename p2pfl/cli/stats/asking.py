@@ -15,7 +15,7 @@ from p2pfl.cli import output
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
-from p2pfl.cli.predict import column_map
+from p2pfl.cli.records import column_map
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.federation import Federation

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from p2pfl.cli import output
 from p2pfl.cli.options import DEFAULT_HOME, json_option, peers_option, read_whole
-from p2pfl.cli.predict import check_readable, column_map
+from p2pfl.cli.records import check_readable, column_map
 from p2pfl.cli.task.review import reaches
 from p2pfl.cli.tasks import device_option, reads_option, secret_places, task_process
 from p2pfl.cli.wording import dense_bytes

@@ -8,7 +8,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, new_file_option, write_new
-from p2pfl.cli.predict import column_map
+from p2pfl.cli.records import column_map
 from p2pfl.errors.people import WrongUse
 
 

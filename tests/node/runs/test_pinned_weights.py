@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from p2pfl.cli.join import LocalInputs, reach_of
 from p2pfl.cli.joining import Access
+from p2pfl.cli.local_task import LocalInputs, reach_of
 from p2pfl.errors.scans import WeightsUnusable
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation import Federation, draft
