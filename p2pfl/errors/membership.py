@@ -170,7 +170,7 @@ class NothingSigned(ConfigurationError):
 
 
 class ChangeNeverDue(ConfigurationError):
-    """The change {source} begins behind the end of the training, which has {rounds} rounds: it would never begin."""
+    """The change {source} begins after the end of the training, which has {rounds} rounds: it would never begin."""
 
     code = "P2P-FED-051"
     likely = ("the round is mistyped", "somebody wants each site's one signature for the next epoch to be spent on it")

@@ -174,6 +174,6 @@ def _chosen(home: Home, names: Sequence[str]) -> list[KeptItems]:
 def _check(one: KeptItems, today: datetime.date) -> None:
     until = f"kept until {one.until}" if one.until is not None else "nothing of this study has begun"
     if one.kind.name == LEDGER:
-        raise KeptForever(evidence=f"{until}, {one.years} years behind its last entry")
+        raise KeptForever(evidence=f"{until}, {one.years} years after its last entry")
     if not one.is_past(today):
         raise KeptLonger(what=f"{one.kind.name}: {one.kind.holds}", evidence=f"{until}; today is {today}")

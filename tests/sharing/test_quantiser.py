@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import LimitInvalid, ShareCountWrong, SumCouldWrap, ValueNotFinite, ValueOverLimit
 from p2pfl.sharing.field import FIELDS, Field
+from p2pfl.sharing.fixed_point import FixedPoint
 from p2pfl.sharing.prg import Keystream
-from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
+from p2pfl.sharing.quantiser import Quantiser, largest
 from p2pfl.sharing.rotation import BLOCK, Floats, Signs, hadamard, rotate, unrotate
 from tests.examples import examples
 from tests.sharing import reference

@@ -16,11 +16,12 @@ from p2pfl.errors import P2PFLError
 from p2pfl.sharing import shamir
 from p2pfl.sharing.additive import split
 from p2pfl.sharing.field import FIELDS, Words
+from p2pfl.sharing.fixed_point import FixedPoint
 from p2pfl.sharing.forms import Forms, add
 from p2pfl.sharing.graph import outgoing
 from p2pfl.sharing.masking import mask
 from p2pfl.sharing.prg import context, expand, stream_key
-from p2pfl.sharing.quantiser import FixedPoint, Quantiser
+from p2pfl.sharing.quantiser import Quantiser
 from tests.vectors import generate
 from tests.vectors.files import FOLDER, is_current
 

@@ -107,7 +107,7 @@ class HomeView:
                 found.append({"what": what, "command": f"p2pfl task review {task.file}"})
             change = held_change(home)
             if change is not None and change.facts["epoch"] > federation.roster.epoch:
-                begins = "was approved by enough sites, and begins behind one of the next rounds"
+                begins = "was approved by enough sites, and begins after one of the next rounds"
                 found.append({"what": f"epoch {change.facts['epoch']} {begins}", "command": ""})
             if self._proposed is not None:
                 found += self._proposed.waiting(home, federation)

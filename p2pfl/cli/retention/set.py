@@ -20,12 +20,12 @@ from p2pfl.node import retention
 @unlock_options
 @json_option
 def set_(*, kind: str, years: int, home: Path, unlock: Unlock, as_json: bool) -> None:
-    """Keep items of KIND for YEARS behind the last entry of their study, in all studies of this home.
+    """Keep items of KIND for YEARS after the last entry of their study, in all studies of this home.
 
     It is this site's own affair, and in its log. The ledger and proofs are kept for six years at least.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         retention.set_years(opened, kind, years, int(time.time()))
         name = opened.name
-    text = f"{name}: {kind} are kept for {years} years behind the last entry of their study"
+    text = f"{name}: {kind} are kept for {years} years after the last entry of their study"
     output.result(text, {"name": name, "kind": kind, "years": years}, as_json)

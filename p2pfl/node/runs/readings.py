@@ -17,7 +17,8 @@ from p2pfl import codec
 from p2pfl.keys import SEED_BYTES
 from p2pfl.sharing.events import Words
 from p2pfl.sharing.field import FIELDS, Field
-from p2pfl.sharing.quantiser import MOST_DECIMALS, decimals_of, floats_of
+from p2pfl.sharing.fixed_point import MOST_DECIMALS, decimals_of
+from p2pfl.sharing.quantiser import floats_of
 from p2pfl.sharing.rotation import padded
 
 SumValue = npt.NDArray[Any] | tuple[Decimal, ...]

@@ -27,7 +27,8 @@ from p2pfl.node.runs.readings import DECIMALS, FLAGS, FLOATS, INTEGERS, NOTHING,
 from p2pfl.node.source import PATIENCE_S, ModelStore, Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
+from p2pfl.sharing.fixed_point import FixedPoint
+from p2pfl.sharing.quantiser import Quantiser, largest
 
 NO_MODEL: Final = digest("model", b"none")
 EXACT_BITS: Final = 61
