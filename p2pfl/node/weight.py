@@ -55,8 +55,7 @@ def _proposed(current: Round) -> int:
 
 def _waits_much(current: Round) -> bool:
     """A peer may send thousands of letters ahead of their turn, and those of a later attempt in any size."""
-    early = current.early
-    return len(early) > MOST_EARLY or sum(letter.size for letter in early) > SMALL_BYTES
+    return len(current.early) > MOST_EARLY or current.early.size > SMALL_BYTES
 
 
 def _words(current: Round, event: e.Event) -> int:

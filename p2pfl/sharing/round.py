@@ -8,7 +8,7 @@ docs/spec/sharing.md §4 to §14.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from p2pfl.codec import Malformed, Pieces, read_facts, split_tail, with_tail
@@ -43,6 +43,7 @@ from p2pfl.messages import (
     read_letter,
 )
 from p2pfl.sharing import evidence
+from p2pfl.sharing.early import EarlyLetters
 from p2pfl.sharing.events import (
     Accuse,
     Applied,
@@ -86,7 +87,7 @@ class Round:
     ) -> None:
         self.state = State(context, peers, number, base=base, chain=chain, leaving=Leaving(grounds=grounds))
         self.phase = Phase.SHARE
-        self._early: dict[tuple[str, int, int, int], Letter[Message]] = {}  # (sender, attempt, kind, chunk)
+        self._early = EarlyLetters(EARLY_LETTERS, EARLY_BYTES)  # one of each attempt, kind and chunk
 
     @classmethod
     def restored(
@@ -201,9 +202,9 @@ class Round:
         return self.state.attempt
 
     @property
-    def early(self) -> Collection[Letter[Message]]:
+    def early(self) -> EarlyLetters:
         """Letters that came before their turn."""
-        return self._early.values()
+        return self._early
 
     def waiting_for(self) -> dict[str, str]:
         """By peer, what this round waits for, in words for people."""
@@ -226,10 +227,12 @@ class Round:
         effects += self._run_guarded()
         while before != (self.state.attempt, self.phase) and self._early:
             before = (self.state.attempt, self.phase)
-            held, self._early = self._early, {}
-            for letter in held.values():
+            for letter in self._early.take_all():
+                held = len(self._early)
                 effects += self._act_or_accuse(Received(event.now, letter))
-                effects += self._run_guarded()
+                # What is early still has changed nothing: with room full of it, the guards would be most of the work.
+                effects += self._run_guarded() if len(self._early) == held else []
+            effects += self._run_guarded()
         return effects
 
     def advance(self, now: float) -> list[Effect]:
@@ -384,9 +387,7 @@ class Round:
     def _hold_early(self, letter: Letter[Message]) -> list[Effect]:
         message = letter.message
         place = message.index if isinstance(message, (Chunk, SumChunk, SumDigest, Opened)) else 0
-        sizes = [old.size for old in self._early.values() if old.sender == letter.sender]
-        if sum(sizes) + letter.size > EARLY_BYTES or len(sizes) >= EARLY_LETTERS:
-            evidence = f"{len(sizes)} letters, {sum(sizes)} bytes, ahead of their turn"
-            raise self._unexpected(letter, evidence)
-        self._early[(letter.sender, letter.envelope.attempt, message.kind, place)] = letter
+        if not self._early.hold(letter, (letter.envelope.attempt, message.kind, place)):
+            count, size = self._early.held_of(letter.sender)
+            raise self._unexpected(letter, f"{count} letters, {size} bytes, ahead of their turn")
         return []

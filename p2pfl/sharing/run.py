@@ -34,6 +34,7 @@ from p2pfl.messages import (
 )
 from p2pfl.sharing import certificate, evidence
 from p2pfl.sharing.branch import Branch
+from p2pfl.sharing.early import EarlyLetters
 from p2pfl.sharing.events import (
     Accuse,
     Applied,
@@ -83,7 +84,8 @@ class Run:
         self._stood = base  # the tip when it was last looked at
         self.number = 0  # of the current one; 0 when none is under way
         self._began = -math.inf  # when this process began its last round
-        self._early: list[Letter[Message]] = []
+        self._early = EarlyLetters(EARLY_LETTERS, EARLY_BYTES)
+        self._came = 0  # letters held so far: all are kept apart, since which of them counts is for their round to say
         self._dropped: dict[str, int] = {}  # by peer: the newest round of which a letter of it was dropped
         self._grounds: tuple[bytes, ...] = ()
         self.now = now
@@ -165,8 +167,7 @@ class Run:
         self.rounds[self.number] = fresh
         fresh.state.since, self._began = self._began, now
         effects = [*aside, *self._pass_on(fresh, fresh.handle(Begin(now)))]
-        held, self._early = self._early, []
-        for letter in held:
+        for letter in self._early.take_all():
             effects += self.handle(Received(now, letter))
         return [*effects, *self._ask_for_dropped(fresh)]
 
@@ -292,11 +293,8 @@ class Run:
     def _hold_early(self, letter: Letter[Message]) -> None:
         """Hold it for the round that it is of; too far ahead, or beyond a bound of its sender's own, it is dropped."""
         number, newest = letter.envelope.round, max(self.number, self.final_round)
-        sizes = [old.size for old in self._early if old.sender == letter.sender]
-        room = len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES
-        if room and number <= newest + EARLY_ROUNDS:
-            self._early.append(letter)
-        else:
+        self._came += 1
+        if number > newest + EARLY_ROUNDS or not self._early.hold(letter, self._came):
             self._dropped[letter.sender] = max(number, self._dropped.get(letter.sender, 0))
 
     # ── effects that concern more than one round ──────────────────────────────────────────────────────────────
@@ -385,7 +383,9 @@ class Run:
         self.peers.vows.settled(final_round)
         if self.number <= final_round:
             self.number = 0
-        self._early = [letter for letter in self._early if letter.envelope.round > final_round]
+        for letter in self._early.take_all():
+            if letter.envelope.round > final_round:
+                self._hold_early(letter)
         return [*map(_erased, over), *self._on_branch(effects)]
 
 

@@ -67,13 +67,63 @@ def test_letters_of_attempts_without_end_leave_room_for_others() -> None:
     assert give(found, letter("site-1", m.Ready(H, H), attempt=1)) == []
 
 
-def test_bytes_ahead_of_their_turn_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "EARLY_BYTES", 10_500)
+def test_bytes_ahead_of_their_turn_are_bounded_too() -> None:
     found = copied(stood(Phase.SHARE)[1])
+    found._early.most_bytes = 10_500
     for index in range(10):
         give(found, letter("site-0", m.Chunk(H, index, b"\0")))
     assert refused(give(found, letter("site-0", m.Chunk(H, 10, b"\0")))).fields["message"] == "Chunk"
     assert give(found, letter("site-1", m.Chunk(H, 0, b"\0"))) == []
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """By whom each letter was whose size has been looked at since."""
+    found: list[str] = []
+    size = Letter.size.fget  # type: ignore[attr-defined]
+
+    def counted(one: Letter) -> int:
+        found.append(one.sender)
+        return int(size(one))
+
+    monkeypatch.setattr(Letter, "size", property(counted))
+    return found
+
+
+@pytest.mark.claim("LIAR-3")
+def test_what_a_letter_ahead_of_its_turn_costs_does_not_grow_with_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two liars fill their room; then the phase moves, and all that they sent is handed in once more, in vain."""
+    found, liars, count = copied(stood(Phase.SHARE)[1]), ("site-0", "site-1"), rounds.EARLY_LETTERS
+    found._early.take_all()
+    sizes = looks(monkeypatch)
+    for attempt in range(1, count + 1):
+        for liar in liars:
+            give(found, letter(liar, m.Ready(H, H), attempt=attempt))
+    assert len(found._early) == len(liars) * count
+    assert len(sizes) <= 2 * len(found._early)
+
+    sizes.clear()
+    before, tried = list(found._early), []
+
+    def moves_once() -> list[e.Effect]:
+        tried.append(found.phase)
+        found.phase = Phase.PROPOSE
+        return []
+
+    monkeypatch.setattr(found, "_run_guarded", moves_once)
+    found.handle(e.Tick(0.0, 1, 0))
+    assert list(found._early) == before
+    assert len(sizes) <= 2 * len(before)
+    assert tried == [Phase.SHARE, Phase.PROPOSE], "the guards are tried once more, and not behind each letter"
+
+
+@pytest.mark.claim("LIAR-3")
+def test_letters_of_rounds_to_come_cost_no_more_the_more_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    course = Run(stood(Phase.SHARE)[0].peers[ME].context(), 0)
+    sizes = looks(monkeypatch)
+    for liar in ("site-0", "site-1"):
+        of_rounds(course, liar, 2, courses.EARLY_LETTERS)
+    assert len(course._early) == 2 * courses.EARLY_LETTERS
+    assert len(sizes) <= 2 * len(course._early)
 
 
 @pytest.mark.parametrize("phase", [Phase.UNMASK, Phase.CONFIRM, Phase.FINAL])

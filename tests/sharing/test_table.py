@@ -158,9 +158,9 @@ def test_a_letter_has_a_row_or_is_ignored_kept_or_refused_under_its_senders_name
         assert picture(found) == before
     elif isinstance(cell, Keep):
         assert effects == []
-        assert sent in found._early.values()
-        found._early.clear()
-        assert picture(found) == {**before, "_early": {}}
+        assert sent in found.early
+        found._early.take_all()
+        assert picture(found) == before
     elif cell is None:
         (error,) = accused(effects)
         assert isinstance(error, UnexpectedMessage)
