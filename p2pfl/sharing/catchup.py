@@ -144,7 +144,10 @@ def wanted_round(run: Run, more: bool) -> int:
     """The round whose sum is wanted, not its record alone: the one under way, or the one about to begin; 0 for none.
 
     more   rounds of the run are still to come here
+    A sum whose words are gone is not waited for: its record is taken over.
     """
+    if run.current is not None and run.current.sum_is_gone:
+        return 0
     return run.number or (run.final_round + 1 if more else 0)
 
 

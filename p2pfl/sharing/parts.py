@@ -194,6 +194,7 @@ class Sum:
     wanted: str = ""  # the peer that was asked for the sum
     asked: int = 0  # peers that were asked
     parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
+    gone: set[str] = field(default_factory=set)  # peers that were asked, and hold its words no more
 
 
 @dataclass

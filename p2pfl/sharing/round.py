@@ -206,6 +206,11 @@ class Round:
         """Letters that came before their turn."""
         return self._early
 
+    @property
+    def sum_is_gone(self) -> bool:
+        """The others hold its sum's words no more, since this peer told them itself that it needs none of them."""
+        return fetch.is_gone(self.state)
+
     def waiting_for(self) -> dict[str, str]:
         """By peer, what this round waits for, in words for people."""
         return missing.waited_for(self.state, self.phase)

@@ -188,6 +188,8 @@ PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]
     "a segment beyond the last": (BulkRejected, lambda parts: [replace(parts[0], segment=1)]),
     "a length that no memory holds": (BulkRejected, lambda parts: [replace(parts[0], length=(1 << 53) - 1)]),
     "more words than the length": (BulkRejected, lambda parts: [replace(parts[0], length=1)]),
+    "no segment, and a field": (BulkRejected, lambda parts: [replace(fetch.GONE, bits=61)]),
+    "no segment, and words": (BulkRejected, lambda parts: [replace(fetch.GONE, words=bytes(8))]),
     "no words": (BulkRejected, lambda parts: [replace(parts[0], words=b"")]),
     "half a word": (WordsMissized, lambda parts: [replace(parts[0], words=bytes(12))]),
     "a word of p": (WordOutOfRange, lambda parts: [replace(parts[0], words=FIELDS[61].p.to_bytes(8, "little"))]),
@@ -249,6 +251,19 @@ def test_after_a_false_answer_another_holder_is_asked_and_the_sum_comes(masked: 
     assert asked[0] not in (holder, ME)
     answered = [one for part in parts for one in told(federation, found, asked[0], part)]
     assert applied(answered).vectors[0].words.tolist() == federation.expected(1)
+
+
+@KINDS
+def test_a_holder_that_is_back_may_have_the_words_that_it_had_let_go(masked: bool) -> None:
+    """After more of them than may lie the record is taken over; a new link to one counts them anew."""
+    federation, found, holder, _ = asking(masked)
+    (other,) = wants(told(federation, found, holder, fetch.GONE))
+    assert found.state.sum.gone == {holder}
+    assert not found.sum_is_gone
+    assert wants(told(federation, found, other, fetch.GONE)) == [], "the next question has its time"
+    assert found.sum_is_gone
+    found.handle(e.LinkUp(found.state.now, holder, federation.peers[holder].incarnation))
+    assert not found.sum_is_gone
 
 
 @KINDS

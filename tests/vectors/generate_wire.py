@@ -176,10 +176,11 @@ def whole() -> list[Case]:
                 "fields": plain(fields),
             }
         )
-    survivors, abandon = (D, V, (), ()), (0, b"", b"", (), ("mayo",))
+    survivors, abandon, gone = (D, V, (), ()), (0, b"", b"", (), ("mayo",)), (0, 0, 0, 0, 0, b"", 0)
     more = [
         ("a Ballot that abandons", "Ballot", abandon, letter(14, "Ballot", abandon)),
         ("a Ballot of one bit, no READY", "Ballot", (1, *survivors), letter(14, "Ballot", (1, *survivors))),
+        ("a Total of a sum whose words are gone", "Total", gone, bulk(21, gone, b"", 5)),
     ]
     for name, kind, fields, data in more:
         cases.append(

@@ -156,7 +156,12 @@ def settled(state: State) -> list[Effect]:
     return [state.post(state.seal(Want(Question.NOTHING, ())))]
 
 
+def has_let_go(state: State) -> bool:
+    """Every ledger has the round, as each peer said itself: its words are held no more."""
+    return state.confirming.here and state.confirming.settled.issuperset(state.context.others)
+
+
 def let_go(state: State) -> None:
-    """Every ledger has the round: nobody asks for its sum any more, and the words are not held on."""
-    if state.confirming.here and state.confirming.settled.issuperset(state.context.others):
+    """Once every ledger has the round nobody asks for its sum any more, and the words are not held on."""
+    if has_let_go(state):
         state.sum.total, state.sum.masked, state.sum.wanted = (), (), ""

@@ -25,6 +25,7 @@ PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
 AGAIN_S: Final = 10.0  # seconds without a part until another holder is asked
 MORE_ASKED: Final = 12  # questions beyond one to each peer; a new link resets the count
+GONE: Final = Total(0, 0, 0, 0, 0, b"", 0)  # no segment of it: its words are held no more
 
 
 def lacks_sum(state: State) -> bool:
@@ -46,8 +47,17 @@ def _holders(state: State) -> list[str]:
         found = [name for name, (theirs, _) in state.confirming.confirms.items() if theirs == record]
     else:
         found = [name for name in state.names if name in _vouched(state)]
-    up = [name for name in found if name != state.context.me and name not in state.peers.down]
-    return up or [name for name in found if name != state.context.me]
+    others = [name for name in found if name != state.context.me]
+    held = [name for name in others if name not in state.sum.gone] or others
+    return [name for name in held if name not in state.peers.down] or held
+
+
+def is_gone(state: State) -> bool:
+    """More peers than may lie hold the words no more: one of them has this peer's own word that it lacks nothing.
+
+    So this home was set back to before its ledger had the round. Its record is all that there is to have.
+    """
+    return len(state.sum.gone) > state.context.roster.quorums.c
 
 
 def _vouched(state: State) -> set[str]:
@@ -71,6 +81,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
     state.confirming.served.pop(event.peer, None)  # what it was given before may be lost with its link
     state.sum.asked = min(state.sum.asked, len(state.names))  # the peer that is back may have it
+    state.sum.gone.discard(event.peer)
     if event.peer == state.sum.wanted and not state.sum.total:
         state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))
@@ -123,6 +134,8 @@ def _serve_sum(state: State, asker: str) -> list[Effect]:
     if state.certificate is not None:
         effects.append(Send(asker, state.certificate))
     effects += _confirms(state, asker)
+    if confirm.has_let_go(state):
+        return [*effects, Send(asker, state.seal(GONE))]
     if state.sum.total and confirm.agreed(state) == state.confirming.record != b"":
         return effects + [Send(asker, state.seal(part)) for part in parts_of(state.sum.total, masked=False)]
     if state.certificate is not None and state.sum.reveals:
@@ -158,6 +171,8 @@ def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
     message, sender = letter.message, letter.sender
     if sender != state.sum.wanted or state.sum.total or (message.masked and state.sum.masked):
         return []
+    if message == GONE:
+        return _is_gone_there(state, sender)
     held = len(state.sum.parts)
     try:
         effects = _part_held(state, message, sender)
@@ -166,6 +181,13 @@ def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
     except RemoteProtocolError:
         state.sum.wanted, state.sum.parts = "", []  # another holder is asked at once
         raise
+
+
+def _is_gone_there(state: State, holder: str) -> list[Effect]:
+    """Another holder is asked at once; once they are more than may lie, again at its time, and of each its entries."""
+    state.sum.gone.add(holder)
+    state.sum.wanted, state.sum.parts = holder if is_gone(state) else "", []
+    return []
 
 
 def _part_held(state: State, message: Total, sender: str) -> list[Effect]:

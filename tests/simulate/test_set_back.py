@@ -1,0 +1,112 @@
+"""A home that is set back behind a round that it had called settled: the others hold the words of its sum no more.
+
+Behind its own bundle such a home stops by itself (P2P-ROUND-032). Later in the round it holds all that it signed, and
+what it had said last of all, that it lacks nothing, is what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.errors.round import RolledBack
+from p2pfl.messages import Letter
+from p2pfl.sharing.phases import fetch
+from p2pfl.sharing.round import Round
+from p2pfl.simulate.peer import SimulatedPeer, VirtualDisk
+from tests.simulate import promises
+from tests.simulate.manual_rounds import ByHand
+from tests.simulate.test_returns import copied
+
+BACK = "site-2"
+MOMENTS = [m.Ready, m.Ballot, m.Reveal]
+
+
+def has_let_go(peer: SimulatedPeer) -> bool:
+    previous = peer.run.previous if peer.run is not None else None
+    return previous is not None and not previous.state.sum.total
+
+
+def set_back(peers: int, rounds: int, moment: type[m.Message] | None) -> ByHand:
+    """Round 1 is in all ledgers, and all know it; then BACK is what it was when it first said `moment`, or new."""
+    world = ByHand(peers, rounds)
+    back, older = world.peers[BACK], VirtualDisk()
+    world.start_all()
+    if moment is not None:
+        world.until(lambda: any(one.sender == BACK and isinstance(one.message, moment) for _, one in world.log))
+        older = copied(back.disk)
+    assert not older.ledger
+    world.until(lambda: all(map(has_let_go, world.peers.values())))
+    back.kill()
+    back.disk = older
+    back.disk.items.pop("state/sums/1", None)  # the words of its round, without which it asks in any case
+    world.start(back)
+    return world
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("peers", [3, 4, 7])
+def test_a_home_set_back_behind_a_settled_round_takes_over_its_record(peers: int, moment: type[m.Message]) -> None:
+    """Of three, nobody would ever end a round again without it."""
+    world = set_back(peers, 2, moment)
+    world.settle()
+    promises.check(world, beside=[BACK])
+    promises.everything_is_final(world)
+    assert world.peers[BACK].disk.ledger == world.peers["site-0"].disk.ledger
+    assert [accused for peer in world.peers.values() for accused in peer.accused] == []
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_if_nobody_said_that_the_words_are_gone_it_would_wait_for_ever(
+    moment: type[m.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Round, "sum_is_gone", False)
+    world = set_back(3, 2, moment)
+    world.settle()
+    assert {peer.final_round for name, peer in world.peers.items() if name != BACK} == {1}
+    assert world.peers[BACK].final_round == 0
+
+
+def test_a_home_set_back_behind_its_own_bundle_stops() -> None:
+    world = set_back(3, 1, None)
+    world.until(lambda: world.peers[BACK].error is not None)
+    assert isinstance(world.peers[BACK].error, RolledBack)
+
+
+def gone(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+    """Whoever asks the liar for the sum is told that its words are gone."""
+    if isinstance(letter.message, m.Total):
+        return (m.seal(fetch.GONE, letter.envelope, liar.identity),)
+    return (letter,)
+
+
+@pytest.mark.claim("LIAR-3")
+def test_liars_that_say_that_the_words_are_gone_keep_nobody_from_a_sum() -> None:
+    """c of seven, and who was away asks them first: what honest sites hold comes from these."""
+    liars, away = ("site-0", "site-1"), "site-6"
+    world = ByHand(7)
+    world.lies = dict.fromkeys(liars, gone)
+    for name, peer in world.peers.items():
+        if name != away:
+            world.start(peer)
+    world.until(lambda: all(peer.final_round == 1 for name, peer in world.peers.items() if name != away))
+    world.start(world.peers[away])
+    late = world.peers[away]
+
+    def asked() -> bool:
+        return late.round is not None and bool(late.round.state.sum.wanted)
+
+    world.until(asked)
+    assert late.round is not None
+    for liar in liars:
+        late.round.state.sum.wanted = liar
+        peer = world.peers[liar]
+        place = m.Envelope(peer.run_id, 1, 1, late.round.attempt, liar, peer.incarnation)
+        world._deliver(liar, late, m.seal(fetch.GONE, place, peer.identity).wire)
+        assert late.round.state.sum.wanted not in ("", liar), "another one is asked at once"
+    assert late.round.state.sum.gone == set(liars)
+    world.settle()
+    promises.check(world, beside=liars)
+    assert late.disk.totals[0], "it has the sum, and not its record alone"
