@@ -96,6 +96,9 @@ def simulate(
     federation = Federation.load(peers_file) if named else None
     paths = _sites(given, split)
     output.loading_torch()
+    from p2pfl.training.lean import without_compiler
+
+    without_compiler()
     begun = time.perf_counter()
     made = _task(task, federation)
     records = _records(made, paths, split)

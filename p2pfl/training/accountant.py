@@ -7,7 +7,9 @@ next power of two points: the same spacing over a wider range, which is the same
 
 The package opacus brings torch, which the process with a site's keys and links never loads. So the very files of its
 accountants are loaded here under a name of their own, without what stands around them: all that they take from there is
-a base class. What they need is numpy and scipy; `privacy.py` imports this when the first ε is asked for.
+a base class. What they need is numpy and scipy; `privacy.py` imports this when the first ε is asked for. Of
+scipy.signal they take one function, for histories of several kinds of passes: it is loaded when the first of these is
+composed, since it brings statistics, images and splines with it, half of the time that all of this takes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from types import ModuleType
 from typing import Any, Final
 
 ALONE: Final = "opacus_accountants"  # how opacus.accountants is called here
+SIGNAL: Final = "scipy.signal"
 
 MOST_POINTS: Final = 1 << 22  # 32 MiB for each array over the grid; some ten of them are held at a time
 # How far above the true value the PRV bound may lie. The finest that fits into MOST_POINTS is taken; Opacus' default
@@ -38,7 +41,19 @@ def _load(name: str) -> Any:
         package.__path__ = [f"{found.submodule_search_locations[0]}/accountants"]
         base.IAccountant = _Base  # type: ignore[attr-defined]
         sys.modules |= {ALONE: package, base.__name__: base}
-    return importlib.import_module(f"{ALONE}.{name}")
+    if SIGNAL in sys.modules:
+        return importlib.import_module(f"{ALONE}.{name}")
+    later = sys.modules[SIGNAL] = ModuleType(SIGNAL)
+    later.convolve = _convolve  # type: ignore[attr-defined]
+    try:
+        return importlib.import_module(f"{ALONE}.{name}")
+    finally:
+        del sys.modules[SIGNAL]
+
+
+def _convolve(*arrays: Any, **options: Any) -> Any:
+    """scipy.signal.convolve, loaded now."""
+    return importlib.import_module(SIGNAL).convolve(*arrays, **options)
 
 
 class _Base:

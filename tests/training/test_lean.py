@@ -32,7 +32,9 @@ with repeatable(1):
     wrapped = ProjectingModule(model)
     wrapped(torch.ones(3, 1, 8)).sum().backward()
     assert [len(p.grad_sample) for p in model.parameters()] == [3] * 4
-    for optimiser in (torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), torch.optim.Adam(model.parameters())):
+    weights = list(model.parameters())
+    adams = [torch.optim.Adam(weights), torch.optim.AdamW(weights)]
+    for optimiser in (torch.optim.SGD(weights, lr=0.1, momentum=0.9), *adams):
         for p in model.parameters():
             p.grad = torch.ones_like(p)
         optimiser.step()

@@ -68,6 +68,26 @@ def test_a_grid_of_a_power_of_two_gives_the_bound_of_opacus_own(history: list[tu
     )
 
 
+LOADS = """
+import sys
+from p2pfl.training.accountant import upper_bound
+heavy = {"scipy.signal", "scipy.stats", "torch"}
+kinds = [(1.1, 0.05, 20), (1.3, 0.05, 10)]
+print(repr(upper_bound(kinds[:1], 1e-5)), sorted(heavy & set(sys.modules)))
+print(repr(upper_bound(kinds, 1e-5)), sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_passes_of_one_kind_load_no_more_of_scipy_than_they_need() -> None:
+    """Every process that trains computes ε before it begins; half of its time went into what none of it uses."""
+    from p2pfl.training import accountant
+
+    said = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, check=True).stdout
+    kinds = [(1.1, 0.05, 20), (1.3, 0.05, 10)]
+    one, both = (repr(accountant.upper_bound(history, 1e-5)) for history in (kinds[:1], kinds))
+    assert said.splitlines() == [f"{one} []", f"{both} ['scipy.signal', 'scipy.stats']"]
+
+
 def test_whatever_the_history_a_grid_has_a_power_of_two_points_within_its_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -186,12 +186,14 @@ def sites_alone(place: Path, peers_file: Path, dealt: SiteFiles) -> Mapping[str,
     import numpy as np
 
     from p2pfl.training.baseline import site_alone
+    from p2pfl.training.lean import without_compiler
     from p2pfl.training.measures.joint import Joint
     from p2pfl.training.models import build, count_of, device_of
     from p2pfl.training.records import Records, hold_out
     from p2pfl.training.registry import load_task
     from p2pfl.training.update import write_vector
 
+    without_compiler()  # which the optimiser would load
     task = load_task(Federation.load(peers_file).task)
     measures, built, device = Joint(task.measures(), task.name), build(task), device_of("cpu")
     sites = {}

@@ -53,6 +53,7 @@ class RunHere:
 
     number: int = 0
     final_round: int = 0
+    current: None = None
     breaches: list[Any] = field(default_factory=list)
 
     def adopt(self, number: int, record: bytes) -> list[Any]:
