@@ -1,9 +1,10 @@
 """What holds for all tests: what each needs, how many examples are tried, and which run side by side.
 
-`make test` runs two workers (pytest-xdist, `--dist loadgroup`), which take whole files, whose fixtures are made once.
+`make test` runs three workers (pytest-xdist, `--dist loadgroup`), which take whole files, whose fixtures are made once.
 Tests in network namespaces stay on one worker and begin first, since they play their scenes together and mostly wait.
-Storms follow, which only compute, and beside them the files that start real processes: what takes long begins early, so
-that both workers end together.
+Storms follow, which only compute. The pages of README and guide go on from one another, so they are one file of ten
+minutes: it begins next, and not as its name has it, behind almost all others, when nothing is left to run beside it.
+Then come the files that start real processes, and what takes long: so all workers end together.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ NEEDS: dict[str, str] = {
     "training/test_repeat_processes.py": "processes",
     "training/test_volumes.py": "slow",
 }
-BEGINS = ("network", "storms", "processes", "")  # the longest first
+BEGINS = ("network", "storms", "readme", "processes", "slow", "")  # the longest first
 
 
 def need(file: Path) -> str:

@@ -64,7 +64,7 @@ def test_one_of_five_killed_ten_times_in_a_row_costs_no_round(
             watch.event("round")
         killed_in.append((victim, told["round"]))
         running[victim] = begin(sites, victim)
-        running[victim].event("link_up", peer="ada")
+        running[victim].linked(*(name for name in sites.names if name != victim))  # so that it is in the next round
     sites["ada"].open()
     for process in running.values():
         assert process.end().status == 0, process.tail
