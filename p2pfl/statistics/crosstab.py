@@ -74,6 +74,8 @@ class CrosstabResult(StatisticResult):
 class Crosstab(Statistic):
     kind: ClassVar[str] = "crosstab"
     unbounded: ClassVar[str] = ""
+    held: ClassVar[tuple[str, ...]] = ("odds_ratio_low", "odds_ratio_high")
+    not_held: ClassVar[tuple[str, ...]] = ("chi2", "p", "cramers_v", "fisher_p")
     rows: Factor
     columns: Factor
 
@@ -104,7 +106,8 @@ class Crosstab(Statistic):
         _, complete, missing = total.counts("records")
         if not complete:
             raise NothingMeasured(evidence=f"{missing} records", columns=f"{self.rows.name} and {self.columns.name}")
-        return self._result(np.array(total.counts("cells"), np.float64).reshape(self._shape), missing)
+        opened = np.array(total.counts("cells"), np.float64).reshape(self._shape)
+        return self._result(opened, missing, total.noise("cells")[0])
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -124,12 +127,13 @@ class Crosstab(Statistic):
             plan.total(("columns", column), [("cells", row * across + column) for row in range(down)])
         return plan
 
-    def _result(self, counts: Floats, missing: int) -> CrosstabResult:
+    def _result(self, counts: Floats, missing: int, noise: float) -> CrosstabResult:
+        """noise: variance of that on each cell."""
         chi2, freedom, least, test = pearson(counts)
         n, ratio, fisher = counts.sum(), (math.nan, math.nan, math.nan), math.nan
         if self._shape == (2, 2):
             (a, b), (c, d) = (tuple(map(int, row)) for row in counts)
-            ratio, fisher = odds_ratio(a, b, c, d), fisher_two_sided(a, b, c, d)
+            ratio, fisher = odds_ratio(a, b, c, d, noise), fisher_two_sided(a, b, c, d)
         smaller = min(int((counts.sum(axis) > 0).sum()) for axis in (0, 1)) - 1
         return CrosstabResult(
             rows=self.rows.name,
@@ -166,9 +170,10 @@ def pearson(counts: Floats) -> tuple[float, int, float, str]:
     return chi2, (held.shape[0] - 1) * (held.shape[1] - 1), least, test
 
 
-def odds_ratio(a: int, b: int, c: int, d: int) -> tuple[float, float, float]:
-    """ad / bc with Woolf's 95 % interval; NaN where a cell is empty."""
+def odds_ratio(a: int, b: int, c: int, d: int, noise: float = 0.0) -> tuple[float, float, float]:
+    """ad / bc with Woolf's 95 % interval, which holds noise of that variance on each cell; NaN where one is empty."""
     if not min(a, b, c, d):
         return math.nan, math.nan, math.nan
-    log, wide = math.log(a * d / (b * c)), normal_quantile(0.975) * math.sqrt(1 / a + 1 / b + 1 / c + 1 / d)
+    spread = sum(1 / cell + noise / cell**2 for cell in (a, b, c, d))
+    log, wide = math.log(a * d / (b * c)), normal_quantile(0.975) * math.sqrt(spread)
     return math.exp(log), math.exp(log - wide), math.exp(log + wide)

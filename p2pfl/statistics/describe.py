@@ -34,24 +34,46 @@ MOST_BINS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of one column in one group: how many, mean, sample variance (divisor count − 1); NaN where there are too few."""
+    """Of one column in one group: how many, mean, sample variance (divisor count − 1); NaN where there are too few.
+
+    noise   variance of the mean by the noise on the sums that it is made of; 0 where they are exact
+    """
 
     count: int
     mean: float
     variance: float
+    noise: float = 0.0
 
     @property
     def sd(self) -> float:
         return math.sqrt(self.variance)
 
+    @property
+    def mean_variance(self) -> float:
+        """Of the mean, by who was sampled and by the noise."""
+        return self.variance / self.count + self.noise
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of `mean_variance` (Satterthwaite): the noise's part is known, not estimated."""
+        sampled = self.variance / self.count
+        return (self.count - 1) * (self.mean_variance / sampled) ** 2 if sampled else math.inf
+
     @classmethod
-    def of(cls, quantity: Quantity, count: int, first: Fraction, second: Fraction) -> Moments:
-        """From Σz and Σz² of z = (x − centre) / half, exactly, so that nothing cancels but what rounding left."""
+    def of(
+        cls, quantity: Quantity, count: int, first: Fraction, second: Fraction, noise: tuple[float, float] = (0.0, 0.0)
+    ) -> Moments:
+        """From Σz and Σz² of z = (x − centre) / half, exactly, so that nothing cancels but what rounding left.
+
+        noise   variances of the noise on Σz and on the count; Σz / count has both, to first order
+        """
         if not count:
             return cls(0, math.nan, math.nan)
-        mean = quantity.centre + quantity.half * float(first / count)
+        middle = float(first / count)
         spread = max(second - first * first / count, Fraction(0))
-        return cls(count, mean, quantity.half**2 * float(spread / (count - 1)) if count > 1 else math.nan)
+        variance = quantity.half**2 * float(spread / (count - 1)) if count > 1 else math.nan
+        by_noise = quantity.half**2 * (noise[0] + middle**2 * noise[1]) / count**2
+        return cls(count, quantity.centre + quantity.half * middle, variance, by_noise)
 
 
 def powers(values: Floats, quantity: Quantity) -> tuple[float, float]:
@@ -166,9 +188,9 @@ class Describe(Statistic):
                 plan.reals(one.name, ("Σz", "Σz²"), table.most(known_of[one.name]), moves=math.sqrt(2))
             sums = {one.name: powers(v[present(v)], one) for one, v in columns if isinstance(one, Quantity)}
             second = plan.read((yield plan.ask(sums)))
-            moments = {
-                one.name: Moments.of(one, known_of[one.name], *second.exact(one.name)) for one in self.quantities
-            }
+            for one in self.quantities:
+                of_z, of_squares = second.exact(one.name)
+                moments[one.name] = Moments.of(one, known_of[one.name], of_z, of_squares)
         return self._described(total, moments)
 
     def _who(self) -> SumPlan:

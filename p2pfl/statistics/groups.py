@@ -55,6 +55,7 @@ def moments_by_group(
     """The moments of each quantity in each group, in one sum, after the counts that `add_quantity` opened."""
     plan, mine = SumPlan("moments"), dict[str, Any]()
     counts = {one.name: who.counts(f"known:{one.name}") for one in quantities}
+    of_counts = {one.name: who.noise(f"known:{one.name}") for one in quantities}
     for one in quantities:
         for power in ("Σz", "Σz²"):
             plan.reals(f"{power}:{one.name}", group.levels, table.most(max(counts[one.name])), moves=1)
@@ -65,9 +66,13 @@ def moments_by_group(
     total = plan.read((yield plan.ask(mine)))
     return {
         one.name: tuple(
-            Moments.of(one, count, first, second)
-            for count, first, second in zip(
-                counts[one.name], total.exact(f"Σz:{one.name}"), total.exact(f"Σz²:{one.name}"), strict=True
+            Moments.of(one, count, first, second, noise)
+            for count, first, second, noise in zip(
+                counts[one.name],
+                total.exact(f"Σz:{one.name}"),
+                total.exact(f"Σz²:{one.name}"),
+                zip(total.noise(f"Σz:{one.name}"), of_counts[one.name], strict=True),
+                strict=True,
             )
         )
         for one in quantities

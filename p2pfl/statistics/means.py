@@ -156,6 +156,7 @@ class TTest(_ByGroup):
     """Welch's t test of two levels."""
 
     kind: ClassVar[str] = "ttest"
+    held: ClassVar[tuple[str, ...]] = ("low", "high", "t", "freedom", "p")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,9 +166,9 @@ class TTest(_ByGroup):
     def steps(self, table: SiteTable) -> Steps:
         found = yield from self._moments(table)
         one, other = found[self.column.name]
-        parts = one.variance / one.count, other.variance / other.count
+        parts = one.mean_variance, other.mean_variance
         error = math.sqrt(sum(parts))
-        freedom = sum(parts) ** 2 / (parts[0] ** 2 / (one.count - 1) + parts[1] ** 2 / (other.count - 1))
+        freedom = sum(parts) ** 2 / (parts[0] ** 2 / one.freedom + parts[1] ** 2 / other.freedom)
         difference, wide = one.mean - other.mean, t_quantile(0.975, freedom) * error
         within = one.count + other.count - 2
         pooled = math.sqrt(((one.count - 1) * one.variance + (other.count - 1) * other.variance) / within)
@@ -190,6 +191,8 @@ class Anova(_ByGroup):
     """One-way analysis of variance over the levels."""
 
     kind: ClassVar[str] = "anova"
+    held: ClassVar[tuple[str, ...]] = ("welch_f", "welch_freedom", "welch_p")
+    not_held: ClassVar[tuple[str, ...]] = ("f", "p", "eta_squared")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,9 +228,9 @@ def _welch(groups: tuple[Moments, ...]) -> tuple[float, float]:
     if any(one.variance <= 0 for one in groups):
         return math.nan, math.nan
     k = len(groups)
-    weights = [one.count / one.variance for one in groups]
+    weights = [1 / one.mean_variance for one in groups]
     whole = sum(weights)
     mean = sum(w * one.mean for w, one in zip(weights, groups, strict=True)) / whole
-    lost = sum((1 - w / whole) ** 2 / (one.count - 1) for w, one in zip(weights, groups, strict=True))
+    lost = sum((1 - w / whole) ** 2 / one.freedom for w, one in zip(weights, groups, strict=True))
     above = sum(w * (one.mean - mean) ** 2 for w, one in zip(weights, groups, strict=True)) / (k - 1)
     return above / (1 + 2 * (k - 2) / (k * k - 1) * lost), (k * k - 1) / (3 * lost)

@@ -122,12 +122,12 @@ class NoisedTotal:
 
     def opened(self, sites: int) -> OpenedSum:
         """For the statistic."""
-        return OpenedSum(self.noise.read(self.total), sites, noised=True)
+        return OpenedSum(self.noise.read(self.total), sites, self.noise.deviations(self.ask, sites))
 
     def again(self, draw: DrawNoise, sites: int) -> OpenedSum:
         """The same with as much noise anew."""
         more = self.noise.anew(self.total.copy(), self.ask.parts, draw, sites)
-        return OpenedSum(self.noise.read(more), sites, noised=True)
+        return OpenedSum(self.noise.read(more), sites, self.noise.deviations(self.ask, sites))
 
 
 def noise_errors(statistic: Statistic, sums: Sequence[NoisedTotal], sites: int, draw: DrawNoise) -> dict[str, Any]:

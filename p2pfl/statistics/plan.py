@@ -106,8 +106,8 @@ class SumPlan:
         """The opened numbers by block. Raises SumsImpossible where no tables could give them."""
         if total.values.shape != (self.width,) or total.sites < 1:
             raise SumsImpossible(evidence=f"{self.name}: {total.values.size} numbers, wanted {self.width}")
-        if total.noised:
-            return Totals(self._blocks, self._consistent(total.values), total.sites)
+        if total.deviations is not None:
+            return Totals(self._blocks, self._consistent(total.values), total.sites, (total.deviations**2).tolist())
         opened: list[int] = total.values.tolist()
         for block in self._blocks.values():
             least = 0 if block.people else -block.limit * total.sites
@@ -166,11 +166,12 @@ def add_up(values: list[int], parts: Sequence[tuple[int, tuple[int, ...]]]) -> l
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a sum opened, by the names of its blocks."""
+    """What a sum opened, by the names of its blocks. spread: of each number the variance of its noise; () if exact."""
 
     blocks: Mapping[str, Block]
     opened: Sequence[int]
     sites: int
+    spread: Sequence[float] = ()
 
     def counts(self, name: str) -> list[int]:
         return list(self.opened[self.blocks[name].span])
@@ -179,6 +180,11 @@ class Totals:
         """The only number of a block of one."""
         (only,) = self.counts(name)
         return only
+
+    def noise(self, name: str) -> list[float]:
+        """The variance of the noise on each number of a block, in people or in what its reals are of; 0 if exact."""
+        span = self.blocks[name].span
+        return list(self.spread[span]) if self.spread else [0.0] * (span.stop - span.start)
 
     def exact(self, name: str) -> list[Fraction]:
         """The reals of a block without any rounding but that of the fixed point at each site."""

@@ -174,11 +174,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedSum:
-    """The sum of one Ask over `sites` sites: (w,) int64, equal at all of them. noised: with noise on every entry."""
+    """The sum of one Ask over `sites` sites: (w,) int64, equal at all of them.
+
+    deviations   (w,) of the noise on each entry, in people or in what the reals are of; None: the sum is exact
+    """
 
     values: Integers
     sites: int
-    noised: bool = False
+    deviations: Floats | None = None
 
 
 # ── the statistic ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,10 +239,14 @@ class Statistic(ABC):
     """A question: its public parameters. Raises WrongQuestion where they fit no question.
 
     unbounded   why it cannot be asked with noise; empty where each of its sums says how far one record moves it
+    held        of an answer with noise: keys whose standard errors, intervals and p hold the noise beside the sampling
+    not_held    keys whose p or interval is about who was sampled alone
     """
 
     kind: ClassVar[str]  # stable: how the command, peers.yaml and the ledger name it
     unbounded: ClassVar[str] = "one record may move its sums by more than any bound that is known before"
+    held: ClassVar[tuple[str, ...]] = ()
+    not_held: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod

@@ -89,7 +89,10 @@ class _Scored(Statistic):
         return plan
 
     def _opened(self, table: SiteTable, records: int, score: Floats, y: Floats) -> _Counting:
-        """(missing, (bins,) without, (bins,) with the outcome). Raises NothingMeasured, NoVariation."""
+        """(missing, (bins,) without, (bins,) with the outcome, variance of the noise on each of those).
+
+        Raises NothingMeasured, NoVariation.
+        """
         who, positives = self._who(), int(y.sum())
         mine = {"records": [records, y.size, records - y.size], "outcome": [y.size - positives, positives]}
         total = who.read((yield who.ask(mine)))
@@ -101,12 +104,12 @@ class _Scored(Statistic):
             raise NoVariation(evidence=f"{events} of {complete} have the outcome", column=self.outcome.name)
         plan = self._bins(table.most(complete))
         counts = cells([self._bins_of(score), y], (len(self.edges) + 1, 2))
-        opened = plan.read((yield plan.ask({"all": counts.sum(1), "bins": counts}))).counts("bins")
-        found = np.array(opened, np.float64).reshape(-1, 2)
-        return missing, found[:, 0], found[:, 1]
+        opened = plan.read((yield plan.ask({"all": counts.sum(1), "bins": counts})))
+        found = np.array(opened.counts("bins"), np.float64).reshape(-1, 2)
+        return missing, found[:, 0], found[:, 1], opened.noise("bins")[0]
 
 
-_Counting = Generator[Ask, OpenedSum, tuple[int, Floats, Floats]]
+_Counting = Generator[Ask, OpenedSum, tuple[int, Floats, Floats, float]]
 
 
 # ── ROC ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,12 +148,13 @@ class RocResult(StatisticResult):
 class Roc(_Scored):
     kind: ClassVar[str] = "roc"
     unbounded: ClassVar[str] = ""
+    held: ClassVar[tuple[str, ...]] = ("se", "low", "high")
 
     def cost(self) -> Cost:
         return Cost(2, self._who().width + self._bins(1).width)
 
     def steps(self, table: SiteTable) -> Steps:
-        missing, without, having = yield from self._opened(table, *self._read(table))
+        missing, without, having, noise = yield from self._opened(table, *self._read(table))
         n, p = without.sum(), having.sum()
         below = np.cumsum(without) - without
         above = p - np.cumsum(having)
@@ -160,7 +164,9 @@ class Roc(_Scored):
             float(weight @ (placed - auc) ** 2 / (total - 1) / total) if total > 1 else math.nan
             for weight, placed, total in ((having, of_positive, p), (without, of_negative, n))
         ]
-        se = math.sqrt(sum(parts))
+        # One more with the outcome in a bin moves the AUC by (V10 − AUC) / p, one without by (V01 − AUC) / n.
+        by_noise = noise * float(((of_positive - auc) ** 2).sum() / p**2 + ((of_negative - auc) ** 2).sum() / n**2)
+        se = math.sqrt(sum(parts) + by_noise)
         wide = normal_quantile(0.975) * se
         return RocResult(
             score=self.score.name,
@@ -250,7 +256,7 @@ class Calibration(_Scored):
 
     def steps(self, table: SiteTable) -> Steps:
         records, score, y = self._read(table)
-        missing, without, having = yield from self._opened(table, records, score, y)
+        missing, without, having, _ = yield from self._opened(table, records, score, y)
         counts = without + having
         plan = SumPlan("predictions").reals("Σp", [f"bin {at}" for at in range(counts.size)], counts.sum())
         plan.reals("Σ(p − y)²", ("",), counts.sum())

@@ -129,6 +129,8 @@ class KaplanMeier(Statistic):
 
     kind: ClassVar[str] = "km"
     unbounded: ClassVar[str] = ""
+    held: ClassVar[tuple[str, ...]] = ("se", "low", "high", "median_low", "median_high")
+    not_held: ClassVar[tuple[str, ...]] = ("expected", "logrank", "p")
     time: Quantity
     event: Factor
     positive: tuple[str, ...]
@@ -175,7 +177,7 @@ class KaplanMeier(Statistic):
         lives = cells([of[known][within], at[within].astype(np.float64), ends[within]], shape)
         opened = plan.read((yield plan.ask({"ends": lives})))
         found = np.array(opened.counts("ends"), np.int64).reshape(shape)
-        return self._result(total.counts("records")[2], found[:, :, 1], found[:, :, 0])
+        return self._result(total.counts("records")[2], found[:, :, 1], found[:, :, 0], opened.noise("ends")[0])
 
     def _who(self) -> SumPlan:
         plan = SumPlan("who").counts("records", ("", "complete", "missing"), moves=1)
@@ -202,13 +204,13 @@ class KaplanMeier(Statistic):
         if not by_end[1]:
             raise NoVariation(evidence=f"no event in {complete} records", column=self.event.name)
 
-    def _result(self, missing: int, events: Integers, censored: Integers) -> SurvivalResult:
-        """`events`, `censored` (groups, times)."""
+    def _result(self, missing: int, events: Integers, censored: Integers, noise: float) -> SurvivalResult:
+        """`events`, `censored` (groups, times); `noise`: variance of that on each of them."""
         leaving = events + censored
         at_risk = leaving[:, ::-1].cumsum(1)[:, ::-1]
         chi2, freedom, expected = logrank(events, at_risk)
         curves = [
-            _curve(level, self.grid, at_risk[place], events[place], censored[place], expected[place])
+            _curve(level, self.grid, at_risk[place], events[place], censored[place], expected[place], noise)
             for place, level in enumerate(self.groups)
         ]
         p = chi2_tail(chi2, freedom) if freedom else math.nan
@@ -216,15 +218,21 @@ class KaplanMeier(Statistic):
 
 
 def _curve(
-    group: str, grid: Sequence[float], at_risk: Integers, events: Integers, censored: Integers, expected: float
+    group: str,
+    grid: Sequence[float],
+    at_risk: Integers,
+    events: Integers,
+    censored: Integers,
+    expected: float,
+    noise: float,
 ) -> SurvivalCurve:
     survival, spread = 1.0, 0.0  # spread: Greenwood's variance of ln S
-    rows = []
-    for n, d in zip(at_risk.tolist(), events.tolist(), strict=True):
+    rows, by_noise = [], _by_noise(at_risk, events, noise)
+    for n, d, more in zip(at_risk.tolist(), events.tolist(), by_noise, strict=True):
         if d:
             survival *= (n - d) / n
             spread += d / (n * (n - d)) if n > d else 0.0
-        rows.append((survival, survival * math.sqrt(spread), *_log_log(survival, spread)))
+        rows.append((survival, survival * math.sqrt(spread + more), *_log_log(survival, spread + more)))
     columns = tuple(zip(*rows, strict=True))
     medians = [_first_at_half(grid, columns[place]) for place in (0, 2, 3)]
     return SurvivalCurve(
@@ -243,6 +251,22 @@ def _curve(
         median_high=medians[2],
         expected=expected,
     )
+
+
+def _by_noise(at_risk: Integers, events: Integers, noise: float) -> list[float]:
+    """(times,) variance of ln S by noise of variance `noise` on every count of events and of censored, to first order.
+
+    With n_i = Σ_{k ≥ i} (d_k + c_k) and A_i = Σ_{h ≤ i} d_h / (n_h (n_h − d_h)), ln S_j moves with c_k by
+    A_{min(j, k)}, and with d_k as much, less 1 / (n_k − d_k) for k ≤ j.
+    """
+    n, d = at_risk.astype(np.float64), events.astype(np.float64)
+    left = np.where(n > d, n - d, math.inf)  # nobody left: S is 0 from there on, and has no interval
+    by_events = d / np.maximum(n, 1) / left
+    grown = by_events.cumsum()
+    before = (grown**2 + (grown - 1 / left) ** 2).cumsum()
+    behind = 2 * np.arange(n.size - 1, -1, -1) * grown**2
+    found: list[float] = (noise * (before + behind)).tolist()
+    return found
 
 
 def _log_log(survival: float, spread: float) -> tuple[float, float]:

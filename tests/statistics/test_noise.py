@@ -13,15 +13,19 @@ from scipy import stats
 
 from p2pfl.errors.statistics import EmptyGroup, NoiseUnbounded, NothingMeasured, NoVariation, TooFewForModel
 from p2pfl.keys import Secret, digest
+from p2pfl.statistics.crosstab import Crosstab
 from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.lockstep import in_lockstep
+from p2pfl.statistics.means import TTest
 from p2pfl.statistics.noise import NoisedTotal, SumNoise, noise_errors
 from p2pfl.statistics.question import Ask, MovedBlock, SiteTable, Statistic, StatisticResult
+from p2pfl.statistics.scores import Roc
+from p2pfl.statistics.survival import KaplanMeier
 from p2pfl.training.discrete_gaussian import discrete_gaussian
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import CHARGED
 from tests.statistics.hospitals import dealt, pooled
-from tests.statistics.test_promises import ARM, QUESTIONS, X, table
+from tests.statistics.test_promises import ARM, GRID, OUT, QUESTIONS, E, P, T, X, table
 
 PARTS = 2  # honest sites whose noise is in every sum
 BOUNDED = [one for one in QUESTIONS if not one.unbounded]
@@ -262,3 +266,94 @@ def test_the_errors_have_the_answers_keys_and_follow_from_public_numbers_alone()
     assert deviation[1] == pytest.approx(np.sqrt(4 / PARTS), rel=1e-3)  # a bin: all four sites' parts
     assert deviation[0] == pytest.approx(deviation[1] * np.sqrt(len(deviation) - 1), rel=1e-3)  # the total, of its bins
     assert errors["result"]["counts"][0] == pytest.approx(deviation[1], rel=0.3)
+
+
+# ── intervals ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cohort(seed: int, records: int = 1200) -> SiteTable:
+    """Whose means, odds, survival and score are known: x is one lower in one arm, an odds ratio is e, and so on."""
+    rng = np.random.default_rng(seed)
+    second = rng.random(records) < 0.5
+    event = rng.random(records) < np.where(second, 0.5, 1 / (1 + np.e))
+    columns = {
+        "x": np.clip(rng.normal(np.where(second, 1.0, 0.0), 3.0), -10, 10),
+        "e": second.astype(float),
+        "out": event.astype(float),
+        "t": np.clip(rng.exponential(30.0, records), 0.01, 50.0),
+        "p": np.clip(rng.normal(np.where(event, 0.6, 0.4), 0.2), 0, 1),
+    }
+    levels = {"e": ("no", "yes"), "out": ("no", "yes")}
+    return SiteTable(columns, levels, noised=True)
+
+
+def normal(seed: int) -> Callable[[int, int], Any]:
+    """In place of the exact sampler, which is slow: the grid is so fine that nothing here tells them apart."""
+    rng = np.random.default_rng(seed)
+    return lambda count, variance: np.rint(rng.normal(0.0, float(variance) ** 0.5, count)).astype(np.int64)
+
+
+def log_ratio(found: Any) -> tuple[float, float]:
+    told = found.as_json()
+    ends = np.log([told["odds_ratio_low"], told["odds_ratio_high"]])
+    return float(np.log(told["odds_ratio"])), float((ends[1] - ends[0]) / 2 / stats.norm.ppf(0.975))
+
+
+def log_survival(found: Any) -> tuple[float, float]:
+    curve = found.as_json()["curves"][0]
+    return float(np.log(curve["survival"][2])), curve["se"][2] / curve["survival"][2]
+
+
+def mean_apart(found: Any) -> tuple[float, float]:
+    told = found.as_json()
+    return told["difference"], told["difference"] / told["t"]
+
+
+INTERVALS = {  # what has one: the question, and how its estimate and standard error are read, where both are linear
+    "ttest": (TTest(X, E, ("yes", "no")), mean_apart),
+    "crosstab": (Crosstab(E, OUT), log_ratio),
+    "km": (KaplanMeier(T, OUT, ("yes",), GRID), log_survival),
+    "roc": (Roc(P, OUT, ("yes",), (0.25, 0.5, 0.75)), lambda found: (found.auc, found.se)),
+}
+
+
+@pytest.mark.claim("STAT-8")
+@pytest.mark.parametrize("kind", INTERVALS)
+def test_an_interval_is_wider_by_just_the_noise(kind: str) -> None:
+    """Of one table, asked again and again: the squared errors are told larger by the variance that is seen."""
+    question, read = INTERVALS[kind]
+    tables = dealt(cohort(0), 4, 0)
+    _, sampled = read(in_lockstep(question, [replace(one, noised=False) for one in tables]).result)
+    draw, seen, told = normal(1), list[float](), list[float]()
+    for _ in range(120):
+        estimate, error = read(answered(question, tables, 8.0, draw)[0])
+        seen.append(estimate)
+        told.append(error**2 - sampled**2)
+    assert 0.8 < np.std(seen) / np.mean(told) ** 0.5 < 1.25
+
+
+@pytest.mark.claim("STAT-8")
+def test_intervals_of_noised_answers_hold_the_truth_as_often_as_they_say() -> None:
+    """Over new patients and new noise. Of Welch's interval as it was, without the noise, this fails."""
+    question, draw, held, bare = TTest(X, E, ("yes", "no")), normal(2), 0, 0
+    tries = 200
+    for seed in range(tries):
+        tables = dealt(cohort(seed, 800), 4, seed)
+        found = answered(question, tables, 4.0, draw)[0].as_json()
+        wide = stats.norm.ppf(0.975) * sum(one["sd"] ** 2 / one["count"] for one in found["groups"]) ** 0.5
+        held += found["low"] <= 1.0 <= found["high"]
+        bare += abs(found["difference"] - 1.0) <= wide
+    assert held / tries > 0.92 > 0.85 > bare / tries
+
+
+def test_every_figure_about_who_was_sampled_says_whether_it_holds_the_noise() -> None:
+    """Standard errors, intervals, tests: each is named on one side."""
+    about = {"se", "low", "high", "p", "t", "f", "freedom", "chi2", "fisher_p", "logrank", "expected", "cramers_v"}
+    about |= {"welch_f", "welch_freedom", "welch_p", "eta_squared", "odds_ratio_low", "odds_ratio_high"}
+    about |= {"median_low", "median_high"}
+    places = {"quantiles": {"low", "high", "p"}, "crosstab": {"freedom"}, "km": {"freedom"}}  # of no chance
+    for question in BOUNDED:
+        keys = {key for key, _ in flat(in_lockstep(question, [table()]).result.as_json())} & about
+        named = {*question.held, *question.not_held}
+        assert named == keys - places.get(question.kind, set()), question.kind
+        assert not set(question.held) & set(question.not_held)

@@ -149,7 +149,15 @@ def _of_noise(noise: AnswerNoise) -> str:
         f"with noise of multiplier {noise.multiplier:g} for each {noise.unit}, which {noise.parts} sites' parts make "
         f"up; spent of this site's records so far: {spent}\n"
         "± is the standard error by the noise alone; a count below 0 is shown as 0, and totals are those of their parts"
+        f"{_of_intervals(noise)}"
     )
+
+
+def _of_intervals(noise: AnswerNoise) -> str:
+    """Which figures about who was sampled hold the noise: a line of its own, where there are such."""
+    held = f"hold the noise too: {', '.join(noise.held)}" if noise.held else ""
+    bare = f"do not, so they promise too much: {', '.join(noise.not_held)}" if noise.not_held else ""
+    return "".join(f"\n{told}" for told in (held, bare) if told)
 
 
 def _table(table: TextTable, errors: Sequence[Sequence[float | None]]) -> str:

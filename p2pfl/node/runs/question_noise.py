@@ -167,6 +167,7 @@ class AnswerNoise:
     deviations       by sum and number, the standard deviation of its noise, in people or in the sum's own units
     errors           `result`: the answer's keys, with the standard error that the noise gives each number; `tables`:
                      the same for the cells of its tables
+    held, not_held   keys of the answer whose intervals, standard errors and p hold the noise, and do not
     """
 
     multiplier: float
@@ -177,6 +178,8 @@ class AnswerNoise:
     delta: float
     deviations: Mapping[str, float]
     errors: Mapping[str, Any]
+    held: tuple[str, ...]
+    not_held: tuple[str, ...]
 
     def as_json(self) -> Facts:
         """Keys are those of the specification."""
@@ -189,6 +192,8 @@ class AnswerNoise:
             "delta": self.delta,
             "deviations": dict(self.deviations),
             "standard_errors": self.errors.get("result"),
+            "held": list(self.held),
+            "not_held": list(self.not_held),
         }
 
 
@@ -205,4 +210,4 @@ def answer_noise(
         for label, value in zip(one.ask.labels, spread.tolist(), strict=True):
             deviations[f"{one.ask.name}: {label}"] = float(f"{value:.6g}")
     how = (noise.multiplier, noise.parts, noise.privacy.unit, len(sums), epsilon, noise.privacy.delta)
-    return AnswerNoise(*how, deviations, errors)
+    return AnswerNoise(*how, deviations, errors, statistic.held, statistic.not_held)
