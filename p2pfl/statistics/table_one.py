@@ -7,7 +7,7 @@ shares (Yang and Dalton 2012). With more than two groups it is the mean over all
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
@@ -15,21 +15,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from p2pfl.errors.questions import GroupTooSmall
 from p2pfl.errors.statistics import EmptyGroup
 from p2pfl.statistics.checks import check_columns, refuse
 from p2pfl.statistics.describe import Moments
 from p2pfl.statistics.groups import add_groups, add_quantity, grouped, moments_by_group, quantity_counts
 from p2pfl.statistics.plan import SumPlan, cells, present
 from p2pfl.statistics.question import (
+    Ask,
     Cost,
     Factor,
     Floats,
+    OpenedSum,
     Quantity,
     SiteTable,
     Statistic,
     StatisticResult,
     Steps,
     TextTable,
+    Truths,
     Variable,
 )
 
@@ -60,6 +64,8 @@ class FactorByGroup:
 
 @dataclass(frozen=True)
 class TableOneResult(StatisticResult):
+    """`complete`: of the records with every value; `left_out`: how many others, None where too few to be counted."""
+
     kind: ClassVar[str] = "table-one"
     group: str
     groups: tuple[str, ...]
@@ -67,30 +73,46 @@ class TableOneResult(StatisticResult):
     without_group: int
     quantities: tuple[QuantityByGroup, ...]
     factors: tuple[FactorByGroup, ...]
+    complete: bool = False
+    left_out: int | None = None
 
     def tables(self) -> tuple[TextTable, ...]:
         rows: list[tuple[str | float | int | None, ...]] = [("records", *self.records, None)]
         for one in self.quantities:
             shown = (f"{mean:.4g} ± {sd:.4g}" for mean, sd in zip(one.means, one.sds, strict=True))
             rows.append((f"{one.name}, mean ± sd", *shown, one.difference))
-            rows.append(("  missing", *one.missing, None))
+            rows += [] if self.complete else [("  missing", *one.missing, None)]
         for factor in self.factors:
             rows.append((factor.name, *(None for _ in self.groups), factor.difference))
             for level, counts, shares in zip(factor.levels, factor.counts, factor.shares, strict=True):
                 shown = (f"{n} ({share:.1%})" for n, share in zip(counts, shares, strict=True))
                 rows.append((f"  {level}", *shown))
                 rows[-1] = (*rows[-1], None)
-            rows.append(("  missing", *factor.missing, None))
-        title = f"by {self.group}; {self.without_group} records without it"
+            rows += [] if self.complete else [("  missing", *factor.missing, None)]
+        title = f"by {self.group}; {self._others}"
         return (TextTable(title, ("", *self.groups, "standardised difference"), tuple(rows)),)
+
+    @property
+    def _others(self) -> str:
+        if not self.complete:
+            return f"{self.without_group} records without it"
+        many = "fewer records than may be counted" if self.left_out is None else f"{self.left_out} records"
+        return f"{many} with a value missing are left out"
 
 
 @dataclass(frozen=True)
 class TableOne(Statistic):
+    """Each of `columns` by the levels of `group`.
+
+    With `complete` over the records that have every value: so a handful of missing values, which no cell may count,
+    ends no table. How many are left out is told where that many may be counted.
+    """
+
     kind: ClassVar[str] = "table-one"
     unbounded: ClassVar[str] = ""
     group: Factor
     columns: tuple[Variable, ...]
+    complete: bool = False
 
     def __post_init__(self) -> None:
         check_columns(self.kind, self.variables, least=2)
@@ -111,11 +133,16 @@ class TableOne(Statistic):
 
     def cost(self) -> Cost:
         moments = 2 * len(self.quantities) * len(self.group.levels)
-        return Cost(2 if moments else 1, self._who().width + moments)
+        first = self._left_out().width if self.complete else 0
+        return Cost(1 + bool(moments) + bool(first), first + self._who().width + moments)
 
     def steps(self, table: SiteTable) -> Steps:
         codes = table.read(self.group)
-        columns = {one.name: table.read(one) for one in self.columns}
+        columns, left_out = {one.name: table.read(one) for one in self.columns}, None
+        if self.complete:
+            known = present(codes, *columns.values())
+            left_out = yield from self._count_left_out(known)
+            codes, columns = codes[known], {name: values[known] for name, values in columns.items()}
         who, mine = self._who(), grouped(codes, self.group)
         for one in self.quantities:
             mine |= quantity_counts(columns[one.name], codes, one, self.group)
@@ -141,7 +168,22 @@ class TableOne(Statistic):
                 _factor(one, np.array(total.counts(f"levels:{one.name}")).reshape(self._shape(one)))
                 for one in self.factors
             ),
+            complete=self.complete,
+            left_out=left_out,
         )
+
+    def _left_out(self) -> SumPlan:
+        plan = SumPlan("left out").counts("records", ("", "complete", "with a value missing"), moves=1)
+        return plan.total(("records", 0), [("records", 1), ("records", 2)])
+
+    def _count_left_out(self, known: Truths) -> Generator[Ask, OpenedSum, int | None]:
+        """How many records lack a value; None where that many may not be counted: nothing of them is opened then."""
+        plan = self._left_out()
+        try:
+            opened = yield plan.ask({"records": [known.size, int(known.sum()), int((~known).sum())]})
+        except GroupTooSmall:
+            return None
+        return plan.read(opened).counts("records")[2]
 
     def _shape(self, factor: Factor) -> tuple[int, int]:
         return len(self.group.levels), len(factor.levels) + 1

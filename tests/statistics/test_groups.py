@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.errors.questions import GroupTooSmall
 from p2pfl.errors.statistics import EmptyGroup, NothingMeasured, NoVariation, TooFewForModel, WrongQuestion
 from p2pfl.statistics.correlation import Correlation
 from p2pfl.statistics.crosstab import Crosstab
 from p2pfl.statistics.means import Anova, TTest
 from p2pfl.statistics.quantiles import Quantiles
-from p2pfl.statistics.question import Factor, Quantity, SiteTable
-from p2pfl.statistics.table_one import TableOne
+from p2pfl.statistics.question import Factor, OpenedSum, Quantity, SiteTable
+from p2pfl.statistics.table_one import TableOne, TableOneResult
 from tests.examples import examples
 from tests.statistics.hospitals import (
     DIABETES,
@@ -58,6 +60,46 @@ def test_table_one_of_four_hospitals_is_that_of_all_their_patients() -> None:
         assert one.difference == pytest.approx(abs(women.mean() - men.mean()) / spread, rel=1e-10)
     for one in found.factors:
         assert sum(map(sum, one.counts)) + sum(one.missing) == 920
+
+
+def few_missing() -> SiteTable:
+    """Of sixty records three lack x, and a fourth its group."""
+    x, group = np.arange(60.0), np.repeat([0.0, 1.0], 30)
+    x[[3, 31, 32]], group[8] = np.nan, np.nan
+    return pooled({"x": x, "group": group}, {"group": ("a", "b")})
+
+
+def of_small_cells(question: TableOne, table: SiteTable) -> tuple[TableOneResult, int]:
+    """As one site with the rule on small groups: what comes out, and how many sums were refused."""
+    steps, refused_ = question.steps(table), 0
+    ask = next(steps)
+    while True:
+        try:
+            if np.any((ask.values[ask.people] > 0) & (ask.values[ask.people] < 5)):
+                refused_ += 1
+                ask = steps.throw(GroupTooSmall(evidence="a few", query="table-one", least=5))
+            else:
+                ask = steps.send(OpenedSum(ask.values, 1))
+        except StopIteration as ended:
+            return ended.value, refused_
+
+
+@pytest.mark.claim("STAT-2")
+def test_a_few_missing_values_end_a_table_one_unless_those_records_are_left_out_uncounted() -> None:
+    question = TableOne(AB, (number("x", 0, 60),))
+    with pytest.raises(GroupTooSmall):
+        of_small_cells(question, few_missing())
+    found, refused_ = of_small_cells(replace(question, complete=True), few_missing())
+    held = few_missing()
+    known = ~(np.isnan(held.columns["x"]) | np.isnan(held.columns["group"]))
+    kept = replace(held, columns={name: values[known] for name, values in held.columns.items()})
+    bare = over(question, kept)
+    assert refused_ == 1 and found.left_out is None and "fewer records than may be counted" in found.tables()[0].title
+    assert found.records == bare.records == (28, 28)
+    assert found.quantities[0].means == pytest.approx(bare.quantities[0].means, rel=1e-12)
+    assert not any("missing" in str(row[0]) for row in found.tables()[0].rows)
+    counted = over(replace(question, complete=True), few_missing())
+    assert counted.left_out == 4 and counted.records == found.records
 
 
 def test_the_standardised_difference_of_two_levels_is_austins() -> None:

@@ -57,6 +57,7 @@ GRID = (10.0, 20.0, 30.0, 40.0, 50.0)
 QUESTIONS: tuple[Statistic, ...] = (
     Describe((X, ARM, Y), bins=4),
     TableOne(E, (X, ARM)),
+    TableOne(E, (X, ARM), complete=True),
     Histogram(X, (-5.0, 0.0, 2.5)),
     Quantiles(X, (0.1, 0.5), 5),
     Quantiles(X, (0.9,), 4, "histogram"),
