@@ -85,7 +85,7 @@ def of_small_cells(question: TableOne, table: SiteTable) -> tuple[TableOneResult
 
 
 @pytest.mark.claim("STAT-2")
-def test_a_few_missing_values_end_a_table_one_unless_those_records_are_left_out_uncounted() -> None:
+def test_a_few_missing_values_end_a_table_one_unless_they_are_left_out_uncounted() -> None:
     question = TableOne(AB, (number("x", 0, 60),))
     with pytest.raises(GroupTooSmall):
         of_small_cells(question, few_missing())
