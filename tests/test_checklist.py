@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from p2pfl.ledger.entry import KINDS
-from tests.test_errors import parse
+from tests.commands import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 

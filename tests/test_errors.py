@@ -11,8 +11,8 @@ import click
 import pytest
 
 import p2pfl.errors
-from p2pfl.cli.main import p2pfl as command
 from p2pfl.errors import P2PFLError, leaves
+from tests.commands import parse
 
 for module in pkgutil.iter_modules(p2pfl.errors.__path__):
     importlib.import_module(f"p2pfl.errors.{module.name}")
@@ -35,23 +35,6 @@ EXAMPLES = {"verb": "", "group": "", "peer": "st-olav", "name": "st-olav", "port
 def example(leaf: type[P2PFLError]) -> P2PFLError:
     fields = {place: EXAMPLES.get(place, "x") for place in leaf.places()}
     return leaf(**{"evidence": "a measured fact", **fields})
-
-
-def parse(arguments: list[str]) -> None:
-    """Walk the real parser, group by group, without running anything."""
-    group: click.Command = command
-    context: click.Context | None = None
-    while True:
-        try:
-            context = group.make_context(group.name or "p2pfl", list(arguments), parent=context)
-        except click.exceptions.Exit:  # --help, --version
-            return
-        if not isinstance(group, click.Group):
-            return
-        arguments = [*context._protected_args, *context.args]
-        name, found, arguments = group.resolve_command(context, arguments)
-        assert found is not None, name
-        group = found
 
 
 def test_there_are_errors_of_every_branch_and_of_nothing_else() -> None:

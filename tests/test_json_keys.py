@@ -84,7 +84,7 @@ NOISE = "noise_multiplier parts unit epsilon max_epsilon sums_left"
         ("`p2pfl peers … --json`", "show", "peers show", ""),
         ("`p2pfl peers … --json`", "diff", "peers diff other.yaml", ""),
         ("`p2pfl peers … --json`", "fingerprint", "peers fingerprint ada/ada.card", ""),
-        ("`p2pfl peers … --json`", "newkey", "peers newkey --home ada", ""),
+        ("`p2pfl peers … --json`", "new-key", "peers new-key --home ada", ""),
         ("`p2pfl ledger … --json`", "show", "ledger show --home ada", "index record signed_by"),
         ("`p2pfl ledger … --json`", "verify", "ledger verify --home ada", "log entry segment what fault"),
         ("`p2pfl ledger … --json`", "export", "ledger export --home ada -o ada.root", ""),

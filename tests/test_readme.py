@@ -21,8 +21,8 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.commands import parse
 from tests.ports import free_ports
-from tests.test_errors import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GUIDE = "README.md", "docs/guide"

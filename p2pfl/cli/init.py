@@ -23,9 +23,15 @@ from p2pfl.roster import Address
 
 
 @click.command()
-@click.option("--name", required=True, help="This site's name: small letters, digits, hyphens.")
-@click.option("--listen", help="Where this site listens, HOST:PORT; without it the site only dials out.")
-@click.option("--address", "addresses", multiple=True, help="Where the others reach it.  [default: --listen]")
+@click.option("--name", required=True, metavar="NAME", help="This site's name: small letters, digits, hyphens.")
+@click.option("--listen", metavar="HOST:PORT", help="Where this site listens; without it the site only dials out.")
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where the others reach it.  [default: --listen]",
+)
 @home_option
 @click.option(
     "--key-file",

@@ -19,6 +19,7 @@ from p2pfl.cli.options import (
     agreement_option,
     home_option,
     json_option,
+    map_option,
     peers_option,
     unlock_options,
 )
@@ -42,11 +43,7 @@ if TYPE_CHECKING:
 @peers_option
 @home_option
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
-@click.option(
-    "--columns",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]",
-)
+@map_option
 @click.option(
     "--task",
     "task_file",

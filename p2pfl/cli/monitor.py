@@ -172,7 +172,11 @@ def monitor_options(command: F) -> F:
     @plain_option
     @click.option("--log", metavar="FILE|-", help="Write what happens to FILE as lines of JSON; - puts them on stderr.")
     @click.option(
-        "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="The least that --log writes.",
     )
     @click.option(
         "--log-size",

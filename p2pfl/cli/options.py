@@ -58,6 +58,14 @@ agreement_option = click.option(
 )
 
 
+map_option = click.option(
+    "--map",
+    "columns",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]",
+)
+
+
 class NamedFile(click.Path):
     """A path that names a file: "" and "." do not."""
 

@@ -19,6 +19,7 @@ from p2pfl.cli.options import (
     Unlock,
     home_option,
     json_option,
+    map_option,
     read_whole,
     reading,
     unlock_options,
@@ -80,7 +81,7 @@ class NewRecords:
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="New records: a CSV, or a folder.")
-@click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
+@map_option
 @click.option("--id", "id_column", metavar="COLUMN", help="Call records by this column.  [default: by their number]")
 @click.option(
     "--csv", "target", type=NamedFile(), metavar="FILE", help="Write what is said of each record to a CSV, too."

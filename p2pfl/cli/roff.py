@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from p2pfl._version import __version__
+from p2pfl.cli.examples import examples_of
 
 EXITS: Final = (
     ("0", "Done."),
@@ -62,7 +63,7 @@ def page(context: click.Context) -> str:
     ]
     for place, paragraph in enumerate(paragraphs):
         lines += ([".PP"] if place else []) + [escaped(paragraph)]
-    lines += _commands(context) + _options(context)
+    lines += _commands(context) + _options(context) + _examples(context)
     lines += _table("EXIT STATUS", EXITS) + _table("ENVIRONMENT", VARIABLES) + _table("FILES", FILES)
     lines += [".SH SEE ALSO", ", ".join(f"\\fB{escaped(one)}\\fR(1)" for one in _near(context))]
     return "\n".join(lines) + "\n"
@@ -95,6 +96,11 @@ def _options(context: click.Context) -> list[str]:
     options = [one for one in context.command.get_params(context) if isinstance(one, click.Option)]
     records = [one.get_help_record(context) for one in options]
     return _table("OPTIONS", [record for record in records if record is not None])
+
+
+def _examples(context: click.Context) -> list[str]:
+    found = [escaped(line) for line in examples_of(context.command_path)]
+    return [".SH EXAMPLES", ".nf", *found, ".fi"] if found else []
 
 
 def _table(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -42,7 +42,13 @@ if TYPE_CHECKING:
     help="What is learned.  [default: the task of --peers, else heart disease]",
 )
 @peers_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for `p2pfl peers create`.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value than the default, as in --set privacy.delta=1e-4.",
+)
 @click.option(
     "--rounds",
     type=Listed(int),

@@ -53,11 +53,20 @@ def exact(text: str) -> Decimal:
 @click.command(name="sum")
 @peers_option
 @home_option
-@click.option("--value", help="This site's number; - reads it from stdin, so that it is in no process list.")
-@click.option("--csv", "file", type=click.Path(path_type=Path, dir_okay=False), help="Or: numbers of a CSV's column.")
-@click.option("--column", help="Which column of it.")
-@click.option("--stat", "statistic", type=click.Choice(STATISTICS), default="mean", show_default=True)
-@click.option("--name", "query", help="What the sites call this question; the same at all.  [default: the statistic]")
+@click.option(
+    "--value", metavar="NUMBER|-", help="This site's number; - reads it from stdin, so that it is in no process list."
+)
+@click.option("--data", "file", type=click.Path(path_type=Path, dir_okay=False), help="Or: this site's records, a CSV.")
+@click.option("--column", metavar="COLUMN", help="With --data: which of its columns.")
+@click.option(
+    "--stat", "statistic", type=click.Choice(STATISTICS), default="mean", show_default=True, help="What is asked."
+)
+@click.option(
+    "--name",
+    "query",
+    metavar="NAME",
+    help="What the sites call this question; the same at all.  [default: the statistic]",
+)
 @click.option(
     "--limit",
     type=exact,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import click
 
+from p2pfl.cli.verb import Verb
 from p2pfl.errors.people import UnknownVerb
 
 
@@ -15,7 +16,7 @@ class Verbs(click.Group):
     """A group whose verbs are a table: {verb: what it does}, in the order in which help shows them.
 
     The verb `show` of a group in the package `p2pfl.cli.peers` is the click command `show` of `p2pfl.cli.peers.show`;
-    `attributes` names the command where that would hide a builtin.
+    `attributes` names the command where that would hide a builtin. A verb of two words has a hyphen, its module none.
     """
 
     def __init__(
@@ -39,10 +40,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb's command. Raises UnknownVerb, with the verb that was probably meant."""
         if cmd_name in self._verbs:
-            module = importlib.import_module(f"{self._package}.{cmd_name}")
-            command = getattr(module, self._attributes.get(cmd_name, cmd_name))
-            if isinstance(command, click.Command):
-                return command
+            command = self._made(cmd_name)
+            return command if isinstance(command, click.Group) else Verb.of(command)
         if ctx.resilient_parsing:  # a shell asks for completions: a word that is not whole yet is no mistake
             return None
         near = difflib.get_close_matches(cmd_name, self._verbs, 1)
@@ -50,6 +49,14 @@ class Verbs(click.Group):
         hint = f"; did you mean {meant}?" if meant else ""
         group = ctx.command_path.removeprefix("p2pfl")
         raise UnknownVerb(evidence=f"commands: {', '.join(self._verbs)}{hint}", verb=repr(cmd_name), group=group)
+
+    def _made(self, verb: str) -> click.Command:
+        """The command as its module has it."""
+        name = verb.replace("-", "_")
+        command = getattr(importlib.import_module(f"{self._package}.{name}"), self._attributes.get(verb, name))
+        if not isinstance(command, click.Command):
+            raise TypeError(verb)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

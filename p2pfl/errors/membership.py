@@ -94,7 +94,7 @@ class NewKeyMissing(IntegrityError):
 
     code = "P2P-FED-040"
     likely = ("the new key was made in another home", "the card was swapped on its way to the site that proposed it")
-    command = "p2pfl peers newkey --help"
+    command = "p2pfl peers new-key --help"
 
 
 class HubLeaves(ConfigurationError):

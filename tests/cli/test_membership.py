@@ -1,4 +1,4 @@
-"""peers propose, approve, adopt, newkey, revoke: what people hand on, what each of them signs once, what is refused."""
+"""peers propose, approve, adopt, new-key, revoke: what people hand on, what each signs once, what is refused."""
 
 from __future__ import annotations
 
@@ -445,8 +445,8 @@ def test_before_the_ledger_has_begun_there_is_nothing_to_change(here: Path, caps
 def test_another_key_waits_in_the_home_until_its_epoch_begins(here: Path) -> None:
     with opened("ben") as home:
         before = home.identity().key
-    assert at("ben", "newkey") == 0
-    assert at("ben", "newkey", "-o", "again.card") == 0  # the same one, until it is taken
+    assert at("ben", "new-key") == 0
+    assert at("ben", "new-key", "-o", "again.card") == 0  # the same one, until it is taken
     card = Card.load("ben.next.card")
     assert card.member == Card.load("again.card").member
     assert card.member.key != before
@@ -500,4 +500,4 @@ def test_all_of_it_works_beside_a_process_that_holds_the_home(here: Path) -> Non
     with opened("ada"):
         proposed("remove", "eve")
         assert at("ada", "revoke", "eve") == 0
-        assert at("ada", "newkey") == 0
+        assert at("ada", "new-key") == 0

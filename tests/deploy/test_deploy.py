@@ -19,7 +19,7 @@ from p2pfl.errors import EXIT_BUDGET, EXIT_FAILED, EXIT_INTEGRITY, EXIT_INTERRUP
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
-from tests.test_errors import parse
+from tests.commands import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

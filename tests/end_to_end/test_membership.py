@@ -26,7 +26,7 @@ def peers(sites: Sites, name: str, verb: str, *arguments: object, status: int = 
     """`p2pfl peers VERB` as a person of that site runs it, beside whatever works in its home."""
     site = sites[name]
     common = ["--home", site.home, "--key-file", site.key]
-    file = ["--peers", sites.peers] if verb != "newkey" else []
+    file = ["--peers", sites.peers] if verb != "new-key" else []
     assert run([str(one) for one in ("peers", verb, *arguments, *file, *common)]) == status
 
 
@@ -53,7 +53,7 @@ def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
     assert [process.end().status for process in first] == [0] * 5
     fay = sites.newcomer("fay")
     card = sites.place / "ben.next.card"
-    peers(sites, "ben", "newkey", "-o", card)
+    peers(sites, "ben", "new-key", "-o", card)
     file = approved(sites, "add", fay.card, "remove", "eve", "rotate", "ben", card)
     # Only dot, who signed last, holds it: the hello hands it on. The file of epoch 2 is for who has no ledger yet.
     peers(sites, "dot", "adopt", file, "-o", sites.place / "peers-2.yaml")
@@ -151,7 +151,7 @@ def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(m
     held = {name: [sites[name].shut(at=2) | {"until": 2}, {"train": 1, "gate": 3}] for name in sites.names}
     running = {name: sites.site(name, held[name], linger=PATIENCE_S) for name in sites.names}  # eve may be slow
     running["ada"].event("round", round=1)
-    peers(sites, "eve", "newkey", "-o", card)
+    peers(sites, "eve", "new-key", "-o", card)
     file = approved(sites, "rotate", "eve", card, by=("eve", "ada", "ben"))
     running["eve"].kill()
     for name in STAY:

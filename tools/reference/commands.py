@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pfl.cli.examples import examples_of
 from p2pfl.cli.main import p2pfl
 from p2pfl.cli.roff import every
 from tools.reference.markdown import GENERATED, cell, table
@@ -27,7 +28,9 @@ def _section(context: click.Context) -> str:
         return "\n".join([*lines, "Commands: " + " · ".join(command.list_commands(context)) + "\n"])
     found = [one.get_help_record(context) for one in command.get_params(context) if "--help" not in one.opts]
     rows = [(f"`{cell(record[0])}`", cell(record[1])) for record in found if record is not None and record[1]]
-    return "\n".join([*lines, *([table(("option", "what it does"), rows)] if rows else [])])
+    examples = [f"    {line}" for line in examples_of(context.command_path)]
+    told = [table(("option", "what it does"), rows)] if rows else []
+    return "\n".join([*lines, *told, *(["Examples:\n", *examples, ""] if examples else [])])
 
 
 def page() -> str:

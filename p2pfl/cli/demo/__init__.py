@@ -44,7 +44,7 @@ ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many p
 
 @click.command()
 @click.option(
-    "--peers",
+    "--sites",
     "count",
     type=int,
     default=5,
@@ -52,7 +52,13 @@ ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many p
     help=f"{LEAST} to {MOST}; 4 are the hospitals as they are.",
 )
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds of training.  [default: as peers create]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As in peers create.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value than the default, as in --set privacy.delta=1e-4.",
+)
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),

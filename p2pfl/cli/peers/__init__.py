@@ -19,7 +19,7 @@ peers = Verbs(
         "approve": "Show a change of membership, ask, and add this site's signature.",
         "accept": "At a site that joins: show what it joins, ask, and sign.",
         "adopt": "Put an approved change into this home, where no other site handed it over.",
-        "newkey": "Make the key that this site changes to, and its card.",
+        "new-key": "Make the key that this site changes to, and its card.",
         "revoke": "At this site, at once: accept nothing of a site's key any more.",
     },
     text="Make, show and compare peers.yaml; print fingerprints; change who takes part.",

@@ -52,7 +52,7 @@ def client_options(command: F) -> F:
 @click.command()
 @click.argument("cards", nargs=-1, required=True, type=click.Path(path_type=Path))
 @new_file_option
-@click.option("--name", default="federation", show_default=True, help="The federation's name.")
+@click.option("--name", default="federation", show_default=True, metavar="NAME", help="The federation's name.")
 @click.option(
     "--set",
     "overrides",

@@ -37,13 +37,12 @@ VERBS = {
 class StatsVerbs(Verbs):
     """A kind of question is a command that is made from what the question needs; the others are modules as ever."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """As of any group."""
-        if cmd_name in KINDS:
+    def _made(self, verb: str) -> click.Command:
+        if verb in KINDS:
             from p2pfl.cli.stats.kinds import asking_command
 
-            return asking_command(cmd_name)
-        return super().get_command(ctx, cmd_name)
+            return asking_command(verb)
+        return super()._made(verb)
 
 
 stats = StatsVerbs(

@@ -20,6 +20,39 @@ from p2pfl.statistics.registry import STATISTICS
 
 ALSO: Final = {"logrank": ("km", ("group",))}  # a verb of its own: (the kind that it asks, what must be said then)
 RANGE: Final = "LOW:HIGH:COUNT, or numbers with commas"
+# What each field is, for a person who knows the study and not this program; KIND.FIELD where a kind means another.
+SAID: Final[Mapping[str, str]] = {
+    "bins": "Equal bins over the column's bounds; 0: none.",
+    "by_site": "Each site's own risk sets, added up (stratified by site): no grid is needed.",
+    "column": "The column.",
+    "columns": "The columns.",
+    "complete": "Of the records with every value alone: a few missing ones, which may not be counted, end it else.",
+    "correlation.bins": "Of spearman: equal bins over each column's bounds, whose middle ranks are taken.",
+    "covariates": "The columns that explain it; of a code the first level is the reference.",
+    "crosstab.columns": "The code whose levels are the columns of the table.",
+    "describe.bins": "Bins that tell between which edges the smallest and the largest value lie; 0: they are not told.",
+    "edges": "Where the bins end; what lies beyond is counted apart.",
+    "event": "The column that says whether the event came at that time, or the record was censored.",
+    "exposure": "The column of the time at risk, or of how many.",
+    "grid": "The times at which the curve may step; a time counts as the first of these that is not before it.",
+    "group": "The code whose levels are compared.",
+    "halvings": "The answer is one of 2 to this power of equal bins over the column's bounds.",
+    "levels": "Which of the group's levels are compared.",
+    "measure": "What each site estimates: mean, difference, or log-odds-ratio.",
+    "method": "How.",
+    "correlation.method": "Which coefficient: pearson or spearman.",
+    "quantiles.method": "Bisection opens little; histogram opens all bins, in one sum.",
+    "most_steps": "Newton steps until the question ends without an answer.",
+    "outcome": "The column that is explained.",
+    "positive": "Which levels count as yes.",
+    "km.positive": "Which levels of the event column mean that it came; the others are censored.",
+    "cox.positive": "Which levels of the event column mean that it came; the others are censored.",
+    "probabilities": "Which quantiles: 0.5 is the median.",
+    "ridge": "A penalty on squared coefficients, against separation; 0: none.",
+    "rows": "The code whose levels are the rows of the table.",
+    "score": "The column of the score; higher ones speak for the outcome.",
+    "time": "The column of the time to the event, or to the end of what is known.",
+}
 
 
 def kind_of(verb: str) -> tuple[type[Statistic], tuple[str, ...]]:
@@ -55,15 +88,17 @@ def _option(kind: type[Statistic], one: Field[Any], must: bool) -> Callable[[Cal
     name, needed = f"--{one.name.replace('_', '-')}", must or one.default is MISSING
     said = "" if needed else f"  [default: {_shown(one.default)}]"
     if what is bool and not many:
-        return click.option(f"{name}/--no-{name[2:]}", one.name, default=None, help=_help(one, said))
+        return click.option(f"{name}/--no-{name[2:]}", one.name, default=None, help=_help(kind.kind, one, said))
     metavar = {Quantity: "COLUMN", float: "NUMBER", int: "NUMBER", str: "WORD"}.get(what, "VALUE")
     if many:
         metavar = RANGE.partition(",")[0] + "|N,N…" if what is float else "LEVEL,…" if what is str else f"{metavar},…"
-    return click.option(name, one.name, required=needed, multiple=many, metavar=metavar, help=_help(one, said))
+    return click.option(
+        name, one.name, required=needed, multiple=many, metavar=metavar, help=_help(kind.kind, one, said)
+    )
 
 
-def _help(one: Field[Any], said: str) -> str:
-    return one.name.replace("_", " ").capitalize() + "." + said
+def _help(kind: str, one: Field[Any], said: str) -> str:
+    return (SAID.get(f"{kind}.{one.name}") or SAID[one.name]) + said
 
 
 def _shown(value: object) -> str:

@@ -27,9 +27,8 @@ from p2pfl.federation import Federation
 class ProposedKinds(Verbs):
     """A kind of question is a command that is made from what the question needs."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """As of any group."""
-        return _command(cmd_name) if cmd_name in KINDS else super().get_command(ctx, cmd_name)
+    def _made(self, verb: str) -> click.Command:
+        return _command(verb)
 
 
 propose = ProposedKinds(

@@ -1,4 +1,4 @@
-"""`p2pfl peers newkey`: the key that this site changes to, and its card."""
+"""`p2pfl peers new-key`: the key that this site changes to, and its card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from p2pfl.federation.cards import Card
 from p2pfl.home.rekey import new_identity
 
 
-@click.command()
+@click.command(name="new-key")
 @click.option(
     "-o",
     "--output",
@@ -24,7 +24,7 @@ from p2pfl.home.rekey import new_identity
 @home_option
 @unlock_options
 @json_option
-def newkey(target: Path | None, peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
+def new_key(target: Path | None, peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Make the key that this site changes to, and its card. The present key stays until a rotation is in force."""
     with reading(home, unlock, peers_file) as opened:
         name = opened.name

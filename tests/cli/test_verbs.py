@@ -1,0 +1,109 @@
+"""One style for all commands: the same name for the same thing, one order, whole sentences, examples that parse."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+
+import click
+import pytest
+
+from p2pfl.cli import roff
+from p2pfl.cli.examples import EXAMPLES, examples_of
+from p2pfl.cli.main import p2pfl
+from p2pfl.cli.verb import SHARED, Verb
+from tests.commands import parse
+
+EVERY = list(roff.every(p2pfl, "p2pfl"))
+LEAVES = [one for one in EVERY if not isinstance(one.command, click.Group)]
+# What one name says in several commands, where that is more than one thing, and why it is no two names.
+MEANINGS = {
+    "--agreement": 2,  # named at first; then held against what was named
+    "--check": 2,  # before a join; a file of evidence
+    "--column": 2,  # of questions; of `sum --data`
+    "--columns": 2,  # several; of `crosstab`
+    "--csv": 2,  # what is written, of weights and of records
+    "--data": 6,  # a CSV, a folder, once or many times; of whom
+    "--epsilon": 3,  # a budget; what is found for it; what was spent
+    "--event": 2,  # of a question; of a task's label
+    "--first": 2,  # named, then held
+    "--go-on": 2,
+    "--home": 2,  # of all sites of a demo
+    "--key-command": 2,  # `init` makes what others open with
+    "--key-file": 2,
+    "--listen": 2,
+    "--log": 2,  # where lines go; which of the two ledgers
+    "--map": 2,  # the draft takes its names
+    "--method": 2,
+    "--name": 3,  # of a site, a federation, a question
+    "--new-key-command": 2,
+    "--noise": 2,
+    "--output": 6,  # what is written there
+    "--parameters": 2,
+    "--pass-phrase": 2,
+    "--peers": 6,  # where it is needed, or only tells studies apart
+    "--plot": 2,
+    "--positive": 2,  # of a code; of an event
+    "--rounds": 3,
+    "--seeds": 2,
+    "--set": 2,  # of `privacy plan`, with --simulate alone
+    "--sites": 3,
+    "--task": 6,  # named, then held
+    "--bins": 2,
+    "--wait": 2,
+}
+
+
+def options(context: click.Context) -> list[click.Option]:
+    return [one for one in context.command.get_params(context) if isinstance(one, click.Option) and not one.hidden]
+
+
+@pytest.mark.parametrize("context", LEAVES, ids=lambda one: one.command_path)
+def test_every_command_has_examples_and_each_is_one_of_it(context: click.Context) -> None:
+    lines = examples_of(context.command_path)
+    assert lines
+    for line in lines:
+        called = parse(shlex.split(line)[1:])
+        assert called == context.command_path
+        assert len(line) <= 140
+
+
+def test_no_example_is_of_a_command_that_is_not_there() -> None:
+    assert {f"p2pfl {path}" for path in EXAMPLES} == {one.command_path for one in LEAVES}
+
+
+@pytest.mark.parametrize("context", LEAVES, ids=lambda one: one.command_path)
+def test_own_options_come_first_and_shared_ones_in_one_order(context: click.Context) -> None:
+    """With -o as the last of a command's own, and --json and --help as the last of all."""
+    names = [one.opts[-1] for one in options(context)]
+    shared = [option for held, need in SHARED.values() for option in held if need in {*names, "--help"}]
+    behind = [one for one in names if one in shared]
+    assert names[len(names) - len(behind) :] == behind == sorted(behind, key=shared.index)
+    own = names[: len(names) - len(behind)]
+    assert "--output" not in own[:-1]
+
+
+@pytest.mark.parametrize("context", LEAVES, ids=lambda one: one.command_path)
+def test_each_option_is_a_sentence_and_says_what_it_takes(context: click.Context) -> None:
+    assert isinstance(context.command, Verb)
+    for one in options(context):
+        record = one.get_help_record(context)
+        assert record is not None and re.match(r"[A-Z0-9]", record[1]), one.name
+        assert re.search(r"[.:)](  \[.*\])?$", record[1]), (one.name, record[1])
+        assert not re.search(r"\b(TEXT|INTEGER|FLOAT|RANGE)\b", record[0]), record[0]
+
+
+@pytest.mark.parametrize("context", EVERY, ids=lambda one: one.command_path)
+def test_a_commands_first_sentence_ends(context: click.Context) -> None:
+    first = (context.command.help or "").split("\n\n")[0]
+    assert first and first[0].isupper() and first.rstrip().endswith(".")
+
+
+def test_one_name_has_one_meaning_but_where_it_is_known() -> None:
+    """Defaults and what is required apart. A new meaning of an old name is a decision, made here."""
+    said: dict[str, set[str]] = defaultdict(set)
+    for context in LEAVES:
+        for one in options(context):
+            said[one.opts[-1]].add(re.sub(r"\s*\[[^]]*\]", "", (one.help or "")))
+    assert {name: len(texts) for name, texts in said.items() if len(texts) > 1} == MEANINGS
