@@ -32,6 +32,7 @@ $(STAMP): pyproject.toml requirements-dev.lock p2pfl/sharing/_kernel.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "p2pfl needs Python 3.11 or newer; this is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing p2pfl with PyTorch, its demo and its tests into $(VENV), once: one minute to ten, in silence"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.lock -e '.[demo,dev]'
 	@touch $@
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def _tell(
         lines += [
             f"  key file     {file.path}",
             "               a disk that holds it and the home can be read by whoever steals it; to add another key:",
-            f"               p2pfl init --name {one.name} --home {home} --add --pass-phrase   (or --credential)",
+            f"               p2pfl keys add --home {shlex.quote(str(home))} --new-pass-phrase   (or --new-credential)",
         ]
     lines[-1] += _words(recovery) if recovery else ""
     lines += ["next, at one site, with the cards of all:", f"  p2pfl peers create {one.name}.card … -o peers.yaml"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options,
 from p2pfl.cli.local_task import LocalInputs, OpenedTask, opened_task, reach_of
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import (
+    DEFAULT_HOME,
     Unlock,
     agreement_option,
     home_option,
@@ -125,7 +127,17 @@ def join(
             facts = run(_train(site, trainer, opened, watch, monitor, go_on))
         with output.doing("verifying the ledger", monitor.tell):
             facts["ledger"] = ledger_of(site.access, site.federation)
-    output.result(join_text(facts), facts, as_json)
+    output.result("\n".join([join_text(facts), *next_steps(home, federation.name)]), facts, as_json)
+
+
+def next_steps(home: Path, study: str) -> list[str]:
+    """What people do with a study that is through."""
+    at = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
+    return [
+        "next, a page to print and sign, and the model with its card:",
+        f"  p2pfl report{at} --audit -o {study}.html",
+        f"  p2pfl model export{at} -o {study}.safetensors",
+    ]
 
 
 def refuse_clients(federation: Federation) -> None:

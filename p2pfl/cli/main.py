@@ -31,6 +31,7 @@ VERBS: Final = {
     "peers": "Make, show and compare peers.yaml; print fingerprints; change who takes part.",
     "task": "Describe what is learned, or program it; read and approve what others have.",
     "privacy": "What a privacy budget buys: noise, batch and rounds to agree on.",
+    "simulate": "Try settings on public records, or forecast a federation, in one process.",
     "join": "Take part: train until the agreed rounds are final.",
     "run": "Take part with a client of your own: Flower, MONAI, scikit-learn.",
     "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",
@@ -38,19 +39,26 @@ VERBS: Final = {
     "doctor": "Each link both ways: what works, what does not, and what to try.",
     "status": "What this home holds: rounds, model, privacy spent, links.",
     "studies": "The studies of this home, and what they spent together.",
+    "dashboard": "A page of this machine alone: what this site does at this moment.",
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
+    "report": "A page to print and sign: who took part, how good, how private, who signed.",
+    "model": "Export a model as safetensors or ONNX, and look into a model's file.",
+    "predict": "For each new record, what the model says.",
+    "keys": "What opens this site's home: list, add, remove, rotate keys.",
     "withdraw": "Leave records out from now on: whoever withdrew consent.",
     "retention": "What this home keeps how long, and what may go.",
-    "keys": "What opens this site's home: list, add, remove, rotate keys.",
-    "model": "Export a model as safetensors or ONNX, and look into a model's file.",
-    "dashboard": "A page of this machine alone: what this site does at this moment.",
-    "report": "A page to print and sign: who took part, how good, how private, who signed.",
-    "predict": "For each new record, what the model says.",
-    "simulate": "Try settings on public records, or forecast a federation, in one process.",
     "help": "What p2pfl, or one of its commands, does.",
     "version": "Which version this is.",
     "man": "Write manual pages of all commands.",
     "completion": "Print what a shell needs to complete p2pfl's commands.",
+}
+CHAPTERS: Final = {
+    "Begin": "demo",
+    "Take part": "join",
+    "See": "status",
+    "Use the model": "model",
+    "Keep a site": "keys",
+    "This program": "help",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
 LATER: Final = ("recover", "relay")
@@ -77,7 +85,7 @@ Exit status: 0 done; 1 failed for a stated reason; 2 wrong use or configuration;
 4 the privacy budget is spent; 5 integrity; 130 interrupted, with nothing lost.
 """
 p2pfl = click.version_option(__version__, prog_name="p2pfl", message="p2pfl %(version)s")(
-    TopVerbs("p2pfl", "p2pfl.cli", VERBS, attributes=ATTRIBUTES, elsewhere=ELSEWHERE, text=HELP)
+    TopVerbs("p2pfl", "p2pfl.cli", VERBS, attributes=ATTRIBUTES, elsewhere=ELSEWHERE, chapters=CHAPTERS, text=HELP)
 )
 p2pfl.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -27,10 +27,15 @@ class Verbs(click.Group):
         *,
         attributes: Mapping[str, str] | None = None,
         elsewhere: Mapping[str, str] | None = None,
+        chapters: Mapping[str, str] | None = None,
         text: str = "",
     ) -> None:
-        """`elsewhere`: verbs of other groups, and how they are called there. `text`: the group's help."""
+        """`elsewhere`: verbs of other groups, and how they are called there. `text`: the group's help.
+
+        chapters   heading ► the first verb under it, where there are so many that help needs headings
+        """
         super().__init__(name, help=text, no_args_is_help=True)
+        self._chapters = {first: heading for heading, first in (chapters or {}).items()}
         self._package, self._verbs = package, dict(verbs)
         self._attributes, self._elsewhere = attributes or {}, elsewhere or {}
 
@@ -59,5 +64,12 @@ class Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self._verbs.items()))
+        chapters: dict[str, list[tuple[str, str]]] = {}
+        heading = "Commands"
+        for verb, what in self._verbs.items():
+            heading = self._chapters.get(verb, heading)
+            chapters.setdefault(heading, []).append((verb, what))
+        widest = max(map(len, self._verbs))
+        for heading, rows in chapters.items():
+            with formatter.section(heading):
+                formatter.write_dl([(verb.ljust(widest), what) for verb, what in rows])

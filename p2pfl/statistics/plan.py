@@ -97,7 +97,7 @@ class SumPlan:
             found[block.span] = given
         blocks = self._blocks.values()
         people = np.array([block.people for block in blocks for _ in block.labels], np.bool_)
-        labels = tuple(f"{block.name} {label}".strip() for block in blocks for label in block.labels)
+        labels = tuple(_label(block.name, label) for block in blocks for label in block.labels)
         limit = max(block.limit for block in blocks)
         moved = tuple(MovedBlock(one.first, len(one.labels), one.bits, one.moves) for one in blocks)
         return Ask(self.name, found, limit, people, tuple(self._parts), labels, self.own, moved)
@@ -137,6 +137,16 @@ class SumPlan:
     def _place(self, entry: tuple[str, int]) -> int:
         block = self._blocks[entry[0]]
         return block.first + range(len(block.labels))[entry[1]]
+
+
+def _label(block: str, label: str) -> str:
+    """What one number is, for people who were not told of blocks: "bmi missing: no", "ward east"."""
+    kind, colon, column = block.partition(":")
+    if not colon or kind == "levels":
+        return f"{column or block} {label}".strip()
+    if label == kind or (kind, label) == ("known", "missing"):  # a column by itself: known, and missing
+        return f"{column} {label}"
+    return f"{column} {kind}" + (f": {label}" if label else "")
 
 
 def totals_of(parts: Sequence[tuple[int, tuple[int, ...]]]) -> dict[int, tuple[int, ...]]:

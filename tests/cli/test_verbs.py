@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
+from pathlib import Path
 
 import click
 import pytest
 
 from p2pfl.cli import roff
 from p2pfl.cli.examples import EXAMPLES, examples_of
-from p2pfl.cli.main import p2pfl
+from p2pfl.cli.join import next_steps
+from p2pfl.cli.main import CHAPTERS, VERBS, p2pfl, run
+from p2pfl.cli.options import DEFAULT_HOME
 from p2pfl.cli.verb import SHARED, Verb
 from tests.commands import parse
 
@@ -55,6 +58,11 @@ MEANINGS = {
 }
 
 
+def suggested(text: str) -> list[str]:
+    """The commands in what a verb printed: lines that begin with the program's name."""
+    return [line.strip().partition("   ")[0] for line in text.splitlines() if line.strip().startswith("p2pfl ")]
+
+
 def options(context: click.Context) -> list[click.Option]:
     return [one for one in context.command.get_params(context) if isinstance(one, click.Option) and not one.hidden]
 
@@ -67,6 +75,29 @@ def test_every_command_has_examples_and_each_is_one_of_it(context: click.Context
         called = parse(shlex.split(line)[1:])
         assert called == context.command_path
         assert len(line) <= 140
+
+
+def test_what_init_and_join_say_comes_next_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A home whose path has a space, too; of the default home none is named."""
+    home = tmp_path / "a home"
+    assert run(["init", "--name", "ada", "--home", str(home), "--key-file", str(tmp_path / "key")]) == 0
+    begun = suggested(capsys.readouterr().out)
+    assert [parse(shlex.split(line.replace("…", "b.card"))[1:]) for line in begun] == [
+        "p2pfl keys add",
+        "p2pfl peers create",
+    ]
+    ended = suggested("\n".join(next_steps(home, "hearts")))
+    assert [parse(shlex.split(line)[1:]) for line in ended] == ["p2pfl report", "p2pfl model export"]
+    assert all(str(home) in shlex.split(line) for line in ended)
+    assert not any("--home" in line for line in next_steps(DEFAULT_HOME.expanduser(), "hearts"))
+
+
+def test_the_first_help_has_every_verb_under_a_heading() -> None:
+    said = p2pfl.get_help(click.Context(p2pfl, info_name="p2pfl"))
+    assert "Commands:" not in said
+    headings = [line for line in said.splitlines() if re.fullmatch(r"[A-Z].*:", line)]
+    assert headings[1:] == [f"{heading}:" for heading in CHAPTERS]
+    assert [line.split()[0] for line in said.splitlines() if re.match(r"  [a-z]+  +\S", line)] == list(VERBS)
 
 
 def test_no_example_is_of_a_command_that_is_not_there() -> None:

@@ -15,6 +15,7 @@ from p2pfl.errors.questions import GroupTooSmall
 from p2pfl.errors.statistics import EmptyGroup, NothingMeasured, NoVariation, TooFewForModel, WrongQuestion
 from p2pfl.statistics.correlation import Correlation
 from p2pfl.statistics.crosstab import Crosstab
+from p2pfl.statistics.describe import Describe
 from p2pfl.statistics.means import Anova, TTest
 from p2pfl.statistics.quantiles import Quantiles
 from p2pfl.statistics.question import Factor, OpenedSum, Quantity, SiteTable
@@ -100,6 +101,20 @@ def test_a_few_missing_values_end_a_table_one_unless_they_are_left_out_uncounted
     assert not any("missing" in str(row[0]) for row in found.tables()[0].rows)
     counted = over(replace(question, complete=True), few_missing())
     assert counted.left_out == 4 and counted.records == found.records
+
+
+def test_what_a_refusal_names_is_said_in_the_columns_own_words() -> None:
+    labels = next(TableOne(AB, (number("bmi", 0, 60), yes_no("smoker"))).steps(few_missing_of("bmi", "smoker"))).labels
+    assert {"bmi missing: a", "bmi known: b", "smoker a, missing", "smoker b, yes", "groups missing"} <= set(labels)
+    alone = next(Describe((number("bmi", 0, 60),)).steps(few_missing_of("bmi", "smoker"))).labels
+    assert alone == ("records", "bmi known", "bmi missing")
+
+
+def few_missing_of(*names: str) -> SiteTable:
+    table = few_missing()
+    columns = {name: np.nan_to_num(table.columns["x"]) % 2 for name in names}
+    levels = {"smoker": ("no", "yes"), **table.levels}
+    return replace(table, columns={**table.columns, **columns}, levels=levels)
 
 
 def test_the_standardised_difference_of_two_levels_is_austins() -> None:

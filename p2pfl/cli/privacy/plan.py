@@ -203,6 +203,7 @@ def _text(found: Plan) -> str:
             f"{meaning(found.epsilon, found.delta)}",
             "",
             output.aligned(rows, right=range(1, len(rows[0]))),
+            "► the smallest batch that is nearly as good as any; noise / longest signal: smaller is better",
             *_in_parts(found),
             "",
             f"With batches of {budget.best.batch} the budget buys, of {_count(found.steps, 'step')} each:",

@@ -26,11 +26,15 @@ KINDS = {
     "meta": "The sites' own estimates put together, of those that agree to show theirs.",
 }
 VERBS = {
-    **KINDS,
-    "ask": "Ask a question that is written in a file.",
     "propose": "Write a question to a file, for the other sites to approve.",
     "approve": "Say that a question may be asked of this site's records; or any of some kinds.",
+    "ask": "Ask a question that is written in a file.",
     "show": "What may be asked here, what was approved, how many questions were asked.",
+    **KINDS,
+}
+CHAPTERS = {
+    "A question, from hand to hand": "propose",
+    "A question that all sites type, once it is approved": "describe",
 }
 
 
@@ -49,5 +53,6 @@ stats = StatsVerbs(
     "stats",
     "p2pfl.cli.stats",
     VERBS,
+    chapters=CHAPTERS,
     text="Statistics over the tables of all sites, of which nothing is opened but sums; no site learns another's.",
 )

@@ -175,15 +175,19 @@ def _text(facts: dict[str, Any]) -> str:
     rows = [
         ["  records", f"{facts['records']}, each {shape}"],
         ["  model", f"{facts['parameters']} parameters train"],
-        ["  private step", f"ok, {output.duration(facts['step_s'])}; a round some {output.duration(facts['round_s'])}"],
+        ["  private step", f"ok, {_about(facts['step_s'])}; a round {_about(facts['round_s'])}"],
         ["  traffic", f"{output.amount(facts['dense_bytes_per_round'])} a round for each site, not compressed"],
         ["  memory", f"{output.amount(facts['peak_memory'])} at most so far"],
-        ["  measures", figures or "nothing: no record of each class was held out"],
+        ["  untrained", figures or "nothing: no record of each class was held out"],
     ]
     lines = [f"{facts['task']}: it trains privately here", output.aligned(rows)]
     lines += [f"notice: {notice}" for notice in facts["notices"]]
     lines += _batch(facts)
     return "\n".join(lines)
+
+
+def _about(seconds: float) -> str:
+    return f"some {output.duration(seconds)}" if round(seconds) else "under 1 s"
 
 
 def _batch(facts: dict[str, Any]) -> list[str]:
