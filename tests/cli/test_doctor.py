@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from p2pfl.cli.doctor import Port, doctor_text, facts_of, judge_clocks, judge_files
+from p2pfl.cli.doctor import judge_clocks, judge_files
+from p2pfl.cli.doctor_facts import Port, doctor_text, facts_of
 from p2pfl.cli.links import apart, link_facts, link_lines
 from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.errors.probe import NotReachedBy
