@@ -3,12 +3,13 @@ follows θ.
 
 For a linear layer or a convolution a record's gradient of W is a sum of outer products g xᵀ of what came back and what
 went in. Its parts G R and Lᵀ G (1 − R Rᵀ) are made from g (xᵀR) and (Lᵀg) xᵀ: the gradient itself, o × i numbers for
-each record, is never formed. Where a layer has no such rule, Opacus forms it and it is projected afterwards.
+each record, is never formed. In a transposed convolution the two change places. Where a layer has no such rule, Opacus
+forms the gradient and it is projected afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from p2pfl.training.opacus_parts import GradSampleModule, unfold2d, unfold3d
+from p2pfl.training import convolutions as conv
+from p2pfl.training.opacus_parts import GradSampleModule
 from p2pfl.training.record_gradients import Gradients, RecordGradients, Sampler, kept
 from p2pfl.training.subspace import Piece, Subspace
 from p2pfl.training.update import FlatVector
@@ -32,10 +34,14 @@ class _Carried:
     right: torch.Tensor
 
     def of_products(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """θ's gradient of each record, of the sum over t of g xᵀ.    (B, t, o), (B, t, i) ► (B, r·(o + i))"""
-        along, back = x @ self.right, g @ self.left  # (B, t, r)
-        a = torch.einsum("nto,ntr->nor", g, along)
-        b = torch.einsum("ntr,nti->nri", back, x) - torch.einsum("ntr,ntk->nrk", back, along) @ self.right.T
+        """θ's gradient of each record, of the sum over t of g xᵀ, in γ groups of W's rows.
+
+        (B, γ, t, o/γ), (B, γ, t, i) ► (B, r·(o + i))
+        """
+        left = self.left.view(g.shape[1], g.shape[3], -1)  # (γ, o/γ, r)
+        along, back = x @ self.right, (g @ left).mT  # (B, γ, t, r), (B, γ, r, t)
+        a = g.mT @ along  # (B, γ, o/γ, r)
+        b = (back @ x).sum(1) - (back @ along).sum(1) @ self.right.T  # (B, r, i)
         return torch.cat([a.flatten(1), b.flatten(1)], 1)
 
     def of_gradients(self, whole: torch.Tensor) -> torch.Tensor:
@@ -51,31 +57,28 @@ def _linear(layer: nn.Linear, activations: Sequence[torch.Tensor], backprops: to
     carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
     if carried is None:
         return dict(GradSampleModule.GRAD_SAMPLERS[nn.Linear](layer, activations, backprops))
-    g = backprops.reshape(len(backprops), -1, backprops.shape[-1])  # (B, t, o)
-    x = activations[0].to(g.dtype).reshape(len(g), -1, activations[0].shape[-1])  # (B, t, i)
-    return {layer.weight: carried.of_products(g, x)} | _bias(layer.bias, g)
+    g = backprops.reshape(len(backprops), 1, -1, backprops.shape[-1])  # (B, 1, t, o)
+    x = activations[0].to(g.dtype).reshape(len(g), 1, -1, activations[0].shape[-1])  # (B, 1, t, i)
+    return {layer.weight: carried.of_products(g, x)} | conv.bias_of(layer, g[:, 0].mT)
 
 
-def _convolution(
-    layer: nn.Conv2d | nn.Conv3d, activations: Sequence[torch.Tensor], backprops: torch.Tensor
-) -> Gradients:
-    carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
-    if carried is None or layer.groups != 1:
+def _convolution(layer: conv.Convolution, activations: Sequence[torch.Tensor], backprops: torch.Tensor) -> Gradients:
+    if layer.padding_mode == "zeros" and not hasattr(layer.weight, CARRIERS):
         return {**GradSampleModule.GRAD_SAMPLERS[type(layer)](layer, activations, backprops)}
-    unfold = unfold2d if isinstance(layer, nn.Conv2d) else unfold3d
-    patches = unfold(
-        activations[0].to(backprops.dtype),
-        kernel_size=layer.kernel_size,
-        padding=layer.padding,
-        stride=layer.stride,
-        dilation=layer.dilation,
-    )  # (B, i·k…, t)
-    g = backprops.reshape(len(backprops), backprops.shape[1], -1).transpose(1, 2)  # (B, t, o)
-    return {layer.weight: carried.of_products(g, patches.transpose(1, 2))} | _bias(layer.bias, g)
+    return _of_kernel(layer, conv.products_of(layer, activations[0], backprops)) | conv.bias_of(layer, backprops)
 
 
-def _bias(bias: torch.Tensor | None, g: torch.Tensor) -> Gradients:
-    return {bias: g.sum(1)} if bias is not None and bias.requires_grad else {}
+def _transposed(layer: conv.Transposed, activations: Sequence[torch.Tensor], backprops: torch.Tensor) -> Gradients:
+    found = _of_kernel(layer, conv.transposed_products_of(layer, activations[0], backprops))
+    return found | conv.bias_of(layer, backprops)
+
+
+def _of_kernel(layer: conv.Convolution | conv.Transposed, products: Iterator[conv.Products]) -> Gradients:
+    """θ's gradients, or the kernel's own where it moves freely."""
+    carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
+    if carried is None:
+        return {layer.weight: conv.whole(layer, products)} if layer.weight.requires_grad else {}
+    return {layer.weight: torch.cat([carried.of_products(g, x) for g, x in products])}
 
 
 class ProjectingModule(RecordGradients):
@@ -84,8 +87,8 @@ class ProjectingModule(RecordGradients):
     GRAD_SAMPLERS: ClassVar[Mapping[type[nn.Module], Sampler]] = {
         **RecordGradients.GRAD_SAMPLERS,
         nn.Linear: kept(_linear),
-        nn.Conv2d: kept(_convolution),
-        nn.Conv3d: kept(_convolution),
+        **dict.fromkeys(conv.CONVOLUTIONS, kept(_convolution)),
+        **dict.fromkeys(conv.TRANSPOSED, kept(_transposed)),
     }
 
 
