@@ -41,7 +41,7 @@ from p2pfl.training.plan import noise_of
 from p2pfl.training.privacy import Account
 from p2pfl.training.records import Records, SiteRecords, hold_out
 from p2pfl.training.server import after
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.subspace import Expanded, Subspace
 from p2pfl.training.update import FlatVector, TensorLayout
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def _round(
         total = quantiser.dequantise_sum(summed, count, seed, length)
     nominated = (count - 1) * len(nominations[sites[0].name])
     payload = 2 * (count - 1) / count * words[0].size * quantiser.field.word_bytes + nominated
-    change, agreed = total if subspace is None else subspace.expand(total), sites[0].federation
+    change, agreed = total if subspace is None else Expanded(subspace, total), sites[0].federation
     moved = after(state, agreed.server, agreed.average, change, count, support)
     return (state if moved is None else moved), payload
 

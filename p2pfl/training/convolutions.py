@@ -82,6 +82,6 @@ def _patches(
     cut = functional.pad(wide, padding)
     for axis, (_, _, kernel, stride, dilation, _) in enumerate(axes):
         cut = cut.unfold(2 + axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
-    cut = cut.unflatten(1, (layer.groups, -1))  # (B, γ, c/γ, t…, k…)
-    cut = cut.movedim(2, 2 + len(axes))
-    return cut.reshape(len(wide), layer.groups, math.prod(places), -1)
+    channels, count = wide.shape[1] // layer.groups, math.prod(layer.kernel_size)
+    cut = cut.view(len(wide), layer.groups, channels, *cut.shape[2:]).movedim(2, 2 + len(axes))  # (B, γ, t…, c/γ, k…)
+    return cut.reshape(len(wide), layer.groups, math.prod(places), channels * count)

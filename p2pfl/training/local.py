@@ -37,11 +37,12 @@ from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer, Summi
 from p2pfl.training.judges import judge_of
 from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.models import Built, as_inputs, build, check_private, device_of, frozen_digest, loss_of
+from p2pfl.training.models import Built, as_inputs, build, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.passes import AT_ONCE, PassStopped
 from p2pfl.training.personal import check_prefixes, divided, joined, reordered
 from p2pfl.training.privacy import Charge, Mechanism, delta_notices
+from p2pfl.training.private_check import check_private
 from p2pfl.training.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.records import SiteRecords
 from p2pfl.training.repeatable import repeatable, torch_seeds
@@ -117,6 +118,7 @@ class Trainer:
     def _load(self, built: Built) -> None:
         """Train this model from now on."""
         self._plain = built.model.to(self._device)
+        empty(self._plain)  # each pass brings the model
         # Another one, so that measuring a model never writes into one that is being trained; what trains of it lies in
         # the vector that is measured, and nowhere between.
         values = {id(p): p if not p.requires_grad else nn.Parameter(p.data) for p in self._plain.parameters()}
@@ -224,7 +226,8 @@ class Trainer:
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped;
         StepOutOfMemory, after which `at_once` may be made smaller: then it is another pass, as `inputs` says.
         """
-        local = model.copy()
+        shared = subspace is not None and model.flags.writeable  # torch asks for such memory, if only to read
+        local = model if shared else model.copy()
         found = self.train_within(local, charge, seed, rounds_before, subspace)
         if found is None:
             _check_finite(found := np.subtract(local, model, out=local))
@@ -240,14 +243,16 @@ class Trainer:
     ) -> FlatVector | None:
         """The same pass, in the memory of `local`, where the model lies that it starts from: it becomes this site's.
 
-        Of a pass in a subspace θ (d,) is returned; with distributed noise the update. Raises what `train` raises.
+        Of a pass in a subspace θ (d,) is returned, with distributed noise the update, and `local` stays as it was.
+        Raises what `train` raises.
         """
         charge.use(Mechanism.of_pass(self._privacy))
         noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
         with repeatable(int(torch_seeds(seed, 1)[0])), self._from(local, subspace):
             done = self._run(self._batches(samples), lambda chosen: self._clipping(chosen, noise), rounds_before)
             moved = done.update if isinstance(done, SummingOptimizer) else self._moving.read()
-            collect(self._plain, local, self.whole)
+            if moved is None:
+                collect(self._plain, local, self.whole)
         _check_finite(local if moved is None else moved)
         return moved
 

@@ -1,14 +1,7 @@
-"""A task's model made fit for per-record gradients, or an error that says why not; what a model makes of records.
-
-`ModuleValidator` alone passes models that crash at the first step (in-place operations in forward) or whose loss mixes
-records. So one private step on two records is tried at start, and no record's gradient may depend on the other
-record.
-"""
+"""A task's model made fit for per-record gradients, or an error that says why not; what a model makes of records."""
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,26 +12,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelMisfit, ModelNotPrivate
-from p2pfl.keys import Secret, digest
+from p2pfl.keys import digest
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts
-from p2pfl.training.noise import BitStream
 from p2pfl.training.opacus_parts import ModuleValidator
-from p2pfl.training.record_gradients import RecordGradients
-from p2pfl.training.records import Batch, Records
+from p2pfl.training.records import Records
 from p2pfl.training.task import Task
-from p2pfl.training.update import FlatVector, TensorLayout, empty, first_tensor, layout_of, write_vector
+from p2pfl.training.update import FlatVector, TensorLayout, first_tensor, layout_of, write_vector
 
 # Records, and numbers of all their inputs, that are measured at once: of large scans few, since a model's layers hold
 # many times a record's own size.
 MEASURED_AT_ONCE: Final = 256
 MEASURED_NUMBERS: Final = 1 << 21
 
-# Records' gradients may differ by rounding when the batch beside them differs; anything larger is mixing.
-MIXING_TOLERANCE: Final = 1e-3
-TRIED_WEIGHTS: Final = 2
-AT_A_TIME: Final = 1 << 18  # coordinates
-TRIED_SPREAD: Final = 0.1  # standard deviation by which the second weights differ from the first
 PUBLIC: Final = bytes(32)  # seed of what is nobody's secret and the same at every site
 
 
@@ -74,7 +60,7 @@ def build(task: Task) -> Built:
     model = task.model()
     before = {name: type(layer).__name__ for name, layer in model.named_modules()}
     try:
-        model = ModuleValidator.fix(model.train())
+        model = _fixed(model.train())
         errors = ModuleValidator.validate(model, strict=False)
     except Exception as error:
         raise ModelNotPrivate(evidence=f"{type(error).__name__}: {error}", task=task.name) from error
@@ -97,6 +83,14 @@ def build(task: Task) -> Built:
         if before.get(name) != kind
     )
     return Built(model, layout, frozen_digest(model), pretrained, notices)
+
+
+def _fixed(model: nn.Module) -> nn.Module:
+    """With layers that mix records replaced. Opacus does so in a copy, which takes three times the memory: only where
+    there is such a layer."""
+    trained = (layer for layer in model.modules() if any(p.requires_grad for p in layer.parameters()))
+    replaced = any(type(layer) in ModuleValidator.FIXERS for layer in trained)
+    return ModuleValidator.fix(model) if replaced else model
 
 
 def _pretrained(task: Task, model: nn.Module) -> dict[str, FlatVector]:
@@ -150,94 +144,6 @@ def loss_of(task: Task, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
         evidence = f"the loss of {len(labels)} records has shape {tuple(loss.shape)}"
         raise LossNotPerRecord(evidence=evidence, task=task.name)
     return loss
-
-
-def check_private(task: Task, model: nn.Module, sample: Records, device: torch.device) -> None:
-    """Try one private step of a copy of `model` on `sample` (two records or more); nothing of it is kept.
-
-    It is tried with the model's own weights and with others, since by chance a mixing layer may be silent at some.
-    Raises LossNotPerRecord, or ModelNotPrivate with what broke; RecordMisfit.
-    """
-    if len(sample) < 2:
-        raise ValueError("the check takes two records or more")
-    pair = sample.batch(np.array([0, 1]))
-    three = sample.batch(np.array([0, len(sample) - 1, 1]))
-    trial = RecordGradients(copy.deepcopy(model).train().to(device))
-    for layer in trial.modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd):
-            layer.eval()  # else two passes would differ by chance, which looks like mixing
-    stream = BitStream(Secret(PUBLIC, "public: other weights to try"), "training/initial")
-    try:
-        for _ in range(TRIED_WEIGHTS):
-            _compare(task, trial, pair, three, device)
-            with torch.no_grad():
-                for parameter in trial.parameters():
-                    _spread(parameter, stream)
-    finally:
-        empty(trial)  # hooks and layers hold each other: it would stay until they are found to be garbage
-
-
-def _spread(parameter: nn.Parameter, stream: BitStream) -> None:
-    """Move it by normal numbers, a part at a time: in float64 they take many times its size."""
-    values = parameter.detach().cpu().reshape(-1)
-    for start in range(0, values.numel(), AT_A_TIME):
-        part = values[start : start + AT_A_TIME]
-        part += torch.from_numpy(stream.normals(part.numel()) * TRIED_SPREAD).to(part.dtype)
-    parameter.copy_(values.view(parameter.shape))
-
-
-def _compare(task: Task, trial: RecordGradients, pair: Batch, three: Batch, device: torch.device) -> None:
-    """Raises ModelNotPrivate when the first record's gradient is another beside another record."""
-    try:
-        first, other = _gradients(task, trial, three, device), _gradients(task, trial, pair, device)
-    except LossNotPerRecord:
-        raise
-    except Exception as error:
-        raise ModelNotPrivate(evidence=_told(error, task, trial, pair, device), task=task.name) from None
-    for name, gradient in first.items():
-        largest = float(gradient.abs().max()) if gradient.numel() else 0.0
-        if _apart(gradient, other.pop(name)) > MIXING_TOLERANCE * max(1e-6, largest):
-            evidence = f"one record's gradient of {name} changes with the other records of its batch"
-            raise ModelNotPrivate(evidence=evidence, task=task.name)
-
-
-def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference between two gradients, a part at a time."""
-    a, b = a.reshape(-1), b.reshape(-1)
-    parts = [slice(start, start + AT_A_TIME) for start in range(0, a.numel(), AT_A_TIME)]
-    return max((float((a[part] - b[part]).abs().max()) for part in parts), default=0.0)
-
-
-def _told(error: Exception, task: Task, trial: RecordGradients, batch: Batch, device: torch.device) -> str:
-    """What to show of `error`, whose own text may hold a patient's value ("Target 7 is out of …").
-
-    Two records of zeros are tried: the text is that of their error if it is of the same kind, else the kind alone.
-    """
-    try:
-        _gradients(task, trial, (np.zeros_like(batch[0]), np.zeros_like(batch[1])), device)
-    except Exception as other:
-        if type(other) is type(error):
-            return f"{type(other).__name__}: {other}"
-    return f"{type(error).__name__}, which depends on the records' values"
-
-
-def _gradients(task: Task, trial: RecordGradients, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
-    """The first record's own gradient of each parameter."""
-    trial.zero_grad()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch on hooks of inputs without gradient
-        loss = loss_of(task, trial(as_inputs(batch[0], device)), as_inputs(batch[1], device))
-        torch.autograd.backward(loss.sum())
-    found = {}
-    for name, parameter in trial.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        gradient = getattr(parameter, "grad_sample", None)
-        if not isinstance(gradient, torch.Tensor) or gradient.shape != (len(batch[0]), *parameter.shape):
-            raise ValueError(f"{name.removeprefix('_module.')} has no gradient for each record")
-        found[name.removeprefix("_module.")] = gradient[0].detach().clone()
-        parameter.grad_sample = None  # all records' take many times the model's size
-    return found
 
 
 def predictions_of(

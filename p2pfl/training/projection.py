@@ -141,7 +141,7 @@ class Projected:
 
     def __init__(self, trained: list[nn.Parameter], subspace: Subspace) -> None:
         """`trained` are the model that the round starts from, first those of `subspace`; until `end`, they are those
-        of θ."""
+        of θ. The memory that they lie in is read, and never written to."""
         pieces = (*subspace.pieces, *(None for _ in trained[len(subspace.pieces) :]))
         self._all = [_Following(p, piece) for p, piece in zip(trained, pieces, strict=True)]
 
@@ -178,7 +178,7 @@ class _Following:
 
     def __init__(self, parameter: nn.Parameter, piece: Piece | None) -> None:
         self.parameter, self._rows, self._rank = parameter, 0, 0
-        self._before = parameter.detach().clone()
+        self._before = parameter.detach()  # its own memory: what follows gets another
         self._carried: _Carried | None = None
         self.theta = parameter
         if piece is not None and piece.rank:
@@ -190,6 +190,8 @@ class _Following:
             self._carried = _Carried(there(piece.left), there(piece.right))
             setattr(parameter, CARRIERS, self._carried)
             self.theta = nn.Parameter(parameter.new_zeros(piece.length))
+        else:
+            parameter.data = self._before.clone()
 
     def take_gradients(self) -> None:
         if self._carried is None:
@@ -207,8 +209,9 @@ class _Following:
         a, b = self.theta[: self._rows * self._rank], self.theta[self._rows * self._rank :]
         b = b.view(self._rank, -1)
         b = b - (b @ right) @ right.T
-        change = a.view(self._rows, self._rank) @ right.T + left @ b
-        self.parameter.copy_(self._before + change.view_as(self.parameter))
+        change = a.view(self._rows, self._rank) @ right.T
+        change += left @ b
+        self.parameter.data = change.view_as(self._before).add_(self._before)
 
     def moved(self) -> torch.Tensor:
         """Its part of θ."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from p2pfl import codec
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.training.model_state import AVERAGE, HEAD, MODEL, MOMENTUM, SECOND, ModelState, steps_head
-from p2pfl.training.update import BLOCK, apply_mean
+from p2pfl.training.update import BLOCK, Total, apply_mean, blocks_of, fits
 
 Block = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def after(
     state: ModelState,
     server: ServerOptimiser,
     average: ModelAverage,
-    total: NDArray[np.float64],
+    total: Total,
     survivors: int,
     support: NDArray[np.int64] | None = None,
 ) -> ModelState | None:
@@ -77,21 +77,23 @@ def _step(rows: dict[str, Block], server: ServerOptimiser, delta: Block) -> Bloc
     return np.divide(rows[MOMENTUM], np.add(np.sqrt(rows[SECOND]), server.tau))
 
 
-def _means(
-    m: int, total: NDArray[np.float64], survivors: int, support: NDArray[np.int64] | None
-) -> Iterator[tuple[slice, Block]]:
+def _means(m: int, total: Total, survivors: int, support: NDArray[np.int64] | None) -> Iterator[tuple[slice, Block]]:
     """Δ block by block, zero outside of `support`."""
-    if total.dtype != np.float64 or total.shape != ((m,) if support is None else support.shape) or survivors < 1:
-        raise ValueError(f"{m} parameters, {total.dtype}{total.shape} / {survivors}")
+    if not fits(total, m if support is None else support.size) or survivors < 1:
+        raise ValueError(f"{m} parameters, a sum of another length or type / {survivors}")
+    for block, values in blocks_of(total) if support is None else _spread(m, total, support):
+        yield block, np.divide(values, float(survivors))
+
+
+def _spread(m: int, total: Total, support: NDArray[np.int64]) -> Iterator[tuple[slice, Block]]:
+    """The positions of a support in their places, zeros between them."""
+    held = np.concatenate([np.zeros(0), *(values for _, values in blocks_of(total))])
     for first in range(0, m, BLOCK):
         last = min(first + BLOCK, m)
-        if support is None:
-            values = total[first:last]
-        else:
-            values = np.zeros(last - first)
-            low, high = np.searchsorted(support, (first, last))
-            values[support[low:high] - first] = total[low:high]
-        yield slice(first, last), np.divide(values, float(survivors))
+        values = np.zeros(last - first)
+        low, high = np.searchsorted(support, (first, last))
+        values[support[low:high] - first] = held[low:high]
+        yield slice(first, last), values
 
 
 def facts(server: ServerOptimiser, average: ModelAverage) -> codec.Facts:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -249,16 +249,9 @@ class Subspace:
 
         The same bits on every machine.
         """
-        if values.shape != (self.length,):
-            raise ValueError(f"θ of shape {values.shape} in a subspace of {self.length}")
         out = np.empty(self.parameters)
-        for piece in self.pieces:
-            target = out[piece.start : piece.start + piece.entries]
-            mine = values[piece.place : piece.place + piece.length]
-            if piece.rank:
-                _expand(piece, mine, target.reshape(piece.rows, piece.columns))
-            else:
-                target[:] = mine
+        for block, change in Expanded(self, values).blocks():
+            out[block] = change
         return out
 
     def project(self, change: NDArray[np.floating]) -> Floats:
@@ -288,17 +281,48 @@ class Subspace:
         return out
 
 
-def _expand(piece: Piece, values: Floats, target: Floats) -> None:
-    """target (o, i) = a Rᵀ + L b (1 − R Rᵀ), term by term."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Expanded:
+    """What θ = `values` (d,) changes of the model, a block at a time: whole, in float64, it takes twice the model."""
+
+    within: Subspace
+    values: Floats
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (self.within.length,):
+            raise ValueError(f"θ of shape {self.values.shape} in a subspace of {self.within.length}")
+
+    @property
+    def length(self) -> int:
+        """m"""
+        return self.within.parameters
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Its coordinates in order, float64.    (≤ BLOCK,) each, or one row of a matrix"""
+        for piece in self.within.pieces:
+            values = self.values[piece.place : piece.place + piece.length]
+            for part, change in _expand(piece, values) if piece.rank else _blocks_of(values):
+                yield slice(piece.start + part.start, piece.start + part.stop), change
+
+
+def _blocks_of(values: Floats) -> Iterator[tuple[slice, Floats]]:
+    for start in range(0, values.size, BLOCK):
+        part = slice(start, min(start + BLOCK, values.size))
+        yield part, values[part]
+
+
+def _expand(piece: Piece, values: Floats) -> Iterator[tuple[slice, Floats]]:
+    """a Rᵀ + L b (1 − R Rᵀ), term by term, some rows at a time."""
     a, b = piece.factors(values)
     b = _less_doubled(piece, b.copy())
     step = max(1, BLOCK // piece.columns)
     for start in range(0, piece.rows, step):
-        block = target[start : start + step]
-        block[:] = 0.0
+        rows = slice(start, min(start + step, piece.rows))
+        block = np.zeros((rows.stop - start, piece.columns))
         for k in range(piece.rank):
-            block += a[start : start + step, k, None] * piece.right[:, k]
-            block += piece.left[start : start + step, k, None] * b[k]
+            block += a[rows, k, None] * piece.right[:, k]
+            block += piece.left[rows, k, None] * b[k]
+        yield slice(start * piece.columns, rows.stop * piece.columns), block.reshape(-1)
 
 
 def _less_doubled(piece: Piece, b: Floats) -> Floats:

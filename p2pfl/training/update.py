@@ -7,8 +7,9 @@ comes from a public keystream and the mean is applied in numpy float64 with + âˆ
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,9 +154,37 @@ def not_finite(vector: NDArray[np.floating[Any]]) -> int:
     return sum(block.size - int(np.count_nonzero(np.isfinite(block))) for block in blocks)
 
 
-def apply_mean(
-    model: FlatVector, total: NDArray[np.float64], survivors: int, support: NDArray[np.int64] | None = None
-) -> FlatVector:
+class InBlocks(Protocol):
+    """A vector (length,) of float64 that is never whole in memory."""
+
+    @property
+    def length(self) -> int: ...
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """All of it, in order."""
+
+
+Total = NDArray[np.float64] | InBlocks
+
+
+def blocks_of(total: Total) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """All of it, in order."""
+    if not isinstance(total, np.ndarray):
+        yield from total.blocks()
+        return
+    for first in range(0, total.size, BLOCK):
+        block = slice(first, min(first + BLOCK, total.size))
+        yield block, total[block]
+
+
+def fits(total: Total, length: int) -> bool:
+    """It is float64, of that length."""
+    if isinstance(total, np.ndarray):
+        return total.dtype == np.float64 and total.shape == (length,)
+    return total.length == length
+
+
+def apply_mean(model: FlatVector, total: Total, survivors: int, support: NDArray[np.int64] | None = None) -> FlatVector:
     """Return model + total / survivors: float64 in fixed order, rounded to float32 once.    (m,)
 
     total       float64, the opened sum of the survivors' updates, the same bits at every site: (m,), or one for each
@@ -164,19 +193,19 @@ def apply_mean(
     Time O(m); memory: the result and one block, or what the support takes.
     Raises ValueError on another shape or type, or survivors < 1.
     """
-    length = model.shape if support is None else support.shape
-    if model.dtype != np.float32 or total.dtype != np.float64 or length != total.shape or survivors < 1:
-        raise ValueError(f"{model.dtype}{model.shape} + {total.dtype}{total.shape} / {survivors}")
+    length = model.size if support is None else support.size
+    if model.dtype != np.float32 or not fits(total, length) or survivors < 1:
+        raise ValueError(f"{model.dtype}{model.shape} + a sum of another length or type, not {length} / {survivors}")
     if support is not None:
         after = model + np.float32(
             0.0
         )  # a âˆ’0 outside of the support becomes 0 too, as it does where the whole vector is added
-        after[support] = _added(model[support], total, survivors)
+        for block, values in blocks_of(total):
+            after[support[block]] = _added(model[support[block]], values, survivors)
         return after
     after = np.empty_like(model)
-    for first in range(0, model.size, BLOCK):
-        block = slice(first, first + BLOCK)
-        after[block] = _added(model[block], total[block], survivors)
+    for block, values in blocks_of(total):
+        after[block] = _added(model[block], values, survivors)
     return after
 
 

@@ -30,7 +30,7 @@ from p2pfl.training.privacy import Account
 from p2pfl.training.records import SiteRecords
 from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.task import Task
-from p2pfl.training.update import read_vector, write_vector
+from p2pfl.training.update import place_vector, read_vector, write_vector
 from tests.training.settings import PRIVACY, Images, Small, privacy, read, records, site
 
 WIDE = privacy(max_epsilon=1e6)
@@ -74,7 +74,7 @@ def grad_samples(which: Trainer) -> np.ndarray:
 @pytest.mark.parametrize("task", [Small(), Images()], ids=["small", "images"])
 def test_per_record_gradients_are_those_of_batches_of_one(task: Task) -> None:
     which = trainer(task)
-    write_vector(which._plain, which.initial(bytes(32)))
+    place_vector(which._plain, which.initial(bytes(32)))
     rows = np.array([3, 0, 17])
     which._gradients(rows)
     assert np.allclose(grad_samples(which), per_record(which, task, rows), atol=1e-6)
@@ -99,7 +99,7 @@ def capture(which: Trainer, rows: np.ndarray, private: Privacy, monkeypatch: pyt
 def test_the_clipped_sum_is_that_of_the_loop_and_within_records_times_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     task, private = Small(), privacy(max_grad_norm=0.05)
     which = trainer(task, private=private)
-    write_vector(which._plain, which.initial(bytes(32)))
+    place_vector(which._plain, which.initial(bytes(32)))
     rows = np.arange(20)
     gradients = per_record(which, task, rows)
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
@@ -111,7 +111,7 @@ def test_the_clipped_sum_is_that_of_the_loop_and_within_records_times_the_clip(m
 
 def test_a_batch_in_pieces_gives_one_clipped_sum_and_one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     which = trainer(Small())
-    write_vector(which._plain, which.initial(bytes(32)))
+    place_vector(which._plain, which.initial(bytes(32)))
     rows = np.arange(20)
     whole = capture(which, rows, PRIVACY, monkeypatch)
     which.at_once = 6
@@ -124,7 +124,7 @@ def test_a_batch_in_pieces_gives_one_clipped_sum_and_one_noise(monkeypatch: pyte
 def test_sum_and_noise_are_added_in_float64_and_rounded_once() -> None:
     """Noise rounded to float32 before it is added leaves a lattice that the sum shifts, visible in the low bits."""
     which, private = trainer(Small()), privacy(noise_multiplier=1.0, max_grad_norm=0.1)
-    write_vector(which._plain, which.initial(bytes(32)))
+    place_vector(which._plain, which.initial(bytes(32)))
     stream, seen = Secret(bytes(32)), []
     alike = BitStream(stream, "training/noise")
 
@@ -151,7 +151,7 @@ def noise_of(which: Trainer, private: Privacy, steps: int) -> np.ndarray:
     sgd = torch.optim.SGD(which._model.parameters(), lr=1.0)
     optimizer = KeystreamOptimizer(sgd, private, 1.0, noise())
     for _ in range(steps):
-        write_vector(which._plain, np.zeros(which.parameters, dtype=np.float32))
+        place_vector(which._plain, np.zeros(which.parameters, dtype=np.float32))
         which._step(optimizer, np.zeros(0, dtype=np.int64))
         found.append(-np.concatenate([p.detach().numpy().ravel() for p in which._plain.parameters()]))
     return np.array(found) / (private.noise_multiplier * private.max_grad_norm)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.federation.table_columns import CodeColumn, NumberColumn
-from p2pfl.training.models import build, check_private
+from p2pfl.training.models import build
+from p2pfl.training.private_check import check_private
 from p2pfl.training.records import Records
 from p2pfl.training.tasks.heart import heart
 from p2pfl.training.tasks.table import CUT, SWITCH, TableTask, encode, inputs_of

@@ -25,8 +25,9 @@ from p2pfl.errors.scans import LabelUnfit, VolumeUnreadable
 from p2pfl.errors.training import DataEmpty, LossNotPerRecord, MissingLabel, ModelNotPrivate
 from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
-from p2pfl.training.models import build, check_private, device_of, predict
+from p2pfl.training.models import build, device_of, predict
 from p2pfl.training.privacy import Account
+from p2pfl.training.private_check import check_private
 from p2pfl.training.records import Records, SiteRecords, hold_out
 from p2pfl.training.tasks.volumes import middle
 from tests.training.settings import privacy

@@ -10,7 +10,9 @@ peer: its digest is in a record that a quorum signed.
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -27,6 +29,7 @@ from p2pfl.training.model_state import ModelState, StateLayout, name_of
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
 BEGUN: Final = "checkpoints/begun"  # the model from which the pass under way starts, once it is no longer MODEL
 SERVED: Final = 2  # models before the last one
+FIRST_KEPT: Final = 1 << 26  # bytes of the first model up to which it stays in memory
 
 
 class Makes(Protocol):
@@ -52,8 +55,10 @@ class Models:
         self.why_lacking = ""
         self._begun: ModelState | None = None  # with the model from which the pass under way starts
         self._replacing = threading.Lock()  # `current` changes in one thread while a pass begins in another
-        first = self._layout.first(trainer.initial(federation.first), federation.server)
-        self.current = self._read(first)
+        self._make_first = functools.partial(trainer.initial, federation.first)
+        first = self._make_first()
+        self._first, self._kept = weakref.ref(first), first if first.nbytes <= FIRST_KEPT else None
+        self.current = self._read(self._layout.first(first, federation.server))
 
     def _read(self, first: ModelState) -> ModelState:
         """The state after the last final round, in its place even when a crash left it in the other."""
@@ -76,6 +81,17 @@ class Models:
         self.lacking = wanted
         self.why_lacking = self.why_lacking or "no checkpoint here is the model that the ledger names"
         return first  # in its place, until it is here: no round begins before
+
+    @property
+    def first(self) -> update.FlatVector:
+        """The model that this training started from.    (m,)
+
+        Only a round in a subspace asks for it, once: a large one is made anew each time, unless it is still in use.
+        """
+        found = self._first()
+        if found is None:
+            self._first = weakref.ref(found := self._make_first())
+        return found
 
     @property
     def model_bytes(self) -> int:

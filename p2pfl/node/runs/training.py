@@ -7,7 +7,6 @@ beside the old before the ledger names it. A restart finds what was paid for and
 
 from __future__ import annotations
 
-import functools
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -41,7 +40,7 @@ from p2pfl.training import early_stop, server, update
 from p2pfl.training.compression import Positions
 from p2pfl.training.model_state import ModelState
 from p2pfl.training.privacy import Account, Mechanism
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.subspace import Expanded, Subspace
 
 SUBSPACES: Final = 2  # kept: of the round under way and of the one before
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
@@ -92,17 +91,12 @@ class TrainingRun:
         """The model after the last final round, as it is used: the running mean where there is one.    (m,)"""
         return self.models.current.shown
 
-    @functools.cached_property
-    def _first(self) -> update.FlatVector:
-        """The model that this training started from.    (m,)"""
-        return self.trainer.initial(self.federation.first)
-
     def _subspace(self, name: bytes, model: update.FlatVector) -> Subspace | None:
         """Where a round from `model` may move, whose digest is `name`; None: everywhere."""
         if self.federation.compression.method != "lowrank":
             return None
         if name not in self._subspaces:
-            made = self.compressor.subspace(self._first, model)
+            made = self.compressor.subspace(self.models.first, model)
             if made is not None:
                 self._subspaces = dict([*self._subspaces.items(), (name, made)][-SUBSPACES:])
         return self._subspaces[name]
@@ -315,7 +309,7 @@ class TrainingRun:
     ) -> ModelState | None:
         """The state after the sum; None where it would not be finite."""
         subspace = self._subspace(before.names[0], before.model)
-        change = values if subspace is None else subspace.expand(values)
+        change = values if subspace is None else Expanded(subspace, values)
         return server.after(before, self.federation.server, self.federation.average, change, survivors, support)
 
     def left(self, effect: e.LeftBehind) -> None:
