@@ -199,6 +199,6 @@ def _loaded(task: Task, result: TrainResult, own: Sequence[str]) -> nn.Module:
     from p2pfl.training.update import write_vector
 
     built = build(task)
-    whole = np.concatenate([result.vector, result.personal])
+    whole = np.concatenate([result.vector, result.personal]) if own else result.vector
     write_vector(built.model, whole, joined(*divided(built.layout, own)))
     return built.model.eval()

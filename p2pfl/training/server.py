@@ -80,7 +80,7 @@ def _step(rows: dict[str, Block], server: ServerOptimiser, delta: Block) -> Bloc
 def _means(m: int, total: Total, survivors: int, support: NDArray[np.int64] | None) -> Iterator[tuple[slice, Block]]:
     """Δ block by block, zero outside of `support`."""
     if not fits(total, m if support is None else support.size) or survivors < 1:
-        raise ValueError(f"{m} parameters, a sum of another length or type / {survivors}")
+        raise ValueError(f"{m} parameters + what is no float64 sum of them / {survivors}")
     for block, values in blocks_of(total) if support is None else _spread(m, total, support):
         yield block, np.divide(values, float(survivors))
 

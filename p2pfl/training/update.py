@@ -195,7 +195,7 @@ def apply_mean(model: FlatVector, total: Total, survivors: int, support: NDArray
     """
     length = model.size if support is None else support.size
     if model.dtype != np.float32 or not fits(total, length) or survivors < 1:
-        raise ValueError(f"{model.dtype}{model.shape} + a sum of another length or type, not {length} / {survivors}")
+        raise ValueError(f"{model.dtype}{model.shape} + what is no float64 sum of {length} numbers / {survivors}")
     if support is not None:
         after = model + np.float32(
             0.0

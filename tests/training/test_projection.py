@@ -99,6 +99,21 @@ def test_the_model_of_a_pass_lies_where_its_theta_says() -> None:
     assert np.linalg.norm(theta) > 0.1
 
 
+def test_a_pass_leaves_the_model_that_it_starts_from_as_it_was() -> None:
+    """Its memory is read in place, and small tensors train in their own; from memory that is only to be read, too."""
+    trainer, first, space = made(FEW)
+    before = first.tobytes()
+    theta = trainer.train(first, Account().charge(FEW), SEED, subspace=space)
+    assert first.tobytes() == before
+    assert (
+        trainer.train(np.frombuffer(before, "<f4"), Account().charge(FEW), SEED, subspace=space).tobytes()
+        == theta.tobytes()
+    )
+    moved = trainer.train(first, Account().charge(FEW), SEED)
+    assert first.tobytes() == before
+    assert np.any(moved)
+
+
 @pytest.mark.claim("DP-1")
 def test_the_noise_of_a_pass_lies_in_theta_with_its_full_deviation() -> None:
     """Steps without records: what is left is noise alone, σC/divisor in each number of θ and step."""

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.keys import Secret, digest
 from p2pfl.training import subspace as file
+from p2pfl.training.model_state import StateLayout
 from p2pfl.training.noise import BitStream
-from p2pfl.training.subspace import Subspace, length_of, orthonormal, ranks
+from p2pfl.training.server import after
+from p2pfl.training.subspace import Expanded, Subspace, length_of, orthonormal, ranks
 from p2pfl.training.update import TensorLayout
 from tests.examples import examples
 
@@ -49,6 +52,41 @@ def test_a_change_is_no_longer_than_its_theta(seed: int, density: float) -> None
     space = subspace(seed, density)
     theta = np.random.default_rng(seed).normal(size=space.length)
     assert np.linalg.norm(space.expand(theta)) <= np.linalg.norm(theta) * (1 + 1e-12)
+
+
+@given(seed=st.integers(0, 1 << 32), density=st.floats(0.001, 1.0))
+@examples(20)
+def test_a_change_that_is_expanded_in_blocks_moves_a_model_by_the_same_bits(seed: int, density: float) -> None:
+    space, theta = subspace(seed, density), np.random.default_rng(seed).normal(size=length_of(LAYOUT, density))
+    _, model = vectors(seed)
+    for server in (ServerOptimiser(), ServerOptimiser("momentum", learning_rate=0.7, momentum=0.5)):
+        layout = StateLayout.of(LAYOUT, server, ModelAverage())
+        state = layout.first(model, server)
+        found, whole = (
+            after(state, server, ModelAverage(), one, 3) for one in (Expanded(space, theta), space.expand(theta))
+        )
+        assert found is not None and whole is not None
+        assert found.data.tobytes() == whole.data.tobytes()
+    with pytest.raises(ValueError, match="float64"):
+        after(
+            state,
+            ServerOptimiser(),
+            ModelAverage(),
+            Expanded(smaller := Subspace(space.pieces[:1]), np.zeros(smaller.length)),
+            3,
+        )
+
+
+def test_blocks_of_a_change_cover_it_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = subspace()
+    theta = np.random.default_rng(0).normal(size=space.length)
+    whole = space.expand(theta)
+    monkeypatch.setattr(file, "BLOCK", 100)
+    blocks = list(Expanded(space, theta).blocks())
+    assert [one.start for one, _ in blocks] == [0, *(one.stop for one, _ in blocks[:-1])]
+    assert blocks[-1][0].stop == LAYOUT.parameters
+    assert max(change.size for _, change in blocks) <= 100
+    assert np.concatenate([change for _, change in blocks]).tobytes() == whole.tobytes()
 
 
 @given(seed=st.integers(0, 1 << 32))

@@ -10,6 +10,7 @@ import pytest
 from p2pfl import codec
 from p2pfl.errors.round import BulkRejected
 from p2pfl.home import Home
+from p2pfl.node.runs import models
 from p2pfl.node.runs.models import MODEL, NEXT, SERVED
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.training import checkpoint
@@ -74,6 +75,17 @@ def test_what_one_process_makes_final_is_what_the_next_one_finds(place: Place) -
     again = place.started()
     assert again.digest_of(again.model) == results[-1][0]
     assert place.home.read(NEXT) is None
+
+
+def test_a_large_first_model_is_made_anew_once_nobody_holds_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "FIRST_KEPT", 0)
+    held = place.started().models
+    first = held.first
+    assert first is held.current.model  # no round has moved it
+    assert held._kept is None
+    monkeypatch.setattr(held, "_first", lambda: None)  # as a weak reference says once it is gone
+    assert held.first is not first
+    assert held.first.tobytes() == first.tobytes()
 
 
 def lost(home: Home) -> None:
