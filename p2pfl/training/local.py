@@ -229,6 +229,7 @@ class Trainer:
         shared = subspace is not None and model.flags.writeable  # torch asks for such memory, if only to read
         local = model if shared else model.copy()
         found = self.train_within(local, charge, seed, rounds_before, subspace)
+        self.release()
         if found is None:
             _check_finite(found := np.subtract(local, model, out=local))
         return found
@@ -257,7 +258,7 @@ class Trainer:
         return moved
 
     def release(self) -> None:
-        """Hold no memory of a model between two passes; the next one brings it."""
+        """Hold no memory of a model until the next pass, which brings it."""
         empty(self._plain)
 
     def _batches(self, samples: BitStream) -> Iterator[NDArray[np.int64]]:

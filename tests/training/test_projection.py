@@ -92,7 +92,8 @@ FEW = privacy(sample_rate=0.5, steps_per_round=6, max_epsilon=1e6)
 
 def test_the_model_of_a_pass_lies_where_its_theta_says() -> None:
     trainer, first, space = made(FEW)
-    theta = trainer.train(first, Account().charge(FEW), SEED, subspace=space)
+    theta = trainer.train_within(first.copy(), Account().charge(FEW), SEED, subspace=space)
+    assert theta is not None
     assert theta.shape == (space.length,)
     assert theta.dtype == np.float32
     assert np.allclose(read_vector(trainer._plain) - first, space.expand(theta.astype(np.float64)), atol=1e-5)
@@ -119,7 +120,8 @@ def test_the_noise_of_a_pass_lies_in_theta_with_its_full_deviation() -> None:
     """Steps without records: what is left is noise alone, σC/divisor in each number of θ and step."""
     private = privacy(sample_rate=1e-9, steps_per_round=400, max_epsilon=1e6, noise_multiplier=2.0, max_grad_norm=0.5)
     trainer, first, space = made(private)
-    theta = trainer.train(first, Account().charge(private), SEED, subspace=space)
+    theta = trainer.train_within(first.copy(), Account().charge(private), SEED, subspace=space)
+    assert theta is not None
     task = trainer._task
     expected = task.learning_rate * 2.0 * 0.5 / task.expected_batch * 400**0.5
     assert abs(theta.std() / expected - 1) < 5 / (2 * space.length) ** 0.5

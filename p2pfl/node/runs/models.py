@@ -29,7 +29,7 @@ from p2pfl.training.model_state import ModelState, StateLayout, name_of
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
 BEGUN: Final = "checkpoints/begun"  # the model from which the pass under way starts, once it is no longer MODEL
 SERVED: Final = 2  # models before the last one
-FIRST_KEPT: Final = 1 << 26  # bytes of the first model up to which it stays in memory
+KEPT_BYTES: Final = 1 << 26  # of a model, up to which it stays in memory in case it is asked for
 
 
 class Makes(Protocol):
@@ -51,13 +51,15 @@ class Models:
         self.measured: dict[int, Measured] = {}  # by round applied here: the state that it measured, and the metric
         self.stopped: set[int] = set()  # rounds applied here that said that held-out records have changed
         self._served: dict[bytes, ModelState] = {}
+        self._before: list[bytes] = []  # digests of the last SERVED models before the current one
+        self._asked: set[bytes] = set()  # digests of models of which a site has fetched a part
         self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
         self.why_lacking = ""
         self._begun: ModelState | None = None  # with the model from which the pass under way starts
         self._replacing = threading.Lock()  # `current` changes in one thread while a pass begins in another
         self._make_first = functools.partial(trainer.initial, federation.first)
         first = self._make_first()
-        self._first, self._kept = weakref.ref(first), first if first.nbytes <= FIRST_KEPT else None
+        self._first, self._kept = weakref.ref(first), first if first.nbytes <= KEPT_BYTES else None
         self.current = self._read(self._layout.first(first, federation.server))
 
     def _read(self, first: ModelState) -> ModelState:
@@ -123,14 +125,18 @@ class Models:
 
     def make_current(self, number: int) -> None:
         """The ledger names the model after round `number`: it is the current one. The last SERVED before it are kept in
-        memory, for sites that were away."""
+        memory, for sites that were away; of large ones those alone that a site is fetching."""
         after = self.applied.get(number)
         self.applied = {one: model for one, model in self.applied.items() if one > number}
         if after is not None:
-            held = [*self._served.items(), (self.current.digest, self.current)]
+            before = self.current
+            self._before = [*self._before, before.digest][-SERVED:]
             self._replace(after, number)
             self._home.remove(NEXT)
-            self._served = dict(held[-SERVED:])
+            serving = self._before if self.model_bytes <= KEPT_BYTES else self._asked.intersection(self._before)
+            held = {**self._served, before.digest: before}
+            self._served = {name: held[name] for name in serving if name in held}
+            self._asked.intersection_update([*self._served, self.current.digest])
 
     def _replace(self, state: ModelState, number: int) -> None:
         """It is the current one, durably. The model before it is kept as long as a pass from it is under way."""
@@ -201,7 +207,10 @@ class Models:
         """
         held = [self.current, *self.applied.values()]
         found = next((state for state in held if state.digest == wanted), self._served.get(wanted))
-        return None if found is None or self.lacking else found.wire
+        if found is None or self.lacking:
+            return None
+        self._asked.add(wanted)
+        return found.wire
 
     def _as_file(self, state: ModelState, number: int) -> codec.Pieces:
         return state.to_file({**self._facts, "round": str(number)})

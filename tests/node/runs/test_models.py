@@ -78,7 +78,7 @@ def test_what_one_process_makes_final_is_what_the_next_one_finds(place: Place) -
 
 
 def test_a_large_first_model_is_made_anew_once_nobody_holds_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "FIRST_KEPT", 0)
+    monkeypatch.setattr(models, "KEPT_BYTES", 0)
     held = place.started().models
     first = held.first
     assert first is held.current.model  # no round has moved it
@@ -258,6 +258,21 @@ def test_models_before_the_last_are_served_for_a_while(place: Place) -> None:
     served = [run.models.bytes_of(model) is not None for model in models]
     assert served == [number >= len(models) - SERVED - 1 for number in range(len(models))]
     assert run.models.bytes_of(bytes(32)) is None
+
+
+def test_a_large_model_before_the_last_is_kept_for_whoever_is_fetching_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "KEPT_BYTES", 0)
+    run, names = place.started(), list[bytes]()
+    for number in range(1, SERVED + 4):
+        names.append(run.digest_of(run.model))
+        if number == 2:
+            assert run.models.bytes_of(names[-1]) is not None  # a site has begun to fetch it
+        finished(place, run, number, *by_others(run, number, number - 1))
+        held = [name for name in names if run.models.bytes_of(name) is not None]
+        assert held == ([names[1]] if 2 <= number < 2 + SERVED else [])
+    assert not run.models._served
 
 
 def test_a_question_for_a_part_is_answered_from_the_model_where_it_lies(place: Place) -> None:
