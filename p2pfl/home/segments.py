@@ -5,6 +5,7 @@ What the bytes mean is the ledger's matter (`ledger/segment.py`). docs/spec/ledg
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from p2pfl.home.sealing import SALT_BYTES, STUDIES
 from p2pfl.keys import Secret, derive
 
 LogName = Literal["federation", "site"]
+SegmentState = tuple[int, int, int, int]  # number, inode, bytes, when it was last written to in ns
 SEGMENT: Final = re.compile(r"([0-9]{8})\.segment")
 
 
@@ -38,6 +40,15 @@ class SegmentFiles:
             evidence = f"its directory: {error.strerror}"
             raise ItemDamaged(evidence=evidence, item=item, name=home.name, path=home.path) from None
         return sorted(int(found[1]) for found in map(SEGMENT.fullmatch, files) if found)
+
+    def states(self) -> tuple[SegmentState, ...]:
+        """How each segment stands: as before, and nobody has written to it. Raises ItemDamaged."""
+        found = []
+        for number in self.numbers():
+            with contextlib.suppress(FileNotFoundError):  # a writer removed it after its first write failed
+                held = self.path(number).stat()
+                found.append((number, held.st_ino, held.st_size, held.st_mtime_ns))
+        return tuple(found)
 
     def path(self, number: int) -> Path:
         """Where segment `number` lies."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 from p2pfl import codec
@@ -20,6 +21,7 @@ from p2pfl.messages.schema import BULK_HEAD, ENVELOPE, ITEMS, KINDS, SMALL, VERS
 from p2pfl.roster import MOST_PEERS, Roster
 
 MOST_REMEMBERED: Final = 64 << 10  # bytes of the largest letter that is kept in `_opened_again`
+_PLACE: Final = attrgetter(*(name for name, _ in ENVELOPE[1:]))  # what an envelope says, in the order of the wire
 BULK_BEGINS: Final = b"\x92"  # an array of two; that of a signed letter is of three
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
@@ -80,7 +82,7 @@ def _row(message: Message, envelope: Envelope) -> tuple[Any, ...]:
     fields = {name: getattr(message, name) for name, _ in message.specs}
     if message.tail:
         fields[message.tail] = codec.size_of(fields[message.tail])
-    return (VERSION, *astuple(envelope), *fields.values())
+    return (VERSION, *_PLACE(envelope), *fields.values())
 
 
 def seal(message: M, envelope: Envelope, identity: Identity) -> Letter[M]:

@@ -21,6 +21,7 @@ from p2pfl.ledger.log import Log
 from p2pfl.ledger.note import Head, federation_of
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.beginning import Beginning
+from p2pfl.node.other_logs import OtherLogs
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site_index import SiteIndex
 from p2pfl.sharing.digests import base_digest
@@ -66,6 +67,7 @@ class Logs:
         self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round, or a recovery, says of it
         self._rounds: dict[str, list[codec.Facts]] = {}  # by run: the records of its final rounds
         self._index = SiteIndex(self.site)
+        self.others = OtherLogs()  # of the home's other studies
         self.epochs = Epochs()
         for one in self.federation.records():  # each is parsed here, once, and never again
             self._count(one.record, step(self.epochs, one, home))

@@ -19,11 +19,12 @@ from p2pfl.federation.membership import RUNS, run_of
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeySource
 from p2pfl.home.segments import SegmentFiles
-from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.note import Head
 from p2pfl.node.epochs import AGREED, enter
 from p2pfl.node.logs import epochs_of
+from p2pfl.node.other_logs import OtherLogs
+from p2pfl.node.site_index import SiteIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +113,27 @@ def view(home: Home, read_given: Callable[[], Federation] | None) -> Home:
 
 
 class Elsewhere:
-    """What the other studies of a home hold. Read from the disk at each question: their processes go on writing."""
+    """What the other studies of a home hold. Looked at at each question: their processes go on writing.
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    read   what this process has read of their logs
+    """
 
-    def site_logs(self) -> Iterator[tuple[str, list[Entry]]]:
-        """Of each other study its name and the entries of its site log. Raises LedgerDamaged and the like."""
+    def __init__(self, home: Home, read: OtherLogs) -> None:
+        self._home, self._read = home, read
+
+    def site_logs(self) -> Iterator[tuple[str, SiteIndex]]:
+        """Of each other study its name and its site log. Raises LedgerDamaged and the like."""
         for study in self._studies():
-            yield study.federation.name, list(Log.open(study.home, "site").records())
+            yield study.federation.name, self._read.site_index(study.home)
 
     def has_run(self, run: bytes) -> bool:
         """The run is one of another study's."""
-        return any(run in _runs_of(study) for study in self._studies())
+        logs = ((study, self._read.log(study.home, "federation")) for study in self._studies())
+        return any(run in _runs_of(study, log) for study, log in logs)
 
     def has_head(self, head: Head) -> bool:
         """The head is one of another study's site log."""
-        logs = (Log.open(study.home, "site") for study in self._studies())
+        logs = (self._read.log(study.home, "site") for study in self._studies())
         return any(0 < head.size <= len(log) and log.root_at(head.size) == head.root for log in logs)
 
     @contextmanager
@@ -141,8 +146,8 @@ class Elsewhere:
         return [study for study in studies_of(self._home) if study.home.study != self._home.study]
 
 
-def _runs_of(study: Study) -> set[bytes]:
+def _runs_of(study: Study, log: Log) -> set[bytes]:
     """The runs of a study in all epochs that its ledger has reached."""
-    lineage = epochs_of(study.home, Log.open(study.home, "federation")).lineage
+    lineage = epochs_of(study.home, log).lineage
     files = {study.federation.digest, *(lineage.digests if lineage is not None else ())}
     return {run_of(study.federation.first, file, what) for file in files for what in RUNS}

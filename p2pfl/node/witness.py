@@ -59,7 +59,7 @@ class SiteHeads:
 
     def __init__(self, site: SiteProcess, home: Home, logs: Logs) -> None:
         self._site, self._home, self._logs, self._keys = site, home, logs, keys_of(home)
-        self._elsewhere = Elsewhere(home)
+        self._elsewhere = Elsewhere(home, logs.others)
         self._notes = held_notes(home)
         for peer in list(self._notes.ours):
             head = self.ours(peer)

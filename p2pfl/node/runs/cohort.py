@@ -21,7 +21,6 @@ from p2pfl.errors.round import AnotherCohort
 from p2pfl.keys import derive, digest
 from p2pfl.ledger.site_kinds import QueryEntry
 from p2pfl.node.logs import Logs
-from p2pfl.node.site_index import SiteIndex
 from p2pfl.node.studies import Elsewhere
 from p2pfl.sharing import events as e
 
@@ -78,7 +77,7 @@ class Cohort:
     def __init__(self, logs: Logs, run_id: bytes, name: str, marks: Sequence[bytes]) -> None:
         """`marks`: of each of the data that enter the sum, from `mark_of`."""
         self._logs, self._run_id, self._name, self._marks = logs, run_id, name, tuple(marks)
-        self._elsewhere = Elsewhere(logs.home)
+        self._elsewhere = Elsewhere(logs.home, logs.others)
 
     def check(self, members: Sequence[str]) -> None:
         """The data may be summed over these members. Raises AnotherCohort."""
@@ -94,7 +93,7 @@ class Cohort:
             self._note(effect)
 
     def _check(self, members: list[str], marks: set[str]) -> None:
-        elsewhere = ((study, SiteIndex(log).standing(marks)) for study, log in self._elsewhere.site_logs())
+        elsewhere = ((study, index.standing(marks)) for study, index in self._elsewhere.site_logs())
         for study, held in [("", self._logs.standing(marks)), *elsewhere]:
             for facts in held:
                 # A site of the same name in another study may be another site: no set there is this one.

@@ -28,7 +28,6 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
-from p2pfl.node.site_index import SiteIndex
 from p2pfl.node.studies import Elsewhere
 from p2pfl.training.accounts import EVERYTHING, Marks
 from p2pfl.training.privacy import Charge, decimal_epsilon
@@ -165,7 +164,8 @@ class Passes:
         difference is no crash, and refused.
         """
         # The logs first: a study's charges stand in the accounts before they stand in its log.
-        elsewhere = {study: SiteIndex(log).charges() for study, log in Elsewhere(self._home).site_logs()}
+        others = Elsewhere(self._home, self._logs.others).site_logs()
+        elsewhere = {study: index.charges() for study, index in others}
         noted, held = self._logs.charges(self._run), read_accounts(self._home).studies
         for study, runs in elsewhere.items():
             known = sum(held[run].passes for run in runs if run in held)

@@ -21,10 +21,13 @@ from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.rekey import new_identity, take_identity
+from p2pfl.home.segments import LogName
 from p2pfl.keys import Identity
 from p2pfl.ledger import note
+from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import verify
 from p2pfl.node.logs import Logs
+from p2pfl.node.other_logs import OtherLogs
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
 from p2pfl.node.runs.cohort import Cohort
@@ -353,11 +356,11 @@ def test_what_a_site_signed_in_one_study_is_no_sign_of_a_set_back_home_in_anothe
     logs = lungs.logs()
     head = note.parse_note(logs.site_head() or "")[0]
     logs.close()
-    elsewhere = Elsewhere(heart.home)
+    elsewhere = Elsewhere(heart.home, OtherLogs())
     assert elsewhere.has_head(head)
     assert elsewhere.has_run(training_run(lungs.federation))
     assert elsewhere.has_run(sums_run(lungs.federation))
-    assert not Elsewhere(lungs.home).has_head(head)
+    assert not Elsewhere(lungs.home, OtherLogs()).has_head(head)
     assert not elsewhere.has_head(replace(head, root=bytes(32)))
     assert not elsewhere.has_run(training_run(heart.federation))
 
@@ -398,6 +401,33 @@ def test_data_that_were_summed_in_one_study_are_not_summed_in_another(heart: Pla
         Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(32)]).bind(effect)
     assert "of the study heart" in caught.value.render()
     Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(31) + b"\1"]).bind(effect)
+
+
+@pytest.mark.claim("SUM-14")
+def test_another_studys_log_is_decrypted_when_it_has_changed_and_not_before(
+    heart: Place, lungs: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Years of the other study would else be read before each sum; and what it summed just now binds the next one."""
+    opened: list[tuple[str, str]] = []
+    plain = Log.open
+
+    def counted(home: Home, which: LogName) -> Log:
+        opened.append((home.study, which))
+        return plain(home, which)
+
+    supports = (b"",) * len(NAMES)
+    effect = e.Quantise(1, 0, attempt_digest(1), NAMES, supports)
+    theirs, mine = heart.logs(), lungs.logs()
+    run = sums_run(lungs.federation)
+    monkeypatch.setattr(Log, "open", counted)
+    for mark in (b"\1", b"\2", b"\3"):
+        Cohort(mine, run, "cases", [mark * 32]).bind(effect)
+    assert opened == [("", "site")]
+    Cohort(theirs, sums_run(heart.federation), "cases", [b"\4" * 32]).bind(effect)
+    opened.clear()
+    with pytest.raises(AnotherCohort):
+        Cohort(mine, run, "cases", [b"\4" * 32]).bind(effect)
+    assert opened == [("", "site")]
 
 
 # ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
