@@ -18,7 +18,7 @@ from p2pfl.errors.people import NotWritten
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="The folder for the pages, such as ~/.local/share/man/man1; pages of before are replaced.",
+    help="The folder for the pages, such as ~/.local/share/man/man1; older pages are replaced.",
 )
 @json_option
 @click.pass_context

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STDIN: Final = Path("-")
 MOST_STDIN: Final = 1 << 20  # bytes
 REMAINS: Final = (
-    "  what stays: the models of before, which learned from these records within the ε that was told, and past sums;",
+    "  what stays: earlier models, which learned from these records within the ε that was told, and past sums;",
     "    nobody can take a record out of a model: where that is asked, a study begins anew without it",
     "  what stops: exact measures of a study that held one of the records out, at all sites, and nobody learns whose",
     "  what does not know: `p2pfl sum`, `p2pfl run` and programs of your own read files as they are: take it out there",

@@ -20,7 +20,7 @@ from p2pfl.home import Home, keyring
 def remove(*, slot: str, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Take the key of SLOT away, as `p2pfl keys list` names it: it opens this home no more. The last one stays.
 
-    Whoever kept the key and a copy of the home of before still opens that copy.
+    Whoever kept the key and an older copy of the home still opens that copy.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         gone = keyring.remove(opened, slot, int(time.time()))
@@ -28,7 +28,7 @@ def remove(*, slot: str, home: Path, unlock: Unlock, as_json: bool) -> None:
     lines = [
         f"{name}: {gone.kind} {slot} opens the home no more; {len(left)} key{'s' if len(left) > 1 else ''} left",
         *([f"  its file is still there: {path}"] if (path := keyring.where_of(gone)) else []),
-        "  a backup of before opens with it as it did",
+        "  an older backup opens with it as it did",
     ]
     facts: dict[str, object] = {"name": name, "removed": keyring.facts_of(gone), "left": len(left)}
     output.result("\n".join(lines), facts, as_json)

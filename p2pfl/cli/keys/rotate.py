@@ -22,7 +22,7 @@ from p2pfl.home.keyslots import KeyFile
     "--keep-old",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Of a key file: a new file for the old key, with which backups of before open.",
+    help="Of a key file: a new file for the old key, with which older backups open.",
 )
 @home_option
 @unlock_options
@@ -39,7 +39,7 @@ def rotate(
     """Put a fresh key of the same kind in the place of SLOT's, as `p2pfl keys list` names it. The site may run.
 
     A key file gets another key at the same path; a pass phrase is asked for; recovery words are printed, once; the
-    credential is the one that this unit is handed now. A backup of before opens with the old key alone.
+    credential is the one that this unit is handed now. An older backup opens with the old key alone.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         before = keyring.checked(opened, slot)
@@ -54,7 +54,7 @@ def rotate(
             words, secret = words_of(key)
         name = opened.name
     kept = f"the old key is in {keep_old}" if keep_old else "the old key is not kept here"
-    text = f"{name}: {gone.kind} {slot} is now {keyring.id_of(made)}{words}\n  {kept}: backups of before open with it"
+    text = f"{name}: {gone.kind} {slot} is now {keyring.id_of(made)}{words}\n  {kept}: older backups open with it"
     facts: dict[str, object] = {
         "name": name,
         "removed": keyring.facts_of(gone),
