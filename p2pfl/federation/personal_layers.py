@@ -1,4 +1,5 @@
-"""`local.personal`: the layers that stay at each site, by the names of their parameters or what those begin with."""
+"""`local.personal`: the layers that stay at each site, by the names of their parameters or what those begin with; and
+where a home keeps them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Final
 from p2pfl.federation.readers import YamlNode, wrong
 from p2pfl.federation.statistics_rules import words_of
 
+PERSONAL: Final = "checkpoints/personal"  # the item of a home
 MOST_LAYERS: Final = 64
 MOST_LENGTH: Final = 200
 LAYER: Final = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")

@@ -19,6 +19,7 @@ from p2pfl.codec import Pieces
 from p2pfl.errors.models import CardUnfit
 from p2pfl.errors.personal import NothingIsShared, PersonalFitsNothing, PersonalIsFrozen
 from p2pfl.errors.training import ModelMisfit
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.training.checkpoint import facts_of, pieces_of
 from p2pfl.training.update import FlatVector, TensorLayout
 
@@ -96,7 +97,7 @@ class PersonalState:
         return pieces_of(tensors, {"format": "pt", "run": self.run.hex(), "charge": str(self.charge)})
 
     @classmethod
-    def from_file(cls, data: bytes, source: str = "checkpoints/personal") -> PersonalState:
+    def from_file(cls, data: bytes, source: str = PERSONAL) -> PersonalState:
         """What `to_file` wrote. Raises ModelFileBroken, ModelMisfit."""
         from p2pfl.training.model_file import ModelFile  # it reads descriptions of tasks, which a pass does not need
 

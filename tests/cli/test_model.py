@@ -15,6 +15,7 @@ from p2pfl.cli.main import run
 from p2pfl.cli.options import Unlock
 from p2pfl.cli.predict import _read
 from p2pfl.errors.personal import NoOwnLayers
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.home import Home, notes
@@ -81,7 +82,7 @@ def test_a_home_predicts_with_its_own_layers_and_notes_the_model_that_all_share(
     with pytest.raises(NoOwnLayers, match="head"):
         _read(*where, ("head",))
     with Home.open(tmp_path / "home", unlock=[KeyFile(tmp_path / "key")]) as home:
-        home.replace("checkpoints/personal", b"".join(PersonalState(head, bytes(32), 1, 0 * own, own).to_file()))
+        home.replace(PERSONAL, b"".join(PersonalState(head, bytes(32), 1, 0 * own, own).to_file()))
     used = _read(*where, ("head",))
     assert used.layout == TensorLayout((*body.tensors, *head.tensors)) and used.vector.tolist() == [1.0, 2.0, 3.0]
     with Home.open(tmp_path / "home", unlock=[KeyFile(tmp_path / "key")], write=False) as home:

@@ -110,16 +110,30 @@ class PassStopped(Exception):
 
 
 class StubTrainer:
-    """Updates that follow from their seeds, each kept beside the model that it was made from, before it leaves."""
+    """Updates that follow from their seeds, each kept beside the model that it was made from, before it leaves.
+
+    Of layers that stay here it keeps what each pass started from and by how much it moved them, by its charge; once
+    more where the pass is made again.
+    """
 
     def __init__(
-        self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0, records: bytes = b""
+        self,
+        folder: Path,
+        parameters: int,
+        index: int,
+        *,
+        endless: bool,
+        gate: int = 0,
+        records: bytes = b"",
+        personal: int = 0,
     ) -> None:
         self._gate, self._records = gate, records
         self._stopped, self._endless = threading.Event(), endless
         self.layout, self.frozen = update.TensorLayout((("w", (parameters,)),)), bytes(32)
-        self._folder, self._index = folder / "updates", index
-        self._folder.mkdir(exist_ok=True)
+        self.personal = update.TensorLayout((("head", (personal,)),) if personal else ())
+        self._folder, self._own, self._index = folder / "updates", folder / "own", index
+        for place in (self._folder, self._own):
+            place.mkdir(exist_ok=True)
 
     @property
     def parameters(self) -> int:
@@ -137,6 +151,9 @@ class StubTrainer:
     def initial(self, seed: bytes) -> update.FlatVector:
         return np.zeros(self.parameters, np.float32)
 
+    def first_personal(self, seed: bytes) -> update.FlatVector:
+        return np.full(self.personal.parameters, self._index, np.float32)
+
     def inputs(self, model: update.FlatVector, rounds_before: int) -> bytes:
         return digest("stub", self._records, model.tobytes())
 
@@ -150,8 +167,12 @@ class StubTrainer:
             self._stopped.wait()
             raise PassStopped
         drawn = np.random.default_rng(int.from_bytes(seed.reveal(), "big"))
-        made = drawn.uniform(-0.01, 0.01, self.parameters).astype(np.float32)
-        np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)
+        made = drawn.uniform(-0.01, 0.01, model.size).astype(np.float32)
+        shared, own = np.split(model, [self.parameters])
+        np.savez(self._folder / f"{charge.number:04d}.npz", before=shared, update=made[: self.parameters])
+        if own.size:
+            times = len(list(self._own.glob(f"{charge.number:04d}-*")))
+            np.savez(self._own / f"{charge.number:04d}-{times}.npz", before=own, moved=made[self.parameters :])
         return made
 
     @property
@@ -267,6 +288,7 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
         endless="endless" in order,
         gate=order.get("gate", 0),
         records=order.get("records", "").encode(),
+        personal=order.get("personal", 0),
     )
     trained = await peer.train_with(trainer, rounds=order.get("until"))
     return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.vector]}

@@ -9,13 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.training import checkpoint
+from p2pfl.training.personal import PersonalState
 from tests.end_to_end.chaos import drawn, episode
-from tests.end_to_end.checks import check_everything
+from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Sites, of
+from tests.end_to_end.processes import Site, Sites, of
 
 SUM = {"sum": [1, 2, 3], "name": "count"}
 
@@ -103,6 +107,49 @@ def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: Ma
     do = [{"train": 2}]
     begin_with_one_dying(sites, do, moment)
     run_to_the_end(sites, do, rounds=2, sums=0)
+
+
+# Around the layers of a second pass: with half of them on the disk, before they count, and behind them with no update.
+OWN_MOMENTS = {
+    "ada": ["write", "checkpoints/personal.new", 18],  # of 12 for each pass
+    "ben": ["rename", "checkpoints/personal", 2],
+    "cyd": ["open", "state/residual.new", 3],  # of two for each pass: made, and sent
+}
+
+
+@pytest.mark.claim("LIVE-5", "DP-14")
+def test_sites_killed_beside_the_layers_that_stay_there_have_what_their_charged_passes_made(make: MakeSites) -> None:
+    """Each makes its pass again from the same numbers, at no charge; the next one starts from what it left."""
+    sites = make(3, "rounds=3", "privacy.steps_per_round=10", "local.personal=[head]")
+    do = [{"train": 4, "personal": 5}]
+    for name in sites.names:
+        sites.site(name, do, again=True, die={"at": OWN_MOMENTS[name]})
+    run_to_the_end(sites, do, rounds=3, sums=0)
+    assert sum(process.process.returncode == -9 for process in sites.started) == 3
+    again = [passes_made_again(sites[name], np.full(5, place, np.float32)) for place, name in enumerate(sites.names)]
+    assert again[:2] == [1, 1]
+
+
+def passes_made_again(site: Site, first: NDArray[np.float32]) -> int:
+    """How many of its passes a site made twice; each charged one starts from the layers that the one before it left.
+
+    first    what the layers start from, (k,); the home has those at the end of the chain
+    """
+    charged = sum(one["kind"] == "charge" for one in entries(site, "site"))
+    layers, twice = first, 0
+    for number in range(1, charged + 1):
+        made = []
+        for file in sorted((site.folder / "own").glob(f"{number:04d}-*")):
+            with np.load(file) as held:
+                made.append((held["before"].tobytes(), held["moved"].tobytes()))
+        before, moved = made[0]
+        assert before == layers.tobytes(), f"{site.name}: pass {number} starts from other layers than were left to it"
+        assert set(made) == {(before, moved)}, f"{site.name}: pass {number} was another one when it was made again"
+        layers, twice = layers + np.frombuffer(moved, np.float32), twice + len(made) - 1
+    with site.opened() as home:
+        held = PersonalState.from_file(home.read(PERSONAL) or b"")
+    assert (held.charge, held.after.tobytes()) == (charged, layers.tobytes())
+    return twice
 
 
 @pytest.mark.claim("LIVE-5")

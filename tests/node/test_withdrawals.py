@@ -23,7 +23,7 @@ from p2pfl.training.column_map import MapFile
 from p2pfl.training.withdrawn import Withdrawn, patient_name
 from tests.federation.sample import peers_yaml
 from tests.home.home_fixtures import Crash, Strike, make
-from tests.node.runs.homes import FourOf, Place, places, summed
+from tests.node.runs.homes import FourOf, Place, beside, places, summed
 
 RECORDS = tuple(bytes([row]) * 32 for row in range(6))
 
@@ -54,12 +54,6 @@ def place(tmp_path: Path) -> Place:
     other.home.close()
     mine.trainer, mine.draw = Leaves(), os.urandom
     return mine
-
-
-def beside(place: Place) -> Home:
-    """The same home, as another process opens it."""
-    key = place.home.path.parent / "keys" / f"{place.home.name}.key"
-    return Home.open(place.home.path, unlock=[KeyFile(key)], write=False)
 
 
 def over(run: TrainingRun) -> list[tuple[bytes, ...]]:

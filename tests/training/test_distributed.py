@@ -47,13 +47,27 @@ def test_two_processes_make_the_update_of_one_and_add_its_noise_once(tmp_path: P
     ended = both("passes", tmp_path)
     assert [status for status, _ in ended] == [0, 0], ended
     assert all("gloo's threads: 0" in text for _, text in ended)  # one of them aborts a process that ends
-    for name in ("together", "few", "lowrank", "patients", "noise"):
+    for name in ("together", "few", "lowrank", "patients", "personal", "carried", "noise"):
         found = np.load(tmp_path / f"{name}.npz")
         assert np.abs(found["alone"]).max() > 1e-3
         assert np.array_equal(found["one"], found["two"])
         assert np.abs(found["one"] - found["alone"]).max() < 1e-6
         assert found["named"][0] != found["named"][1]  # a pass of one process is not repeated by two
     assert np.array_equal(found["one"], found["alone"])  # of the noise alone, every bit
+
+
+@pytest.mark.claim("DP-14", "HOME-15")
+def test_ranks_keep_the_layers_of_one_process_through_a_withdrawal_and_a_death(tmp_path: Path) -> None:
+    """And they pay as often: the pass that died behind its layers starts again from the same numbers."""
+    ended = both("home", tmp_path)
+    assert [status for status, _ in ended] == [0, 0], ended
+    found = np.load(tmp_path / "home.npz")
+    for name in ("two", "one"):
+        assert (int(found[f"{name}_charges"]), int(found[f"{name}_left"])) == (2, 79)
+    before, after = found["two_layers"]
+    assert before and before != after
+    for name in ("model", "layers"):
+        assert np.abs(found[f"two_{name}"] - found[f"one_{name}"]).max() < 1e-6
 
 
 def test_other_records_begin_no_pass_and_a_rank_that_dies_ends_one(tmp_path: Path) -> None:

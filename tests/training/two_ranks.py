@@ -10,22 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from torch import nn
 
+from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.from_python import RanksDiffer
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import Privacy
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.keys import Secret
-from p2pfl.node.runs.passes import read_begun
-from p2pfl.training.distributed import FollowingTrainer, LeadingTrainer
+from p2pfl.node.runs.passes import PENDING, read_begun
+from p2pfl.node.withdrawals import withdraw
+from p2pfl.training.distributed import FollowingTrainer, LeadingTrainer, follow
 from p2pfl.training.local import PassStopped, Trainer
+from p2pfl.training.personal import PersonalState
 from p2pfl.training.privacy import Account
 from p2pfl.training.ranks import END, RECORDS, Ranks, ranks
-from p2pfl.training.records import Arrays, PatientArrays, Records, SiteRecords
+from p2pfl.training.records import Arrays, PatientArrays, Records, SiteRecords, hold_out
+from p2pfl.training.registry import described_task
+from p2pfl.training.site_optimiser import SiteOptimiser
 from p2pfl.training.subspace import Subspace
+from p2pfl.training.tasks.table import TableTask
 from tests.federation.sample import peers_yaml
-from tests.node.runs.homes import charges, places
+from tests.node.runs.homes import Killed, beside, charges, finished, places, summed
 from tests.training.settings import Small, arrays
 
 SEED = Secret(bytes(range(32)))
@@ -34,9 +42,19 @@ SETTINGS = {  # name: (noise, sample rate, steps)
     "few": (1.0, 0.004, 12),  # one record a step, and empty batches: a rank mostly has no share
     "lowrank": (1.0, 0.3, 3),
     "patients": (1.0, 0.4, 3),  # of some five records each
+    "personal": (1.0, 0.9, 3),  # the last layer stays here
+    "carried": (1.0, 0.3, 3),  # … and the others move in a subspace
     "noise": (1.0, 1e-12, 3),  # nothing but noise
 }
 DENSITY = 0.2
+STAYS = {"personal": SiteOptimiser(personal=("2",)), "carried": SiteOptimiser(personal=("4",))}
+HOME = (
+    "rounds=3",
+    "local.personal=[bias]",
+    "privacy.sample_rate=0.6",
+    "privacy.steps_per_round=3",
+    "privacy.max_epsilon=90.0",
+)
 FAULTS = ("privacy.noise_multiplier=4.0", "privacy.sample_rate=0.9", "privacy.steps_per_round=2")
 
 
@@ -57,24 +75,34 @@ def owned(held: Arrays) -> PatientArrays:
 
 def update(made: Trainer, settings: Privacy, name: str = "") -> np.ndarray[Any, np.dtype[np.float32]]:
     first = made.initial(bytes(range(32)))
-    subspace = Subspace.of(made.layout, DENSITY, first, first) if name == "lowrank" else None
-    return made.train(first, Account().charge(settings), SEED, 0, subspace)
+    subspace = Subspace.of(made.layout, DENSITY, first, first) if name in ("lowrank", "carried") else None
+    start = np.concatenate([first, made.first_personal(bytes(range(32)))])
+    return made.train(start, Account().charge(settings), SEED, 0, subspace)
+
+
+def task_of(name: str) -> Small:
+    return Wide() if name in ("lowrank", "carried") else Small()
 
 
 def lead(of: Ranks, scene: str, folder: Path) -> None:
     """Rank 0: each pass twice with two ranks, and once alone. Of faults: one has other records, then it dies."""
     if scene == "faults":
         faults(of, folder)
+    if scene == "home":
+        found = {name: at_home(ranks, folder / name) for name, ranks in (("two", of), ("one", None))}
+        return np.savez(
+            folder / "home.npz", **{f"{name}_{key}": one for name, facts in found.items() for key, one in facts.items()}
+        )
     for name in SETTINGS:
-        settings, task = privacy(name), Wide() if name == "lowrank" else Small()
-        leading = LeadingTrainer(of, task=task, site=site(), privacy=settings)
+        settings, task, local = privacy(name), task_of(name), STAYS.get(name)
+        leading = LeadingTrainer(of, task=task, site=site(), privacy=settings, local=local)
         leading.stopping = True
         with suppress(PassStopped):  # given up at every rank
             update(leading, settings)
             raise AssertionError("it was to stop")
         leading.stopping = False
         found = [update(leading, settings, name), update(leading, settings, name)]
-        alone = Trainer(task=task, site=site(), privacy=settings)
+        alone = Trainer(task=task, site=site(), privacy=settings, local=local)
         named = [one.inputs(leading.initial(bytes(32))) for one in (leading, alone)]
         np.savez(folder / f"{name}.npz", one=found[0], two=found[1], alone=update(alone, settings, name), named=named)
 
@@ -99,8 +127,59 @@ def faults(of: Ranks, folder: Path) -> None:
         (folder / "told.json").write_text(json.dumps({**told, "alone": len(charges(alone))}))
 
 
+def at_home(of: Ranks | None, folder: Path) -> dict[str, Any]:
+    """Two rounds of a real home whose bias stays there, on these ranks, or on this process alone.
+
+    Behind the first round a record is withdrawn. The second pass dies behind its layers, and is made again.
+    """
+    place, _ = places(folder, *HOME[1:])
+    federation = place.federation
+    whole = Records(patients(federation))
+
+    def trainer() -> Any:
+        task = described_task(federation.task.table)
+        given = {"task": task, "privacy": federation.privacy, "local": federation.local}
+        made = {"site": hold_out(whole, Secret(bytes(32))), **given}
+        return Trainer(**made) if of is None else LeadingTrainer(of, **made)
+
+    run = place.started(trainer())
+    finished(place, run, 1, *summed(run, 1))
+    withdraw(beside(place), list(whole.at(np.arange(1)).names()), 1_700_000_000)
+    replace = place.home.replace
+
+    def dies(item: str, data: bytes | Pieces) -> None:
+        if item == PENDING:
+            raise Killed
+        replace(item, data)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(place.home, "replace", dies)
+        run.propose(2, 1)
+    run = place.started(trainer())
+    finished(place, run, 2, *summed(run, 2))
+    held = PersonalState.from_file(place.home.read(PERSONAL) or b"")
+    left = run.trainer._site  # type: ignore[attr-defined]
+    return {
+        "model": run.model,
+        "layers": np.concatenate([held.before, held.after]),
+        "charges": len(charges(run)),
+        "left": len(left.train) + len(left.held_out),
+    }
+
+
+def patients(federation: Federation) -> Any:
+    """Eighty records of the table that those sites agreed on."""
+    task = described_task(federation.task.table)
+    assert isinstance(task, TableTask)
+    rows = [f"{30 + at % 50},{('male', 'female')[at % 2]},{('no', 'yes')[at * at % 3]}" for at in range(80)]
+    return task.read("\n".join(["age,sex,ill", *rows]).encode(), "records.csv")
+
+
 def help_(of: Ranks, scene: str) -> None:
     """Rank 1, from what rank 0 says."""
+    if scene == "home":
+        federation = Federation.parse(peers_yaml(*HOME))
+        return follow(of, peers=federation, data=patients(federation))
     what, _ = of.hear(RECORDS, END)
     for name in SETTINGS if scene == "passes" else ["differ", "dies"]:
         assert what == RECORDS
@@ -108,10 +187,11 @@ def help_(of: Ranks, scene: str) -> None:
         held = arrays(340, (4,), "others" if name == "differ" else "records")
         whole = Records(Dying(held.x, held.y, held.identities) if name == "dies" else owned(held))
         shared = SiteRecords(*(whole.at(one) for one in rows))
-        task = Wide() if name == "lowrank" else Small()
+        task, local = task_of(name), STAYS.get(name)
         settings = privacy(name) if name in SETTINGS else Federation.parse(peers_yaml(*FAULTS)).privacy
         try:
-            what = FollowingTrainer(of, density=DENSITY, task=task, site=shared, privacy=settings).follow()
+            given = {"task": task, "site": shared, "privacy": settings, "local": local}
+            what = FollowingTrainer(of, density=DENSITY, **given).follow()
         except RanksDiffer:
             what, _ = of.hear(RECORDS, END)
     assert what == END

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from p2pfl.errors.people import NoModel
 from p2pfl.errors.personal import NoOwnLayers
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
     from p2pfl.training.personal import PersonalState
 
 ITEM: Final = "checkpoints/model"
-OWN: Final = "checkpoints/personal"
 
 
 def own_layers(home: Home, prefixes: Sequence[str]) -> PersonalState | None:
@@ -23,12 +23,12 @@ def own_layers(home: Home, prefixes: Sequence[str]) -> PersonalState | None:
     """
     if not prefixes:
         return None
-    held = home.read(OWN)
+    held = home.read(PERSONAL)
     if held is None:
-        raise NoOwnLayers(evidence=f"there is no {OWN} in it", path=home.path, prefixes=", ".join(prefixes))
+        raise NoOwnLayers(evidence=f"there is no {PERSONAL} in it", path=home.path, prefixes=", ".join(prefixes))
     from p2pfl.training.personal import PersonalState  # it brings numpy
 
-    return PersonalState.from_file(held, f"{OWN} in {home.path}")
+    return PersonalState.from_file(held, f"{PERSONAL} in {home.path}")
 
 
 def model_of(home: Home) -> bytes:

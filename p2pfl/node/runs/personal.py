@@ -9,7 +9,7 @@ layers are is among a pass's `inputs`, so a pass that would start from others is
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from p2pfl.errors.models import ModelFileBroken
 from p2pfl.errors.personal import PersonalNotKept
 from p2pfl.errors.training import ModelDiverged, ModelMisfit
 from p2pfl.federation import Federation
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.home import Home
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PersonalLost
@@ -27,8 +28,6 @@ from p2pfl.node.runs.passes import read_pending
 from p2pfl.node.runs.trains import Keeps, Trains
 from p2pfl.training.personal import PersonalState
 from p2pfl.training.update import FlatVector, TensorLayout, not_finite
-
-PERSONAL: Final = "checkpoints/personal"
 
 
 class PersonalLayers:

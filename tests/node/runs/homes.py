@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from p2pfl import codec
 from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Draw, Identity, Secret, SignedRecord, digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.pledge import genesis_of, pledge_of
@@ -150,6 +151,12 @@ def places(folder: Path, *settings: str) -> tuple[Place, Place]:
     federation = Federation.parse(draft.peers_file("trial", members, TASK, ["rounds=3", *settings]))
     one, other = (Place(home, federation, identities) for home in homes.values())
     return one, other
+
+
+def beside(place: Place) -> Home:
+    """The same home, as another process opens it."""
+    key = place.home.path.parent / "keys" / f"{place.home.name}.key"
+    return Home.open(place.home.path, unlock=[KeyFile(key)], write=False)
 
 
 # ── a round by hand ───────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,16 +13,19 @@ import pytest
 from p2pfl.codec import Pieces
 from p2pfl.errors.personal import PersonalNotKept
 from p2pfl.federation import Federation
+from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.keys import Secret
 from p2pfl.node.progress import PersonalLost, Progress
 from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, read_pending
-from p2pfl.node.runs.personal import PERSONAL, PersonalLayers
+from p2pfl.node.runs.personal import PersonalLayers
+from p2pfl.node.withdrawals import withdraw
 from p2pfl.peer.epoch import training_run
 from p2pfl.training.personal import PersonalState
 from p2pfl.training.privacy import Charge
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector, TensorLayout
-from tests.node.runs.homes import Four, Killed, Place, charges, finished, masked, places, recorded, summed
+from p2pfl.training.withdrawn import Withdrawn
+from tests.node.runs.homes import Four, Killed, Place, beside, charges, finished, masked, places, recorded, summed
 
 SIX = 6  # four numbers that are shared, and two behind them
 
@@ -248,5 +252,83 @@ def test_without_such_layers_nothing_is_written(tmp_path: Path) -> None:
     run = made[0].started()
     summed(run, 1)
     assert made[0].home.read(PERSONAL) is None and run.personal.now.size == 0
+    for one in made:
+        one.home.close()
+
+
+# ── somebody withdraws ────────────────────────────────────────────────────────────────────────────────────────
+
+RECORDS = tuple(bytes([row]) * 32 for row in range(6))
+
+
+@dataclass
+class LeavesOut(FourAndTwo):
+    """It leaves out who withdrew, and names the records that each pass was over."""
+
+    brings: tuple[bytes, ...] = RECORDS
+    over: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
+
+    def names(self) -> tuple[bytes, ...]:
+        return self.brings
+
+    def leave_out(self, withdrawn: Withdrawn) -> None:
+        out = withdrawn.among(self.brings).tolist()
+        self.brings = tuple(name for name, is_out in zip(self.brings, out, strict=True) if not is_out)
+
+    def inputs(self, model: FlatVector, rounds_before: int) -> bytes:
+        self.records = b"".join(self.brings)
+        return super().inputs(model, rounds_before)
+
+    def train(
+        self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int, subspace: Subspace | None = None
+    ) -> FlatVector:
+        self.over.append((charge.number, self.brings))
+        return super().train(model, charge, seed, rounds_before, subspace)
+
+
+@pytest.mark.claim("DP-14", "HOME-15")
+@pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize(("verb", "item"), WRITES)
+def test_whoever_withdraws_while_a_site_is_dead_is_in_no_pass_that_moves_its_layers_after_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, item: str, behind: bool
+) -> None:
+    """The pass that had begun is another one, with a charge and a seed of its own; the layers go on from the disk."""
+    made = places(tmp_path, "local.personal=[head]", "privacy.max_epsilon=9.0")
+    place = replace(made[0], trainer=LeavesOut(), draw=os.urandom)
+    finished(place, run := place.started(), 1, *summed(run, 1))
+    dying_at(place, monkeypatch, 2, verb, item, behind=behind)
+    dead = place.trainer
+    assert isinstance(dead, LeavesOut)
+    finished_update = (item == PENDING and behind) or verb == "remove"
+    kept = layers(place)
+    withdraw(beside(place), RECORDS[:1], 1_700_000_000)
+    place = replace(place, trainer=LeavesOut())
+    run, again = place.started(), place.trainer
+    run.propose(2, 1)
+    assert isinstance(again, LeavesOut)
+    if finished_update:  # it was made, and paid for, before anybody withdrew
+        assert (again.over, len(charges(run))) == ([], 2)
+    else:
+        charged = 2 if dead.over[-1][0] == 2 or (item == ACCOUNT and behind) else 1
+        assert again.over == [(charged + 1, RECORDS[1:])] and len(charges(run)) == charged + 1
+        assert again.started_from[0][4:].tolist() == kept.now.tolist(), "from the layers that the disk has"
+        assert not {seed for _, seed in again.seeds} & {seed for _, seed in dead.seeds}
+        assert layers(place).start_of(charged + 1).tolist() == kept.now.tolist()
+    for one in made:
+        one.home.close()
+
+
+@pytest.mark.claim("DP-14", "HOME-15")
+def test_a_running_site_goes_on_from_its_layers_when_somebody_withdraws(tmp_path: Path) -> None:
+    made = places(tmp_path, "local.personal=[head]", "privacy.max_epsilon=9.0")
+    place = replace(made[0], trainer=LeavesOut(), draw=os.urandom)
+    run, trainer = place.started(), place.trainer
+    summed(run, 1)
+    withdraw(beside(place), RECORDS[:1], 1_700_000_000)
+    before = run.personal.now.tolist()
+    summed(run, 2)
+    assert isinstance(trainer, LeavesOut)
+    assert trainer.over == [(1, RECORDS), (2, RECORDS[1:])]
+    assert trainer.started_from[1][4:].tolist() == before
     for one in made:
         one.home.close()
