@@ -195,7 +195,7 @@ class TaskFailed(LocalFault):
 
     code = "P2P-TRAIN-034"
     likely = ("a record is not what the file expects", "the file has a mistake in that line")
-    command = "p2pfl join --help"
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
 
 
 class ModelNotPrivate(ConfigurationError):
@@ -207,7 +207,7 @@ class ModelNotPrivate(ConfigurationError):
         "a layer that mixes the records of a batch (BatchNorm, a loss with batch statistics)",
         "a parameter that forward does not use",
     )
-    command = "p2pfl join --peers peers.yaml --data DATA.csv --check"
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
 
 
 class LossNotPerRecord(ConfigurationError):
@@ -215,7 +215,7 @@ class LossNotPerRecord(ConfigurationError):
 
     code = "P2P-TRAIN-024"
     likely = ("the loss averages over the batch: use reduction='none' and return shape (B,)",)
-    command = "p2pfl join --peers peers.yaml --data DATA.csv --check"
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
 
 
 class ModelDiverged(LocalFault):
@@ -259,10 +259,11 @@ class MeasureUnusable(ConfigurationError):
 
     code = "P2P-TRAIN-051"
     likely = (
+        "what `predictions` gives, or a label, is not what the measure counts",
         "`size` is not the number of integers that `count` returns",
         "two measures name a figure alike, or with other characters than small letters, digits and _",
     )
-    command = "p2pfl join --peers peers.yaml --data DATA --check"
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
 
 
 class TaskNotApproved(ConfigurationError):

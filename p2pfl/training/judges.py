@@ -93,4 +93,4 @@ def judge_of(task: Task, held_out: Records, unit: str, measures: Measuring | Non
     sizes = np.diff(units.starts)
     weights = np.empty(len(held_out), np.int64)
     weights[units.order] = weights_of(np.repeat(sizes, sizes))
-    return PrivateJudge(PrivateJoint(private), held_out, weights)
+    return PrivateJudge(PrivateJoint(private, task.name), held_out, weights)

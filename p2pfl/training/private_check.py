@@ -9,8 +9,10 @@ trial takes the memory of the model once more, whatever the records.
 from __future__ import annotations
 
 import copy
+import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +31,8 @@ from p2pfl.training.update import empty
 # Records' gradients may differ by rounding when the batch beside them differs; anything larger is mixing.
 MIXING_TOLERANCE: Final = 1e-3
 TRIED_WEIGHTS: Final = 2
+LIBRARIES: Final = ("torch", "opacus", "p2pfl")
+SHOWN: Final = 8  # layers
 AT_A_TIME: Final = 1 << 18  # coordinates
 TRIED_SPREAD: Final = 0.1  # standard deviation by which the second weights differ from the first
 
@@ -146,8 +150,26 @@ def _told(error: Exception, task: Task, trial: _Trial, batch: Batch, device: tor
         _step(task, trial, (np.zeros_like(batch[0]), np.zeros_like(batch[1])), device, lambda name, gradient: None)
     except Exception as other:
         if type(other) is type(error):
-            return f"{type(other).__name__}: {other}"
-    return f"{type(error).__name__}, which depends on the records' values"
+            return f"{place_of(other)}{type(other).__name__}: {other}{_in_place(trial)}"
+    return f"{place_of(error)}{type(error).__name__}, which depends on the records' values"
+
+
+def place_of(error: Exception) -> str:
+    """The last line of forward, or of the loss, that is of no library which trains; empty where there is none."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    for frame, line in reversed(frames):
+        library = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if library not in LIBRARIES:
+            return f"{Path(frame.f_code.co_filename).name}:{line}: "
+    return ""
+
+
+def _in_place(trial: nn.Module) -> str:
+    """The layers that change their input."""
+    named = ((name.removeprefix("_module."), layer) for name, layer in trial.named_modules())
+    found = [f"{name} ({type(layer).__name__})" for name, layer in named if getattr(layer, "inplace", False) is True]
+    more = ", …" if len(found) > SHOWN else ""
+    return f"\nin place: {', '.join(found[:SHOWN])}{more}" if found else ""
 
 
 def _step(task: Task, trial: _Trial, batch: Batch, device: torch.device, take: Take) -> None:

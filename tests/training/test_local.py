@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from statistics import NormalDist
 from typing import ClassVar
@@ -391,6 +392,17 @@ def test_what_is_said_of_a_model_that_fails_repeats_no_value_of_a_record() -> No
     with pytest.raises(ModelNotPrivate) as caught:
         trainer(InPlace())
     assert "inplace" in caught.value.evidence  # advice that needs no record is kept whole
+
+
+def test_an_operation_in_place_is_told_with_its_line_and_a_layer_with_its_name() -> None:
+    with pytest.raises(ModelNotPrivate) as caught:
+        trainer(AddsInPlace())
+    line = inspect.getsourcelines(AddsInPlace.Block.forward)[1] + 2  # out += x
+    assert caught.value.evidence.startswith(f"test_local.py:{line}: RuntimeError")
+    assert "in place:" not in caught.value.evidence
+    with pytest.raises(ModelNotPrivate) as caught:
+        trainer(InPlace())
+    assert caught.value.evidence.endswith("in place: 1 (ReLU), 3 (ReLU)")
 
 
 def test_batch_norm_is_replaced_with_a_notice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from p2pfl.errors.training import MeasureUnusable
 from p2pfl.training.measures.classification import BINS, Binary, Classes, auc, bins_of
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure, Measure, mean, proportion
+from p2pfl.training.measures.private import PrivateJoint
 from p2pfl.training.measures.regression import Number
 from p2pfl.training.measures.segmentation import Segmentation
 from p2pfl.training.measures.survival import Concordance
@@ -257,3 +259,42 @@ def test_several_measures_are_one_vector_and_one_table() -> None:
     joint = Joint([Binary(), Concordance()], "both")
     assert joint.whole and joint.size == Binary.size + Concordance.size
     assert next(iter(joint.names)) == "auc" and "concordance" in joint.names
+
+
+ROWS = np.arange(6)
+SURE = np.full((6, 3), 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("measure", "predictions", "targets", "said"),
+    [
+        (Binary(), SURE[:, :2], ROWS % 2, r"shape \(6, 2\), and one probability each"),
+        (Binary(), 5.0 - ROWS, ROWS % 2, "lack a sigmoid"),
+        (Binary(), SURE[:, 0], ROWS % 3, "none of the whole numbers 0 to 1"),
+        (Binary(), SURE[:, 0], -(ROWS % 2), "none of the whole numbers 0 to 1"),
+        (Classes(4), SURE, ROWS % 3, r"shape \(6, 3\), and a probability for each of 4 classes"),
+        (Classes(2), np.full((6, 2), 0.5), ROWS % 3, "none of the whole numbers 0 to 1"),
+        (Classes(3), 9.0 * SURE, ROWS % 3, "or a softmax"),
+        (Classes(3), SURE, ROWS % 3 + 0.5, "none of the whole numbers 0 to 2"),
+        (Number(), SURE, ROWS, "one number each is counted"),
+        (Segmentation(3), np.zeros((6, 4, 4)), np.zeros((6, 4, 5)), "one class for each voxel"),
+        (Concordance(), ROWS, ROWS, r"\(time, event\) of each record"),
+    ],
+)
+def test_what_a_measure_does_not_take_is_told_as_the_tasks_and_no_value_with_it(
+    measure: Measure, predictions: np.ndarray, targets: np.ndarray, said: str
+) -> None:
+    """Logits in place of probabilities were counted into the last bins, and a label of −1 as a positive one."""
+    with pytest.raises(MeasureUnusable) as caught:
+        Joint([measure], "rhythm").count(predictions, targets, whole=measure.whole)
+    assert "task rhythm" in caught.value.render() and re.search(said, caught.value.evidence)
+    private = measure.private()
+    if private is not None:
+        with pytest.raises(MeasureUnusable) as caught:
+            PrivateJoint([private], "rhythm").count(predictions, targets, np.ones(6, np.int64))
+        assert "task rhythm" in caught.value.render() and re.search(said, caught.value.evidence)
+
+
+def test_probabilities_that_rounding_put_beyond_one_are_counted() -> None:
+    found = Joint([Binary()], "half").count(np.float32([1.0005, -0.0005]), np.array([1, 0]), whole=False)
+    assert np.array_equal(found[: 2 * BINS], Binary().count(np.array([1.0, 0.0]), np.array([1, 0]))[: 2 * BINS])

@@ -19,9 +19,11 @@ from p2pfl.training.measures.measure import (
     LEAST_PROBABILITY,
     UNIT,
     UNKNOWN,
+    CannotCount,
     Counts,
     Figure,
     Measure,
+    alike,
     fixed,
     mean,
     normal,
@@ -35,6 +37,7 @@ BINS_BY_CLASS: Final = 32  # fewer, since there is a histogram for each class
 MOST_CLASSES: Final = 64
 GROUPS: Final = 8  # of bins, over which calibration is judged
 BEND: Final = 4.0  # log-odds at which a score is half way from the middle to the end of the bins
+ROUNDING: Final = 1e-3  # beyond 0 and 1, of probabilities in a precision of 16 bits
 FARTHEST: Final = 40.0  # log-odds of scores 0 and 1
 
 
@@ -56,7 +59,7 @@ class Binary(Measure):
 
         Log loss and Brier score are summed in fixed point.
         """
-        score, label = np.asarray(predictions, np.float64).reshape(-1), np.asarray(targets).reshape(-1).astype(np.int64)
+        score, label = scores_and_labels(predictions, targets)
         own = np.where(label == 1, score, 1.0 - score)  # probability of the class that it is
         losses, errors = -np.log(np.maximum(own, LEAST_PROBABILITY)), (1.0 - own) ** 2
         sums = [fixed(part).sum() for part in (losses, losses**2, errors, errors**2)]
@@ -100,8 +103,7 @@ class Classes(Measure):
 
     def count(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Counts:
         """(B, K) probabilities, (B,) labels ► the confusion matrix (true, predicted), histograms by class, log loss."""
-        scores = np.asarray(predictions, np.float64).reshape(-1, self.classes)
-        label = np.asarray(targets).reshape(-1).astype(np.int64)
+        scores, label = scores_and_labels(predictions, targets, self.classes)
         confusion = np.zeros((self.classes, self.classes), np.int64)
         np.add.at(confusion, (label, scores.argmax(axis=1)), 1)
         by_class = [
@@ -129,6 +131,26 @@ class Classes(Measure):
             **{f"recall_{place}": figure for place, figure in enumerate(recall)},
             **{f"auc_{place}": figure for place, figure in enumerate(areas)},
         }
+
+
+def scores_and_labels(
+    predictions: NDArray[Any], targets: NDArray[Any], classes: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A probability for each record, or one for each of `classes`, and the label.    (B,) or (B, K) float64, (B,) int64
+
+    Raises CannotCount for another number of them, for what are no probabilities, and for labels beyond the classes.
+    """
+    count, (labels,) = len(targets), alike(len(targets), np.asarray(targets))
+    scores, wanted = np.asarray(predictions, np.float64), (count, classes) if classes else (count,)
+    if scores.size != math.prod(wanted) or len(scores) != count:
+        named = f"a probability for each of {classes} classes" if classes else "one probability each"
+        raise CannotCount(f"predictions of {count} records have shape {scores.shape}, and {named} is counted")
+    if not ((scores >= -ROUNDING) & (scores <= 1.0 + ROUNDING)).all():
+        raise CannotCount("a prediction is no probability: does `predictions` lack a sigmoid, or a softmax?")
+    most = max(classes, 2) - 1
+    if not ((labels >= 0) & (labels <= most) & (labels == np.rint(labels))).all():
+        raise CannotCount(f"a label is none of the whole numbers 0 to {most}")
+    return np.clip(scores, 0.0, 1.0).reshape(wanted), labels.astype(np.int64)
 
 
 def checked_classes(classes: int) -> int:

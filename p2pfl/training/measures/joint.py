@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.errors.training import MeasureUnusable
-from p2pfl.training.measures.measure import MOST_COUNTS, UNKNOWN, Counts, Figure, Measure
+from p2pfl.training.measures.measure import MOST_COUNTS, UNKNOWN, CannotCount, Counts, Figure, Measure
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 MOST_FIGURES: Final = 256
@@ -43,14 +43,17 @@ class Joint:
     def count(self, predictions: NDArray[Any], targets: NDArray[Any], *, whole: bool) -> Counts:
         """What these records add to the sum; zeros of those measures whose `whole` is another.    (size,)
 
-        Raises MeasureUnusable for counts of another shape, or beyond 2⁵⁰.
+        Raises MeasureUnusable for records that a measure does not take, for counts of another shape, or beyond 2⁵⁰.
         """
         parts = []
         for one in self._measures:
             if one.whole is not whole:
                 parts.append(np.zeros(one.size, np.int64))
                 continue
-            counted = np.asarray(one.count(predictions, targets))
+            try:
+                counted = np.asarray(one.count(predictions, targets))
+            except CannotCount as error:
+                self._refuse(f"{type(one).__name__}: {error}")
             if counted.shape != (one.size,) or counted.dtype.kind not in "iu":
                 self._refuse(f"{type(one).__name__} counted {counted.dtype}{counted.shape}, not {one.size} integers")
             parts.append(counted.astype(np.int64))
@@ -70,7 +73,7 @@ class Joint:
             found.update({name: figure for name, figure in told.items() if name in found and _finite(figure)})
         return found
 
-    def _refuse(self, evidence: str) -> None:
+    def _refuse(self, evidence: str) -> NoReturn:
         raise MeasureUnusable(evidence=evidence, task=self._task)
 
 

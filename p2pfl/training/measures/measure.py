@@ -44,6 +44,10 @@ def decimal_text(value: float) -> str:
     return f"{value:.6f}" if math.isfinite(value) else ""
 
 
+class CannotCount(ValueError):
+    """What a model says, or the targets, are not what a measure takes. The text holds no value of a record."""
+
+
 class Measure(ABC):
     """One way of judging a model. Subclass it, or use one of this package.
 
@@ -64,6 +68,7 @@ class Measure(ABC):
 
         predictions    what `Task.predictions` makes of the model's outputs
         targets        y of the dataset
+        Raises CannotCount where they are of another kind.
         """
 
     def private(self) -> PrivateMeasure | None:
@@ -76,6 +81,14 @@ class Measure(ABC):
 
         Any integers may come in. + − × ÷ √ alone: `math.log` and sums by numpy differ between machines.
         """
+
+
+def alike(count: int, *parts: NDArray[Any]) -> list[NDArray[np.float64]]:
+    """Each as `count` numbers.    (count, 1 …) ► (count,) float64    Raises CannotCount."""
+    for part, what in zip(parts, ("predictions", "targets"), strict=False):
+        if np.asarray(part).size != count:
+            raise CannotCount(f"{what} of {count} records have shape {np.shape(part)}, and one number each is counted")
+    return [np.asarray(part, np.float64).reshape(-1) for part in parts]
 
 
 def fixed(values: NDArray[Any]) -> Counts:

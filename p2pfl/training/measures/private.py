@@ -21,7 +21,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.measures.measure import UNIT, UNKNOWN, Counts, Figure, normal, within
+from p2pfl.errors.training import MeasureUnusable
+from p2pfl.training.measures.measure import UNIT, UNKNOWN, CannotCount, Counts, Figure, normal, within
 
 BINS: Final = 16  # of scores by class: more bins hold more noise, fewer more ties
 BINS_BY_CLASS: Final = 8
@@ -61,10 +62,10 @@ class PrivateBinary(PrivateMeasure):
 
     def places(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Places:
         """(B,) probabilities, (B,) labels ► (B, 1)"""
-        from p2pfl.training.measures.classification import bins_of
+        from p2pfl.training.measures.classification import bins_of, scores_and_labels
 
-        label = np.asarray(targets).reshape(-1).astype(np.int64)
-        place: Places = bins_of(np.asarray(predictions, np.float64).reshape(-1), BINS, BEND) + BINS * (label == 1)
+        score, label = scores_and_labels(predictions, targets)
+        place: Places = bins_of(score, BINS, BEND) + BINS * (label == 1)
         return place[:, None]
 
     def figures(self, total: Sequence[float], noise: float) -> Mapping[str, Figure]:
@@ -88,11 +89,10 @@ class PrivateClasses(PrivateMeasure):
 
     def places(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Places:
         """(B, K) probabilities, (B,) labels ► (B, 1 + K): the cell of (true, predicted), and a bin for each class."""
-        from p2pfl.training.measures.classification import bins_of
+        from p2pfl.training.measures.classification import bins_of, scores_and_labels
 
         k = self.classes
-        scores = np.asarray(predictions, np.float64).reshape(-1, k)
-        label = np.asarray(targets).reshape(-1).astype(np.int64)  # (B,)
+        scores, label = scores_and_labels(predictions, targets, k)  # (B, K), (B,)
         cell = label * k + scores.argmax(axis=1)
         own = label[:, None] == np.arange(k)  # (B, K)
         bins = bins_of(scores.reshape(-1), BINS_BY_CLASS, BEND).reshape(-1, k)
@@ -122,16 +122,22 @@ class PrivateClasses(PrivateMeasure):
 class PrivateJoint:
     """All private measures of a task as one vector."""
 
-    def __init__(self, measures: Iterable[PrivateMeasure]) -> None:
-        self._measures = tuple(measures)
+    def __init__(self, measures: Iterable[PrivateMeasure], task: str = "") -> None:
+        self._measures, self._task = tuple(measures), task
         self._ends = np.cumsum([0, *(one.size for one in self._measures)]).tolist()
         self.size, self.slots = int(self._ends[-1]), sum(one.slots for one in self._measures)
 
     def count(self, predictions: NDArray[Any], targets: NDArray[Any], weights: NDArray[np.int64]) -> Counts:
-        """What these records add to the sum, each as much as its weight, UNIT at most.    (size,)"""
+        """What these records add to the sum, each as much as its weight, UNIT at most.    (size,)
+
+        Raises MeasureUnusable for records that a measure does not take.
+        """
         found = np.zeros(self.size, np.int64)
         for one, start in zip(self._measures, self._ends[:-1], strict=True):
-            places = one.places(predictions, targets)
+            try:
+                places = one.places(predictions, targets)
+            except CannotCount as error:
+                raise MeasureUnusable(evidence=f"{type(one).__name__}: {error}", task=self._task) from None
             if places.shape != (len(weights), one.slots) or places.min(initial=0) < 0:
                 raise ValueError(f"{type(one).__name__} counts at {places.shape}")
             for column in places.T:

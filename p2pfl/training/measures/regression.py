@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.measures.measure import UNIT, UNKNOWN, Counts, Figure, Measure, fixed, mean, root, within
+from p2pfl.training.measures.measure import UNIT, UNKNOWN, Counts, Figure, Measure, alike, fixed, mean, root, within
 
 FARTHEST: Final = 16.0  # scales: an error beyond counts as that many, so that no record overflows a sum
 
@@ -29,7 +29,7 @@ class Number(Measure):
 
     def count(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Counts:
         """(B,), (B,) ► records; Σ|e|, Σe², Σe⁴ of errors e; Σd, Σd² of distances d from the centre, in scales."""
-        said, seen = (np.asarray(part, np.float64).reshape(-1) for part in (predictions, targets))
+        said, seen = alike(len(targets), predictions, targets)
         error = np.clip((said - seen) / self.scale, -FARTHEST, FARTHEST)
         distance = np.clip((seen - self.centre) / self.scale, -FARTHEST, FARTHEST)
         parts = (np.abs(error), error**2, error**4, distance, distance**2)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.training.measures.classification import checked_classes
-from p2pfl.training.measures.measure import UNKNOWN, Counts, Figure, Measure, fixed, mean, within
+from p2pfl.training.measures.measure import UNKNOWN, CannotCount, Counts, Figure, Measure, fixed, mean, within
 
 
 class Segmentation(Measure):
@@ -28,6 +28,9 @@ class Segmentation(Measure):
 
     def count(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Counts:
         """(B, …), (B, …) ► records, Σ Dice, Σ Dice²; by class: voxels of both, of the model, of the truth."""
+        if np.size(predictions) != np.size(targets):
+            shapes = f"{np.shape(predictions)}, targets {np.shape(targets)}"
+            raise CannotCount(f"predictions have shape {shapes}, and one class for each voxel is counted")
         said, seen = (np.asarray(part).reshape(len(targets), -1) for part in (predictions, targets))
         voxels = np.zeros((self.classes - 1, 3), np.int64)
         by_record = np.full((len(seen), self.classes - 1), np.nan)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.measures.measure import UNKNOWN, Counts, Figure, Measure, normal, within
+from p2pfl.training.measures.measure import UNKNOWN, CannotCount, Counts, Figure, Measure, alike, normal, within
 
 AT_ONCE: Final = 512  # records compared with all others at a time
 
@@ -26,8 +26,10 @@ class Concordance(Measure):
     def count(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Counts:
         """(N,), (N, 2) ► of each record's pairs t and twice its concordant ones c (a tie in risk is one): Σt, Σc, and
         Σt², Σtc, Σc²."""
-        risk = np.asarray(predictions, np.float64).reshape(-1)
-        time, event = np.asarray(targets, np.float64).reshape(-1, 2).T
+        (risk,) = alike(len(targets), predictions)
+        if np.shape(targets) != (len(targets), 2):
+            raise CannotCount(f"targets have shape {np.shape(targets)}, and (time, event) of each record is counted")
+        time, event = np.asarray(targets, np.float64).T
         pairs, right = np.zeros(len(risk), np.int64), np.zeros(len(risk), np.int64)
         for start in range(0, len(risk), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
