@@ -57,6 +57,17 @@ class VolumeUnreadable(ConfigurationError):
     command = "ls {path}"
 
 
+class MaskMissing(ConfigurationError):
+    """A volume of {path} has no mask of the same name."""
+
+    code = "P2P-TRAIN-165"
+    likely = (
+        "the mask is not drawn yet: leave such volumes out",
+        "masks carry another name or ending than their volumes, as p1_seg.nii.gz for p1.nii.gz",
+    )
+    command = "ls {path}/images {path}/labels"
+
+
 class LabelUnfit(ConfigurationError):
     """{path} names a mask that does not fit."""
 

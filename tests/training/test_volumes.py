@@ -21,8 +21,8 @@ from opacus import GradSampleModule
 from safetensors.torch import save_file
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.scans import LabelUnfit, VolumeUnreadable
-from p2pfl.errors.training import DataEmpty, LossNotPerRecord, MissingLabel, ModelNotPrivate
+from p2pfl.errors.scans import LabelUnfit, MaskMissing, VolumeUnreadable
+from p2pfl.errors.training import DataEmpty, LossNotPerRecord, ModelNotPrivate
 from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import build, device_of, predict
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_named_by_its_place_and_not_by_its_name(tmp_path:
         _ = Balls().dataset(str(tmp_path / "scans.csv"))[0]
     assert "anna" not in caught.value.render()
     (tmp_path / "labels/002.nii.gz").unlink()
-    with refused(MissingLabel, "file 2 by name"):
+    with refused(MaskMissing, "file 2 by name"):
         Balls().dataset(str(tmp_path))
     with pytest.raises(DataEmpty):
         Balls().dataset(str(tmp_path / "labels"))

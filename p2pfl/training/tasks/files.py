@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.scans import MaskMissing
 from p2pfl.errors.training import DataEmpty, MissingColumn, MissingLabel, RaggedRecord, UnknownCode
 from p2pfl.files import read_file
 from p2pfl.training import columns
@@ -110,7 +111,7 @@ def by_class(
 
 
 def by_pair(place: Path, endings: Sequence[str], labelled: bool, patient: str = "") -> list[FileRecord]:
-    """The files of place/images, each with the label of the same name in place/labels. Raises DataEmpty, MissingLabel.
+    """The files of place/images, each with the label of the same name in place/labels. Raises DataEmpty, MaskMissing.
 
     patient   `folder`: those of place/images/PATIENT are of one patient
     Where labels are not needed, a folder without `images` is itself the folder of the files.
@@ -122,7 +123,7 @@ def by_pair(place: Path, endings: Sequence[str], labelled: bool, patient: str = 
         mask = place / "labels" / inner
         if labelled and not mask.is_file():
             evidence = f"file {number} by name of {images} has none of the same name in {place / 'labels'}"
-            raise MissingLabel(evidence=evidence, path=place, line=number, column="labels")
+            raise MaskMissing(evidence=evidence, path=place)
         told = f"file {number} by name of {images}"
         found.append(FileRecord(file, 0, whose(file, images, patient), told, mask if labelled else None))
     if not found:
