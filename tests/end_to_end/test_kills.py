@@ -118,7 +118,7 @@ OWN_MOMENTS = {
 
 
 @pytest.mark.claim("LIVE-5", "DP-14")
-def test_sites_killed_beside_the_layers_that_stay_there_have_what_their_charged_passes_made(make: MakeSites) -> None:
+def test_sites_killed_beside_their_layers_have_what_their_charged_passes_made(make: MakeSites) -> None:
     """Each makes its pass again from the same numbers, at no charge; the next one starts from what it left."""
     sites = make(3, "rounds=3", "privacy.steps_per_round=10", "local.personal=[head]")
     do = [{"train": 4, "personal": 5}]

@@ -289,7 +289,7 @@ class LeavesOut(FourAndTwo):
 @pytest.mark.claim("DP-14", "HOME-15")
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize(("verb", "item"), WRITES)
-def test_whoever_withdraws_while_a_site_is_dead_is_in_no_pass_that_moves_its_layers_after_that(
+def test_whoever_withdraws_while_a_site_is_dead_is_in_no_later_pass_of_its_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, item: str, behind: bool
 ) -> None:
     """The pass that had begun is another one, with a charge and a seed of its own; the layers go on from the disk."""
