@@ -206,6 +206,7 @@ class ModelNotPrivate(ConfigurationError):
         "an operation in place: ReLU(inplace=True), or `out += identity` in forward",
         "a layer that mixes the records of a batch (BatchNorm, a loss with batch statistics)",
         "a parameter that forward does not use",
+        "inputs of another type than the weights: records are float32",
     )
     command = "p2pfl task check TASK.py:CLASS --data DATA"
 
@@ -252,6 +253,17 @@ class RecordMisfit(ConfigurationError):
         "files were added or removed while a site was training",
     )
     command = "p2pfl join --peers peers.yaml --data DATA --check"
+
+
+class RecordFails(ConfigurationError):
+    """{source} holds a record of which the task {task} makes no loss."""
+
+    code = "P2P-TRAIN-166"
+    likely = (
+        "its label is none of the task's: beyond the classes, or one that stands for *not known*",
+        "an input of another scale than the others, as of another unit, whose loss overflows",
+    )
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
 
 
 class MeasureUnusable(ConfigurationError):

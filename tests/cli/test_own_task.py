@@ -39,16 +39,22 @@ def changed(before: str, after: str) -> None:
     path.write_text(path.read_text().replace(before, after))
 
 
-def test_the_template_trains_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_template_trains_as_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     capsys.readouterr()
     assert run([*CHECK, "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["task"], told["records"], told["input"], told["parameters"]) == ("pneumonia", 200, [4], 5)
     assert told["dense_bytes_per_round"] == round(2 * 4 / 5 * 4 * 5)
     assert told["round_s"] >= told["step_s"] > 0
-    assert 0.0 <= told["figures"]["auc"] <= 1.0
+    assert 0.0 <= told["figures"]["auc"] <= 1.0 and told["records_not_read"] == 0
+    monkeypatch.setattr("p2pfl.cli.task.check.TRIED_AT_ONCE", 150)
+    monkeypatch.setattr("p2pfl.cli.task.check.TRIED_S", 0.0)
     assert run(CHECK) == 0
-    assert "pneumonia: it trains privately here" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "pneumonia: it trains privately here" in shown
+    assert "the last 50 records were not read: --all" in shown
 
 
 def test_a_task_is_not_written_over_and_has_the_name_of_a_class(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +75,11 @@ def test_a_task_is_not_written_over_and_has_the_name_of_a_class(here: Path, caps
         ("return nn.Linear(COLUMNS, 1)", "return nn.Linear(COLUMNS + 1, 1)", "P2P-TRAIN-023"),
         ("return (Binary(),)", "return (Binary(), Binary())", "P2P-TRAIN-051"),
         ("rows[:, :-1], rows[:, -1])", "rows[:, :-1] / 0.0, rows[:, -1])", "P2P-TRAIN-050"),
+        (
+            "rows[:, :-1], rows[:, -1])",
+            "np.where(rows == rows[99], np.inf, rows)[:, :-1], rows[:, -1])",
+            "P2P-TRAIN-050",
+        ),
         ("api = 1", "api = 2", "P2P-TRAIN-022"),
         ("class Pneumonia", "class Influenza", "P2P-TRAIN-022"),
         ("import numpy as np", "import numpy as np,", "P2P-TRAIN-022"),

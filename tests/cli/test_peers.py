@@ -288,11 +288,41 @@ def test_fingerprints_of_a_card_a_name_and_a_home_agree(
     assert len(shown[0].split()) == 9
 
 
-def test_a_task_of_ones_own_is_pinned_by_its_digest(here: Path, cards: list[str]) -> None:
+SCANS = """\
+images:
+  classes: [normal, pneumonia]
+  model: resnet18
+  size: 32
+  channels: 1
+  centre: [0.5]
+  scale: [0.5]
+  weights: {file: r.pth, sha256: "%s"}
+  trainable: head
+  augmentation: []
+  learning_rate: 0.1
+  expected_batch: 4
+""" % ("ab" * 32)
+
+
+def test_a_task_of_ones_own_is_pinned_by_its_digest(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what comes next says that it goes to every site, where somebody reads it."""
     Path("brain.py").write_text(BRAIN)
     assert run(["peers", "create", *cards, "-o", "peers.yaml", "--task", "brain.py:Brain"]) == 0
     task = Federation.load("peers.yaml").task
     assert (task.file, task.cls, len(task.sha256 or b"")) == ("brain.py", "Brain", 32)
+    told = capsys.readouterr().out.splitlines()
+    at = told.index("hand this very file, and brain.py, to every site; each of them then runs")
+    assert told[at + 1].startswith("  p2pfl task review brain.py ")
+
+
+def test_a_file_of_weights_goes_to_every_site_beside_the_peers_file(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("scans.yaml").write_text(SCANS)
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", "--task", "scans.yaml"]) == 0
+    assert "hand this very file, and r.pth, to every site; each" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

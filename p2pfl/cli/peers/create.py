@@ -113,14 +113,24 @@ def create(
         train = f"a program that calls peer.train(task, data=…) with the task {federation.task.python}"
     if client is not None:
         train = f"p2pfl run --{client} MODULE:NAME --peers {target}{shown}"
+    pinned = federation.task.file is not None
     told = [
         f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",
         *member_lines(members),
-        "hand this very file to every site; each of them then runs",
+        f"hand this very file{beside(federation)} to every site; each of them then runs",
+        *([f"  p2pfl task review {federation.task.file}       (its code will run on the records)"] if pinned else []),
         f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
         f"  {train}",
     ]
     output.result("\n".join(told), {"path": str(target)} | federation_facts(federation), as_json)
+
+
+def beside(federation: Federation) -> str:
+    """What goes to every site with peers.yaml, by name: a task's file, pretrained weights."""
+    scans = federation.task.scans
+    weights = scans.how.weights if scans is not None else None
+    names = [federation.task.file, weights.file if weights is not None else None]
+    return "".join(f", and {name}," for name in names if name)
 
 
 def _client_lines(kind: str, first: Path | None, metrics: Sequence[str]) -> draft.TaskLines:

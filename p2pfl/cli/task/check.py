@@ -23,9 +23,12 @@ from p2pfl.federation import Federation
 
 if TYPE_CHECKING:
     from p2pfl.training.column_map import MapFile
+    from p2pfl.training.process.remote import RemoteTrainer
     from p2pfl.training.task import Task
 
 TRIED_STEPS: Final = 3
+TRIED_AT_ONCE: Final = 1024  # records
+TRIED_S: Final = 60.0  # of reading records, where not all are asked for
 SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no peers.yaml says how many there are
 
 
@@ -33,6 +36,7 @@ SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no pe
 @click.argument("task", metavar="[FILE.yaml|FILE:CLASS]", required=False)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
 @map_option
+@click.option("--all", "every", is_flag=True, help="Read every record, also where that takes more than a minute.")
 @device_option
 @reads_option
 @peers_option
@@ -44,12 +48,15 @@ def check(
     task: str | None,
     data: Path,
     columns: Path | None,
+    every: bool,
     device: str,
     reads: tuple[Path, ...],
     peers_file: Path,
     as_json: bool,
 ) -> None:
     """Take a few private steps with a task on your own records; nothing leaves, and nothing is charged.
+
+    Then each record goes through the model and the loss once, for a minute at most.
 
     Without a task it is that of --peers. Settings are those of --peers where it is given, else the defaults of
     `p2pfl peers create` for five sites.
@@ -63,7 +70,7 @@ def check(
     else:
         federation = Federation.load(peers_file) if given else None
         own = task_given(task)
-    facts = _tried(own, data, column_map(data, columns), federation, device, reads)
+    facts = _tried(own, data, column_map(data, columns), federation, device, reads, every=every)
     output.result(_text(facts), facts, as_json)
 
 
@@ -74,6 +81,8 @@ def _tried(
     federation: Federation | None,
     device: str,
     reads: tuple[Path, ...],
+    *,
+    every: bool,
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -100,12 +109,14 @@ def _tried(
             begun = time.perf_counter()
             trainer.train(first, Account().charge(private), Secret(os.urandom(32), "one try"))
         step_s = (time.perf_counter() - begun) / TRIED_STEPS
+        left = _read(trainer, every=every)
         figures = trainer.figures(trainer.evaluate(first))
         peak_memory = trainer.peak_memory()
     sites, rate = len(agreed.roster.members), agreed.privacy.sample_rate
     return {
         "task": facts.name,
         "records": facts.records,
+        "records_not_read": left,
         "unit": "record" if agreed.privacy.is_none else agreed.privacy.unit,
         "units": facts.units,
         "input": [*facts.input],
@@ -120,6 +131,16 @@ def _tried(
         "batch_here": round(rate * facts.units, 1),
         "peak_memory": peak_memory,
     }
+
+
+def _read(trainer: RemoteTrainer, *, every: bool) -> int:
+    """Try the records in their order, for TRIED_S where not `every` one is wanted; how many were left."""
+    first, began = 0, time.perf_counter()
+    while True:
+        left = trainer.try_records(first, TRIED_AT_ONCE)
+        first += TRIED_AT_ONCE
+        if not left or not (every or time.perf_counter() - began < TRIED_S):
+            return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +203,8 @@ def _text(facts: dict[str, Any]) -> str:
     ]
     lines = [f"{facts['task']}: it trains privately here", output.aligned(rows)]
     lines += [f"notice: {notice}" for notice in facts["notices"]]
+    if facts["records_not_read"]:
+        lines.append(f"notice: the last {facts['records_not_read']} records were not read: --all reads every one")
     lines += _batch(facts)
     return "\n".join(lines)
 

@@ -87,6 +87,14 @@ class RemoteTrainer(RemoteTask):
         if self._mechanism is not None:
             self._mechanism = Mechanism(self._mechanism.noise_multiplier, self._mechanism.sample_rate, steps)
 
+    def try_records(self, first: int, count: int) -> int:
+        """Put so many records, from the first one on, through the model and the loss; returns how many are left.
+
+        Raises RecordMisfit, RecordFails, and what the task raises.
+        """
+        self._ask("try_records", first, count)
+        return max(0, self._records - first - count)
+
     def _prepare(self, process: TaskProcess) -> None:
         super()._prepare(process)
         if self._key is None:  # they are only read

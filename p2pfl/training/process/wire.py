@@ -51,6 +51,7 @@ ASKED: Final[dict[str, tuple[Spec, ...]]] = {
     "owners": (),  # SHA-256 of whose each record is, (N, 32) bytes, into the buffer
     "names": (),  # what names each record, and each patient where there are any: 32 bytes each
     "split": (),  # (N,) bytes in the buffer: 1 where the record is held out
+    "try_records": (Whole(MOST_RECORDS), Whole(MOST_RECORDS)),  # the first of them, how many
     "steps": (Whole(1 << 40),),  # of a pass, where they are not those of peers.yaml
     "initial": (Raw(32, 32),),
     "inputs": (Whole(1 << 16), Whole(1 << 32)),
@@ -91,6 +92,7 @@ ANSWERED: Final[dict[str, tuple[Spec, ...]]] = {
         Whole(MOST_RECORDS),
         Whole(1 << 16),
     ),
+    "try_records": _NOTHING,
     "steps": _NOTHING,
     "initial": _NOTHING,
     "inputs": (Raw(32),),

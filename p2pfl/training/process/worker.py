@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from p2pfl import codec
 from p2pfl.errors import P2PFLError
@@ -39,6 +40,7 @@ from p2pfl.training.records import HELD, TRAINED, Records, SiteRecords, owners_o
 from p2pfl.training.registry import described_task, run_task
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
+from p2pfl.training.tried import first_model, try_records
 from p2pfl.training.update import TensorLayout
 
 MEASURES: Final = ("evaluate", "figures", "predict", "predictions", "mask", "mask_bytes")  # asked for while a pass runs
@@ -54,6 +56,7 @@ class Worker:
         self._trainer: Trainer
         self._federation: Federation
         self._device = "cpu"
+        self._tried: nn.Module | None = None  # through which all records go once
         self._predictions: NDArray[np.float64]
         self._masks: NDArray[np.uint8]
         self._mask = b""
@@ -123,6 +126,13 @@ class Worker:
             trainer.units,
             trainer.slots,
         )
+
+    def try_records(self, ticket: int, buffer: Any, first: int, count: int) -> tuple[Any, ...]:
+        if self._tried is None:
+            self._tried = first_model(self._task, self._trainer._device)
+        rows = np.arange(first, min(first + count, len(self._records)))
+        try_records(self._task, self._tried, self._records, rows, self._trainer._device)
+        return ()
 
     def steps(self, ticket: int, buffer: Any, steps: int) -> tuple[Any, ...]:
         privacy = replace(self._federation.privacy, steps_per_round=steps)
