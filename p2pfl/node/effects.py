@@ -64,6 +64,8 @@ class EffectRunner:
                 await self._persist(active, effect)
             case e.SetTimer():
                 await self._set_timer(active, effect)
+            case e.GoOn(event=event):
+                self._follow.append((active, event))
             case e.Quantise():
                 await self._quantise(active, effect)
             case e.Ahead():

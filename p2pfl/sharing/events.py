@@ -89,6 +89,11 @@ class WordsReady(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True)
+class FirstSent(OfAttempt):
+    """The first masked chunks are on their way: the others are to be masked."""
+
+
+@dataclass(frozen=True, slots=True)
 class MasksReady(OfAttempt):
     """The answer to `Ahead`: what is added to the words of each segment, of at least as many words as will come.
 
@@ -214,6 +219,16 @@ class SetTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class GoOn:
+    """Hand in `event` once the effects before this one are carried out, before any other event.
+
+    What they send is on its way while the round goes on with a long step.
+    """
+
+    event: OfAttempt
+
+
+@dataclass(frozen=True, slots=True)
 class Quantise:
     """Turn the update into words under this attempt digest; `supports` are the members' nominations, in order."""
 
@@ -336,5 +351,19 @@ class NoteMissed(OfLog):
 
 
 Noted = NoteBundle | NoteBallot | NoteAbandoned | NoteMissed
-Effect = Send | Persist | SetTimer | Quantise | Ahead | Apply | Finished | LeftBehind | Retract | Accuse | Stop | Noted
+Effect = (
+    Send
+    | Persist
+    | SetTimer
+    | GoOn
+    | Quantise
+    | Ahead
+    | Apply
+    | Finished
+    | LeftBehind
+    | Retract
+    | Accuse
+    | Stop
+    | Noted
+)
 """What a driver is told to do. Both drivers match it exhaustively: one that forgets a kind is a type error."""

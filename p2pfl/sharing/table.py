@@ -147,6 +147,7 @@ EVENTS: Final = _once(
     when((*_BEFORE_U, MASK), e.MasksReady, mask.hold),
     _each((GATHER, BALLOT, *_DECIDED), (e.MasksReady,), Ignore("the words were masked without them")),
     when(MASK, e.WordsReady, mask.hold_words),
+    when(MASK, e.FirstSent, mask.send, then=GATHER),
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
     on(GATHER, m.Root, gather.accept_root),
     on(BALLOT, m.Root, roots.compare),  # another one may prove its author a liar even then
@@ -197,7 +198,7 @@ EVENTS: Final = _once(
     _each((CONFIRM, FINAL), (m.Members,), _done),
     _each((UNMASK,), (m.Members, m.Root, m.Chunk, m.Nonce, m.Tags, m.Opened), _done),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
-    _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady), _gone),
+    _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady, e.FirstSent), _gone),
     _each(_DECIDED, (e.SumsStored,), _decided),
     on(_DECIDED, m.Ballot, ballot.answer),
     _each(_DECIDED, (m.Ready, m.Certificate, e.BallotStored, e.UpdateReady), _decided),
@@ -244,6 +245,7 @@ GUARDED: Final[dict[Phase, tuple[Guarded, ...]]] = {
         _voted,
         _survive,
         Guarded(mask.outside, nothing, BALLOT),
+        Guarded(mask.is_long, mask.send_first, MASK),
         Guarded(mask.may_send, mask.send, GATHER),
         *_undecided(MASK),
     ),

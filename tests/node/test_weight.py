@@ -19,10 +19,10 @@ from p2pfl.sharing.table import EVENTS
 from tests.peer.sites import NAMES, Sites
 from tests.sharing.stopped_rounds import ME, standing
 
-# Each brings many letters or signatures, combines shares, asks, or comes with no round.
+# Each brings many letters or signatures, combines shares, asks, masks a long vector, or comes with no round.
 NEVER = {
     m.Members, m.Ballot, m.Certificate, m.BackupShare, m.Total, m.Opened, m.Want, m.Leave,
-    e.Begin, e.UpdateReady, e.Tick, e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten,
+    e.Begin, e.UpdateReady, e.Tick, e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten, e.FirstSent,
 }  # fmt: skip
 
 

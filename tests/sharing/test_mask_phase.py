@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from p2pfl.messages import Chunk, Root
+from p2pfl.sharing import chunks, kernel, masking
 from p2pfl.sharing import events as e
-from p2pfl.sharing import kernel, masking
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.phases import mask
 from p2pfl.sharing.prg import Stream
 from p2pfl.sharing.state import Phase
-from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.stopped_rounds import ME, standing
+from tests.simulate import promises
 
 
 def test_the_hashes_of_the_chunks_leave_before_the_first_chunk() -> None:
@@ -97,8 +98,10 @@ def words_come_first(peer: SimulatedPeer) -> None:
     peer._quantise = both  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("chunk_bytes", [chunks.CHUNK_BYTES, 64])
 @pytest.mark.parametrize("cold", [False, True])
-def test_no_mask_is_made_twice(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_mask_is_made_twice(cold: bool, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
     monkeypatch.setattr(kernel, "COMPILED", None)  # numpy's loops: the compiled ones make theirs out of sight
     monkeypatch.setattr(masking, "Stream", CountedStream)
     monkeypatch.setattr(CountedStream, "made", 0)
@@ -150,3 +153,46 @@ def test_sums_lie_where_the_masks_lay_and_nothing_of_these_is_left() -> None:
     owned = state.laid_out.sums
     assert not owned and not gathered.words.any()
     assert not np.shares_memory(gathered.words, state.masking.mine[0].words)
+
+
+def test_the_first_chunk_for_each_owner_leaves_before_any_other_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.arange(60, dtype=FIELDS[31].dtype)
+    expected = masked(words.copy(), ahead=0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    _, found = standing(Phase.MASK)
+    state = found.state
+    first = found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, words),)))
+    sent = [one for one in first if isinstance(one, e.Send)]
+    assert [one.to for one in sent] == [name for name in state.owners if name != ME]
+    assert words[3 * 7 :].tolist() == list(range(3 * 7, 60))  # three owners, nine chunks: the rest is as it was
+    assert found.phase is Phase.MASK and state.spent
+    (go_on,) = [one for one in first if isinstance(one, e.GoOn)]
+    then = [one for one in found.handle(go_on.event) if isinstance(one, e.Send)]
+    assert [type(one.letter.message) for one in then] == [Root] + [Chunk] * 4
+    assert found.phase is Phase.GATHER
+    assert np.array_equal(state.masking.mine[0].words, expected)
+    for one in (*sent, *then[1:]):
+        assert isinstance(one.letter.message, Chunk)
+        piece = state.laid_out.pieces[one.letter.message.index]
+        assert bytes(one.letter.message.words) == expected[piece.start : piece.stop].tobytes()
+
+
+def test_who_gives_up_between_the_first_chunks_and_the_others_sends_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    _, found = standing(Phase.MASK)
+    words = e.Vector(31, FIELDS[31].zeros(60))
+    effects = found.handle(e.WordsReady(0.0, found.number, found.attempt, (words,)))
+    (go_on,) = [one for one in effects if isinstance(one, e.GoOn)]
+    found.handle(e.Tick(found.state.due["gather"] + 1.0, found.number, found.attempt))
+    assert found.phase is Phase.BALLOT and found.state.voting.ballot is not None
+    assert found.handle(go_on.event) == []
+    assert found.state.masking.making is None and not found.state.masking.mine
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_vector_keeps_every_promise_through_deaths(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    weather = Weather(0.01, 3, (0.05, 60.0), (0.0005, 5.0))
+    federation = SimulatedFederation(4, rounds=2, length=60, seed=seed, weather=weather)
+    federation.run()
+    promises.check(federation)

@@ -61,6 +61,7 @@ OWN = [
     e.Begin,
     e.UpdateReady,
     e.WordsReady,
+    e.FirstSent,
     e.MasksReady,
     e.Applied,
     e.Tick,

@@ -22,9 +22,9 @@ from p2pfl.sharing.table import on, when
 WHOLE = """\
 def carry_out(effect: e.Effect) -> None:
     match effect:
-        case e.Send() | e.Persist() | e.SetTimer() | e.Quantise() | e.Ahead() | e.Apply():
+        case e.Send() | e.Persist() | e.SetTimer() | e.GoOn() | e.Quantise() | e.Ahead():
             return
-        case e.Finished() | e.LeftBehind() | e.Retract() | e.Accuse() | e.Stop():
+        case e.Apply() | e.Finished() | e.LeftBehind() | e.Retract() | e.Accuse() | e.Stop():
             return
         case e.NoteBundle() | e.NoteBallot() | e.NoteAbandoned() | e.NoteMissed():
             return

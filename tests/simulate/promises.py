@@ -124,12 +124,12 @@ def no_update_in_a_second_attempt_unless_the_first_is_abandoned(
     federation: SimulatedFederation, honest: Collection[str]
 ) -> None:
     abandons: dict[Place, set[str]] = defaultdict(set)
-    masked: dict[tuple[str, int], list[int]] = defaultdict(list)  # by peer and round: attempts with its root
+    masked: dict[tuple[str, int], list[int]] = defaultdict(list)  # by peer and round: attempts with a word of it
     liars = len(federation.peers) - len(honest)
     for (number, attempt), letter in of_the_honest(federation, honest):
         if isinstance(letter.message, m.Ballot) and not letter.message.survivors:
             abandons[(number, attempt)].add(letter.sender)
-        elif isinstance(letter.message, m.Root):
+        elif isinstance(letter.message, (m.Root, m.Chunk)):
             before = [one for one in masked[(letter.sender, number)] if one != attempt]
             masked[(letter.sender, number)].append(attempt)
             # A later certificate proves the earlier ones, but all ballots are in this log.
@@ -148,7 +148,7 @@ def what_was_sent_is_said_to_be_spent(federation: SimulatedFederation, honest: C
     votes = votes_in(federation, honest)
     free = {(name, one.round) for name in honest for one in federation.peers[name].left if not one.sent}
     for place, letter in of_the_honest(federation, honest):
-        if isinstance(letter.message, m.Root) and (letter.sender, place[0]) in free:
+        if isinstance(letter.message, (m.Root, m.Chunk)) and (letter.sender, place[0]) in free:
             abandoned = votes.get(place, {}).get(ABANDON, 0) >= quorum
             assert abandoned, f"{letter.sender} masked in {place}, and left it behind as unsent"
 

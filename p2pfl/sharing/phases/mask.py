@@ -19,7 +19,19 @@ from p2pfl.sharing import prg
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.digests import chunk_leaf
-from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, Send, Vector, Words, WordsReady
+from p2pfl.sharing.events import (
+    Accepted,
+    Ahead,
+    Effect,
+    FirstSent,
+    GoOn,
+    MasksReady,
+    Quantise,
+    Send,
+    Vector,
+    Words,
+    WordsReady,
+)
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import SegmentMasks, combine
 from p2pfl.sharing.parts import Gathering, Making
@@ -64,9 +76,22 @@ def may_send(state: State) -> bool:
     return masking.words is not None and not (masking.expanding and _still_hold(state))
 
 
-def send(state: State) -> list[Effect]:
+def is_long(state: State) -> bool:
+    """The words are to be masked, and their owners sum more than one chunk each."""
+    if not may_send(state):
+        return False
+    return len(pieces_under(state, _shape(state.masking.words or ()))) > len(state.owners)
+
+
+def send_first(state: State) -> list[Effect]:
+    """One chunk to each owner, before the others are masked: the links do not wait for the whole vector."""
+    making = state.masking.making = _begun(state)
+    return [*_make(state, making, len(state.owners)), GoOn(FirstSent(state.now, state.round, state.attempt))]
+
+
+def send(state: State, event: FirstSent | None = None) -> list[Effect]:
     """y_i = x_i − Σ PRG(made) + Σ PRG(received) + PRG(own); chunk k to its owner; the hashes of all, signed, to all."""
-    making = _begun(state)
+    making, state.masking.making = state.masking.making or _begun(state), None
     chunks = _make(state, making, len(making.pieces))
     gathering = state.gathering = Gathering(making.segments, making.pieces)
     state.masking.mine = tuple(
@@ -77,7 +102,7 @@ def send(state: State) -> list[Effect]:
         Vector(bits, FIELDS[bits].zeros(length) if (wiped := one.wiped()) is None else wiped)
         for (bits, length), one in zip(making.segments, making.masks, strict=True)
     )
-    # The hashes go first: an owner can check, sum and hand on a chunk while the next ones are on their way.
+    # The hashes go before all other chunks: an owner can check and sum one while the next ones are on their way.
     root = state.seal(Root(state.attempt_digest, making.segments, b"".join(making.hashes)))
     gathering.roots[state.context.me] = root
     return [state.post(root), *chunks]
@@ -87,9 +112,14 @@ def _begun(state: State) -> Making:
     """What y is made of, and nothing of it made yet. x and the masks are in there, and nowhere else from here on."""
     vectors, ahead = state.masking.words or (), state.masking.ahead
     state.masking.words, state.masking.ahead, state.spent = None, (), True
-    segments = tuple((vector.bits, int(vector.words.size)) for vector in vectors)
+    segments = _shape(vectors)
     masks = [_masks_of(state, place, vector, ahead[place : place + 1]) for place, vector in enumerate(vectors)]
     return Making(segments, pieces_under(state, segments), tuple(masks))
+
+
+def _shape(vectors: tuple[Vector, ...]) -> tuple[tuple[int, int], ...]:
+    """(bits, words) of each."""
+    return tuple((vector.bits, int(vector.words.size)) for vector in vectors)
 
 
 def _make(state: State, making: Making, upto: int) -> list[Effect]:
