@@ -47,7 +47,7 @@ _BY_MESSAGE: Final = {
     m.Reveal: "unmask",
     m.BackupShare: "unmask",
 }
-_BY_EVENT: Final = {e.WordsReady: "mask, hash", e.Applied: "digest of the sum"}
+_BY_EVENT: Final = {e.WordsReady: "mask, hash", e.FirstSent: "mask, hash", e.Applied: "digest of the sum"}
 
 
 def step_of(event: e.Event) -> str:

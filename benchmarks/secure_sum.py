@@ -159,6 +159,7 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
                     told["timeline"][system] = (spent.pop("begun"), spent.pop("marks"))  # the last round's
                 else:  # warms up all sides, too
                     told["memory"][system] = spent["memory"]
+        await asyncio.sleep(0)  # the loop itself holds the last answer until its turn is over
         told["memory"]["kept"] = meter.kept()
         await asyncio.to_thread(dist.barrier)
     return told
