@@ -38,7 +38,7 @@ def test_these_weathers_hold_what_they_are_for() -> None:
     """Abandoned attempts, a U without somebody, backups, rounds left behind, sums fetched, rounds adopted by record."""
     seen: set[str] = set()
     for weather in WEATHERS:
-        for federation in sweep(4, range(1000, 1006), weather):
+        for federation in sweep(4, range(1000, 1003), weather):
             seen |= {type(letter.message).__name__ for _, letter in federation.log}
             seen |= {"left" for peer in federation.peers.values() if peer.left}
             seen |= {"adopted" for peer in federation.peers.values() if () in peer.disk.totals}
