@@ -286,6 +286,16 @@ def test_the_package_loads_none_of_its_four_names_before_they_are_used() -> None
     assert {"Federation", "Peer", "Task", "simulate"} <= set(dir(p2pfl))
 
 
+def test_a_sum_and_a_training_start_without_torch_scipy_and_every_statistic() -> None:
+    """In the process with the keys and links. Each start would else take a tenth longer, or seconds."""
+    script = (
+        "import sys, p2pfl.peer; loaded = {'torch', 'scipy', 'pandas', 'p2pfl.statistics.cox'} & set(sys.modules); "
+        "sys.exit(f'loaded: {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.claim("LEDGER-6")
 def test_the_auditors_program_shares_no_code_with_this_one() -> None:
     """Nothing here leans on it."""

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from p2pfl.node.question_file import COLUMN
 from p2pfl.statistics.question import Factor, Quantity, Statistic
-from p2pfl.statistics.registry import STATISTICS
 
 COLUMNS: Final = (Quantity, Factor)
 
@@ -30,6 +29,8 @@ def told_of(kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     What does not fit is left as it is: reading the facts tells what belongs there.
     """
+    from p2pfl.statistics.registry import STATISTICS  # all kinds: a training and a sum start without them
+
     cls, told = STATISTICS.get(kind), dict[str, Any]({"kind": kind})
     terms = {one.name: term_of(cls, one) for one in fields(cls)} if cls is not None else {}
     for name, value in parameters.items():

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from p2pfl.errors.statistics import WrongQuestion
 from p2pfl.statistics.question import Factor, Facts, Quantity, Statistic
-from p2pfl.statistics.registry import STATISTICS
 
 MOST_ITEMS: Final = 4096  # of a list: edges, times, levels, columns
 MOST_TEXT: Final = 64  # characters of a name or a level, as in a schema
@@ -29,6 +28,8 @@ def facts_of(statistic: Statistic) -> Facts:
 
 def question_of(facts: Mapping[str, Any]) -> Statistic:
     """The inverse. Raises WrongQuestion, whoever wrote the facts."""
+    from p2pfl.statistics.registry import STATISTICS  # all kinds: a training and a sum start without them
+
     kind = facts.get("kind")
     cls = STATISTICS.get(kind) if isinstance(kind, str) else None
     if cls is None:
