@@ -98,7 +98,7 @@ ONLY = {
     "time": "clocks mesh training adapters node peer cli simulate dashboard",
     "datetime": "mesh training ledger node report cli",  # ledger and report print times that they are given
     "subprocess": "home training cli",  # a key command; the task's process; the demo's peers
-    "threading": "mesh training node peer cli",  # a pass is stopped from another thread
+    "threading": "mesh training node peer cli home",  # a pass is stopped from another thread; several write to a home
     "random": "simulate",
     "secrets": "",
     "fcntl": "home mesh",  # locks: of a home, of a folder of sockets

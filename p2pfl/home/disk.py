@@ -52,6 +52,11 @@ class Disk:
         """Refuse every write from now on: what the medium holds is no longer known."""
         self._failed = self._failed or why
 
+    @property
+    def usable(self) -> bool:
+        """Nothing has failed for good."""
+        return self._failed is None
+
     def check_usable(self, path: Path) -> None:
         """Raises SyncFailed once something has failed for good."""
         if self._failed:
@@ -94,6 +99,30 @@ class Disk:
             self.sync(descriptor, path)
         finally:
             os.close(descriptor)
+
+    def sync_file(self, path: Path) -> None:
+        """All that was written to the file, through whichever descriptor, is on the medium."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            self.refuse("open", path, error)
+        try:
+            self.sync(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def patch(self, path: Path, start: int, data: bytes) -> None:
+        """The file holds `data` from `start` on, durably."""
+        try:
+            descriptor = self.open(path, 0)
+            try:
+                os.lseek(descriptor, start, os.SEEK_SET)
+                self.write(descriptor, data, path)
+                self.sync(descriptor, path)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.refuse("write", path, error)
 
     def replace(self, path: Path, pieces: Iterable[bytes], *, over: bool = True) -> None:
         """`path` holds the pieces, durably; or it is as it was and the error says why. over=False: it must be new."""
@@ -144,19 +173,28 @@ class Disk:
 
 
 class Appender:
-    """A new segment file. Once an append has failed nothing can be added: the caller goes on in another segment."""
+    """A new file that grows. Once an append has failed nothing can be added: the caller goes on in another one."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
         self._disk, self._path = disk, path
-        self._size = 0
+        self.size = 0  # bytes
         try:
             self._descriptor = disk.open(path, os.O_CREAT | os.O_EXCL | os.O_APPEND)
         except OSError as error:
             disk.refuse("make", path, error)
-        self._named = False
+        self.named = False
+        """Its name is on the medium, too."""
 
     def append(self, data: bytes) -> None:
         """`data` is at the end of the file, durably; or the file is as long as before and the error says why."""
+        self.write(data)
+        self.sync()
+        if not self.named:
+            self._disk.sync_directory(self._path.parent)
+            self.named = True
+
+    def write(self, data: bytes) -> int:
+        """`data` is at the end of the file, not yet durable; returns where it begins. On an error nothing is there."""
         try:
             self._disk.write(self._descriptor, data, self._path)
         except OSError as error:
@@ -165,17 +203,29 @@ class Appender:
         except BaseException:
             self._disk.fail(f"interrupted while it wrote {self._path.name}")
             raise
+        self.size += len(data)
+        return self.size - len(data)
+
+    def sync(self) -> None:
+        """All that was written is on the medium."""
         self._disk.sync(self._descriptor, self._path)
-        if not self._named:
-            self._disk.sync_directory(self._path.parent)
-            self._named = True
-        self._size += len(data)
+
+    def rename(self, path: Path) -> None:
+        """The file takes the place of the one at `path`, durably."""
+        try:
+            self._disk.fault("rename", path)
+            os.replace(self._path, path)
+        except OSError as error:
+            self._disk.refuse("write", path, error)
+        self._path = path
+        self._disk.sync_directory(path.parent)
+        self.named = True
 
     def _take_back(self) -> None:
         """Cut off what a failed write left: a later segment may only follow one that ends well."""
         try:
-            os.ftruncate(self._descriptor, self._size)
-            if not self._size:
+            os.ftruncate(self._descriptor, self.size)
+            if not self.size:
                 self._path.unlink()
         except OSError as error:
             self._disk.fail(f"cutting {self._path.name} back: {error.strerror or error}")

@@ -26,46 +26,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from p2pfl.codec import Pieces
+from p2pfl.errors import P2PFLError
 from p2pfl.errors.home import (
-    HomeBusy,
-    HomeIsReadOnly,
     HomeMissing,
     HomeOpenToOthers,
     ItemDamaged,
 )
-from p2pfl.files import KEY_BYTES, read_file
+from p2pfl.files import read_file
 from p2pfl.home import keyslots
 from p2pfl.home.creation import build
 from p2pfl.home.disk import NEW, Disk, Fault, no_fault
+from p2pfl.home.items import ACCOUNTS, ItemStore
+from p2pfl.home.journal import settle
 from p2pfl.home.keyslots import KeyFile, KeySource
-from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, SHARED_DIRECTORIES, STUDIES, rule_of, seal, unseal
+from p2pfl.home.lock import release, take
+from p2pfl.home.sealing import DIRECTORIES, SHARED_DIRECTORIES, STUDIES
 from p2pfl.keys import Draw, Identity, Secret, derive
 
 MOST_TOLD: Final = 8  # names of homes in an error
 MOST_KEYSLOTS: Final = 1 << 20  # bytes
-MOST_ITEM: Final = 1 << 36  # bytes
 # Folders that several processes write to, each under a lock of its own, and never without it.
 BESIDE: Final = "membership/"
-ACCOUNTS: Final = "accounts/"
 KEPT: Final = "membership/kept"
 STUDY: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
-class Home:
-    """An opened home: its name, its place, its items. Made by `create` and `open`; a context manager that closes.
-
-    study    the folder of the study under studies/; "" for the one at the root
-    folder   where the items of the study lie
-    """
-
-    def __init__(
-        self, path: Path, name: str, master: Secret, disk: Disk, draw: Draw, lock: int | None, study: str = ""
-    ) -> None:
-        self.path, self.name, self.master, self.disk, self.draw = path, name, master, disk, draw
-        self.study, self.folder = study, path / STUDIES / study if study else path
-        self._lock = lock
-        self._held: set[str] = set()  # shared folders whose lock this home holds
+class Home(ItemStore):
+    """An opened home: its name, its place, its items. Made by `create` and `open`; a context manager that closes."""
 
     def __repr__(self) -> str:
         return f"Home({self.name}, {self.path})"
@@ -81,7 +68,7 @@ class Home:
         path = Path(path).absolute()
         disk = Disk(path, fault)
         master = build(disk, name, keys, draw)
-        return cls(path, name, master, disk, draw, _locked(path))
+        return cls(path, name, master, disk, draw, take(path))
 
     @classmethod
     def open(
@@ -100,14 +87,14 @@ class Home:
         """
         path = Path(path).absolute()
         name, slots = cls.slots_at(path)
-        lock = _locked(path) if write else None
+        lock = take(path) if write else None
         try:
             home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
             home.identity()  # the master key is this home's, not only well wrapped
             if write:
                 home._make_whole()
         except BaseException:
-            _unlock(lock)
+            release(lock)
             raise
         return home
 
@@ -152,7 +139,7 @@ class Home:
             entered.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             self.disk.refuse("make", entered.folder, error)
-        entered._lock = _locked(entered.folder, self.path)
+        entered._lock = take(entered.folder, self.path)
         try:
             entered._make_whole()
         except BaseException:
@@ -171,6 +158,9 @@ class Home:
             self._tidy(directory)
         for inner in SHARED_DIRECTORIES:
             self._tidy(self.path / inner)
+        left = self.left_journal()
+        if left is not None:  # of a process that died
+            settle(self.disk, self.folder, left, self._write_file)
 
     def _tidy(self, directory: Path) -> None:
         """A folder of the home is there, without what a crash left in it. Raises DiskRefused."""
@@ -185,22 +175,6 @@ class Home:
             self.disk.refuse("enter", directory, error)
         for name in left:  # a replace that a crash cut short
             self.disk.remove(directory / name)
-
-    @property
-    def locked(self) -> bool:
-        """True when this home was opened for writing."""
-        return self._lock is not None
-
-    def check_writable(self, item: str) -> None:
-        """Raises HomeIsReadOnly unless this home holds its lock, or under `beside` the lock of membership/.
-
-        Items of accounts/ are written under `charging` alone.
-        """
-        folder = item.partition("/")[0] + "/"
-        if folder in self._held or (self._lock is not None and folder != ACCOUNTS):
-            return
-        evidence = "its accounts are not locked" if folder == ACCOUNTS else "is open for reading"
-        raise HomeIsReadOnly(evidence=f"{self.path} {evidence}", item=item)
 
     def identity(self) -> Identity:
         """The site's key pair, in this study. Raises ItemDamaged."""
@@ -257,55 +231,6 @@ class Home:
             self._held.discard(folder)
             os.close(descriptor)
 
-    def full_name(self, item: str) -> str:
-        """The item's name in the home, by which it is sealed. Raises NotInLayout."""
-        return item if rule_of(item).shared or not self.study else f"{STUDIES}/{self.study}/{item}"
-
-    def place(self, item: str) -> Path:
-        """Where `item` lies."""
-        return self.path / self.full_name(item)
-
-    def read(self, item: str) -> bytes | None:
-        """What `item` holds, or None when it was never written. Raises ItemDamaged, NotInLayout."""
-        name = self.full_name(item)
-        try:
-            sealed = read_file(self.path / name, KEY_BYTES if item.endswith("identity") else MOST_ITEM)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self.disk.refuse("read", self.path / name, error)
-        try:
-            return unseal(self.master, self.name, name, sealed)
-        except ValueError as error:
-            raise ItemDamaged(evidence=str(error), item=item, name=self.name, path=self.path) from None
-
-    def replace(self, item: str, data: bytes | Pieces) -> None:
-        """`item` holds `data`, sealed and durable; or it holds what it held and the error says why."""
-        self.check_writable(item)
-        name = self.full_name(item)
-        self.disk.replace(self.path / name, seal(self.master, self.name, name, data, self.draw(SALT_BYTES)))
-
-    def show(self, item: str, data: bytes | None) -> None:
-        """`item` holds `data`, sealed and whole, or is gone. Not durable: it is worth nothing after this process."""
-        self.check_writable(item)
-        name = self.full_name(item)
-        sealed = None if data is None else seal(self.master, self.name, name, data, self.draw(SALT_BYTES))
-        self.disk.show(self.path / name, sealed)
-
-    def remove(self, item: str) -> None:
-        """`item` is gone, durably. (A medium may keep the sealed bytes; the key is what guards them.)"""
-        self.check_writable(item)
-        self.disk.remove(self.place(item))
-
-    def items(self, directory: str) -> list[str]:
-        """The items in `directory`, such as `state/evidence`, sorted."""
-        here = (self.path if directory in SHARED_DIRECTORIES else self.folder) / directory
-        try:
-            files = [file for file in here.iterdir() if file.is_file() and file.suffix != NEW]
-        except OSError as error:
-            self.disk.refuse("enter", here, error)
-        return sorted(f"{directory}/{file.name}" for file in files)
-
     def publish_card(self, card: bytes) -> Path:
         """NAME.card, the one file that others may read, holds `card`; returns where it lies."""
         self.check_writable("card")
@@ -326,9 +251,14 @@ class Home:
         return Secret(derive(self.master.reveal(), "home/query"), "query key")
 
     def close(self) -> None:
-        """Release the lock and empty its file."""
-        lock, self._lock = self._lock, None
-        _unlock(lock)
+        """Make files of what the journal holds, release the lock and empty its file."""
+        try:
+            if self.disk.usable:
+                with suppress(P2PFLError):  # what cannot become a file now does when the next process begins
+                    self.settle()
+        finally:
+            lock, self._lock = self._lock, None
+            release(lock)
 
     def __enter__(self) -> Self:
         return self
@@ -337,38 +267,9 @@ class Home:
         self.close()
 
 
-def _unlock(lock: int | None) -> None:
-    """Release the lock that `_locked` gave, and empty its file: nobody works in the home."""
-    if lock is not None:
-        with suppress(OSError):
-            os.ftruncate(lock, 0)
-        os.close(lock)
-
-
 def _homes_in(path: Path) -> list[str]:
     """The names of homes that lie in `path`, where that can be looked into."""
     try:
         return sorted(slots.parent.name for slots in path.glob("*/keyslots"))[:MOST_TOLD]
     except OSError:  # it belongs to another user, or no path is as long
         return []
-
-
-def _locked(path: Path, home: Path | None = None) -> int:
-    """The descriptor of the lock file in `path`, locked until it is closed, with this process's number inside."""
-    try:
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        Disk(path).refuse("open", path / "lock", error)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise HomeBusy(evidence=f"its lock is held by process {holder}", path=home or path) from None
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
-    except OSError as error:
-        os.close(descriptor)
-        Disk(path).refuse("write", path / "lock", error)
-    return descriptor

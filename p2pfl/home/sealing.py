@@ -40,29 +40,47 @@ OF_STUDY: Final = re.compile(STUDIES + r"/[a-z][a-z0-9-]{0,30}/")  # before an i
 class ItemRule:
     """One kind of sealed item: a pattern of its names, the label of its key, and what it holds.
 
-    shared   there is one in a home, and not one for each of its studies
+    shared     there is one in a home, and not one for each of its studies
+    stepwise   it changes with every step of a round: while a process works it lies in the journal (journal.py)
     """
 
     pattern: str
     label: str
     holds: str
     shared: bool = False
+    stepwise: bool = False
 
 
 LAYOUT: Final = (
     ItemRule("identity", "home/identity", "the site's Ed25519 key", shared=True),
-    ItemRule("state/attempt", "home/state", "the attempt under way: what was sent, signed, and may still be revealed"),
+    ItemRule(
+        "state/attempt",
+        "home/state",
+        "the attempt under way: what was sent, signed, and may still be revealed",
+        stepwise=True,
+    ),
     ItemRule(
         "state/residual", "home/state", "the update already charged for, and what sparsifying and quantising held back"
     ),
     ItemRule("state/pass", "home/state", "the seed of the pass that has begun, until its update is on the disk"),
-    ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
-    ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
-    ItemRule("state/answer", "home/state", "what the last sum came to, until its caller has it"),
-    ItemRule(r"state/averages/[0-9a-f]{16}", "home/state", "what averages of one name hold back of a site's arrays"),
-    ItemRule("state/peers", "home/state", "the last statements that each peer signed"),
     ItemRule(
-        "state/heads", "home/state", "heads of site logs: those that this site cosigned, and its own that others did"
+        "state/sums/[01]",
+        "home/state",
+        "the masked sums of this round and of the last, fsynced before a READY",
+        stepwise=True,
+    ),
+    ItemRule(
+        "state/total", "home/state", "the last final round, as it is served to peers that missed it", stepwise=True
+    ),
+    ItemRule("state/journal", "home/state", "while a process works: what of these changes with every step of a round"),
+    ItemRule("state/answer", "home/state", "what the last sum came to, until its caller has it", stepwise=True),
+    ItemRule(r"state/averages/[0-9a-f]{16}", "home/state", "what averages of one name hold back of a site's arrays"),
+    ItemRule("state/peers", "home/state", "the last statements that each peer signed", stepwise=True),
+    ItemRule(
+        "state/heads",
+        "home/state",
+        "heads of site logs: those that this site cosigned, and its own that others did",
+        stepwise=True,
     ),
     ItemRule("state/links", "home/state", "the links and the round of the running process, for `status`, `dashboard`"),
     ItemRule("state/traffic", "home/state", "what this site sent in past rounds, for `report` and `dashboard`"),
@@ -95,7 +113,12 @@ LAYOUT: Final = (
         "accounts/set-back", "home/state", "after a backup was restored: the studies that are still to be heard", True
     ),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
-    ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
+    ItemRule(
+        r"ledger/(federation|site)/head",
+        "home/ledger",
+        "the newest head that this site signed over that log",
+        stepwise=True,
+    ),
 )
 DIRECTORIES: Final = (
     "state", "state/sums", "state/averages", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",

@@ -15,6 +15,7 @@ from p2pfl.errors.home import ItemDamaged
 from p2pfl.files import LARGE_BYTES, read_file
 from p2pfl.home.disk import Appender
 from p2pfl.home.home import Home
+from p2pfl.home.journal import SegmentTail, patched
 from p2pfl.home.sealing import SALT_BYTES, STUDIES
 from p2pfl.keys import Secret, derive
 
@@ -56,18 +57,21 @@ class SegmentFiles:
 
     def read_segment(self, number: int) -> bytes:
         """The bytes of segment `number`, as far as they are written. Raises OSError."""
-        return read_file(self.path(number), LARGE_BYTES)
+        return patched(read_file(self.path(number), LARGE_BYTES), self._home.tail_of(self._name(number)))
+
+    def _name(self, number: int) -> str:
+        return str(self.path(number).relative_to(self._home.folder))
 
     def key_of(self, number: int, salt: bytes) -> Secret:
         """The key of the segment with that number and salt; the log's name is in it too, and its study's."""
         context = f"segment/{self._study}{self.which}/{number}".encode()
         return Secret(derive(self._home.master.reveal(), "home/ledger", context, salt=salt), f"key of segment {number}")
 
-    def begin_segment(self) -> tuple[int, bytes, Appender]:
+    def begin_segment(self) -> tuple[int, bytes, SegmentWriter]:
         """A new segment: its number, 32 fresh random bytes of salt, and the file to append to."""
         self._home.check_writable(f"ledger/{self.which}")
         number = max(self.numbers(), default=0) + 1
-        return number, self._home.draw(SALT_BYTES), Appender(self._home.disk, self.path(number))
+        return number, self._home.draw(SALT_BYTES), SegmentWriter(self._home, self.path(number), self._name(number))
 
     def settle(self, number: int, size: int) -> None:
         """Cut segment `number` to `size` bytes, durably; at size 0 remove it."""
@@ -86,3 +90,37 @@ class SegmentFiles:
         finally:
             os.close(descriptor)
         self._home.disk.sync_directory(self._directory)
+
+
+class SegmentWriter:
+    """The segment into which this process writes."""
+
+    def __init__(self, home: Home, path: Path, name: str) -> None:
+        self._home, self._name, self._file = home, name, Appender(home.disk, path)
+        self._end = 0  # with what waits in the journal
+
+    def append(self, data: bytes, *, soon: bool = False) -> None:
+        """`data` is at the end of the segment, durably; or the segment is as long as before and the error says why.
+
+        soon   it is durable with the next step of the home, as everything is that belongs to one (Home.one_step)
+        """
+        journal = self._home.journal
+        if self._file.named and (soon or journal.is_together):
+            journal.append_to(self._file, SegmentTail(self._name, self._end, data))
+            self._end += len(data)
+            return
+        if journal.is_together or self._waits:
+            journal.flush()  # what came before it
+        self._file.append(data)
+        self._end += len(data)
+        journal.synced(self._name)
+
+    @property
+    def _waits(self) -> bool:
+        return self._end != self._file.size
+
+    def close(self) -> None:
+        """No more appends."""
+        if self._waits and self._home.disk.usable:
+            self._home.journal.flush()
+        self._file.close()

@@ -20,9 +20,8 @@ from p2pfl.errors.ledger import (
 )
 from p2pfl.federation.membership import genesis_digest
 from p2pfl.home import Home
-from p2pfl.home.disk import Appender
 from p2pfl.home.rekey import keys_of
-from p2pfl.home.segments import LogName, SegmentFiles
+from p2pfl.home.segments import LogName, SegmentFiles, SegmentWriter
 from p2pfl.keys import SIGNATURE_BYTES, Identity, SignedRecord
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
@@ -41,7 +40,7 @@ class Log:
         self._home, self.which = home, which
         self._chain: HashChain = reading.chain
         self._head_note = head_note
-        self._appender: Appender | None = None
+        self._appender: SegmentWriter | None = None
         self._sealer: Sealer | None = None
         self.dropped: tuple[Finding, ...] = tuple(reading.findings)
         """Unfinished writes at the end of the log, which are not part of it."""
@@ -100,11 +99,14 @@ class Log:
         """The proof that its first `old` entries are a prefix of its first `new`, or of all, for a witness."""
         return self._chain.tree.consistency(old, new)
 
-    def append(self, record: bytes, signatures: Mapping[str, bytes] | None = None) -> int:
-        """Add one entry; it is durable when its number is returned. Raises RecordRefused, DiskFull, SyncFailed."""
-        return self.extend([(record, signatures or {})])
+    def append(self, record: bytes, signatures: Mapping[str, bytes] | None = None, *, soon: bool = False) -> int:
+        """Add one entry; it is durable when its number is returned. Raises RecordRefused, DiskFull, SyncFailed.
 
-    def extend(self, items: Iterable[SignedRecord]) -> int:
+        soon   it is durable with the next step of the home
+        """
+        return self.extend([(record, signatures or {})], soon=soon)
+
+    def extend(self, items: Iterable[SignedRecord], *, soon: bool = False) -> int:
         """Add entries with one fsync (group commit), all or none; returns the number of the first."""
         first, head, frames = len(self), self.head(), []
         items = list(items)
@@ -113,15 +115,18 @@ class Log:
             frames.append((ENTRY, index, head, record, signatures))
             head = entries.entry_hash(head, record)
         if frames:
-            self._write(frames)
+            self._write(frames, soon=soon)
         for record, signatures in items:
             self._chain.add(record, dict(signatures))
         return first
 
     def add_signatures(self, index: int, signatures: Mapping[str, bytes]) -> None:
-        """Add signatures that came after entry `index`; durable. They are no entry and change no root."""
+        """Add signatures that came after entry `index`, durable with the next step of the home.
+
+        They are no entry and change no root; the entry stands without them.
+        """
         self._check_record(self[index].record, signatures)
-        self._write([(LATE, index, bytes(32), b"", signatures)])
+        self._write([(LATE, index, bytes(32), b"", signatures)], soon=True)
         self._chain.sign(index, dict(signatures))
 
     def expect_genesis(self, record: bytes, later: bytes = b"") -> None:
@@ -184,8 +189,8 @@ class Log:
         except ValueError as error:
             raise RecordRefused(evidence=str(error), log=self.which) from None
 
-    def _write(self, rows: Iterable[tuple[int, int, bytes, bytes, Mapping[str, bytes]]]) -> None:
-        """Seal and append the frames, with one fsync."""
+    def _write(self, rows: Iterable[tuple[int, int, bytes, bytes, Mapping[str, bytes]]], *, soon: bool) -> None:
+        """Seal and append the frames, with one fsync, or with that of the next step."""
         self._home.check_writable(f"ledger/{self.which}")
         data = b""
         if self._appender is None or self._sealer is None:
@@ -198,7 +203,7 @@ class Log:
             SegmentFrame(kind, index, settled, before, record, signed) for kind, index, before, record, signed in rows
         ]
         try:
-            self._appender.append(data + b"".join(map(self._sealer.seal, frames)))
+            self._appender.append(data + b"".join(map(self._sealer.seal, frames)), soon=soon)
         except BaseException:
             self.close()  # these frame numbers are spent: the next append begins a segment with a salt of its own
             raise

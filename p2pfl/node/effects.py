@@ -6,6 +6,7 @@ What blocks (masks, sums, fsync) runs in a worker thread; a step that takes less
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Protocol, assert_never
 
 from p2pfl import codec
@@ -110,7 +111,7 @@ class EffectRunner:
         self._catch_up.ask_on_sending(effect)
 
     async def _persist(self, active: ActiveRun, effect: e.Persist) -> None:
-        await asyncio.to_thread(self._store.replace, active.run.context.run, effect.items)
+        await asyncio.to_thread(partial(self._store.replace, active.run.context.run, effect.items, anew=effect.anew))
         self._follow.append((active, effect.stored(self._clocks.now())))
 
     async def _set_timer(self, active: ActiveRun, effect: e.SetTimer) -> None:
@@ -166,7 +167,9 @@ class EffectRunner:
                 entry = MissedEntry(**place, coordinator=coordinator)
             case _:
                 assert_never(effect)
-        await self._note(entry)
+        # These two follow from the attempt's snapshot, which is durable before anybody sees it.
+        soon = isinstance(effect, e.NoteBundle | e.NoteBallot)
+        await asyncio.to_thread(self._store.logs.note, entry, soon=soon)
         if isinstance(effect, e.NoteAbandoned):
             self._observer(AttemptAbandoned(effect.round, effect.attempt, effect.waited_for))
 

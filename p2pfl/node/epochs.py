@@ -118,7 +118,7 @@ def _let_go(home: Home, *more: str) -> None:
     from p2pfl.sharing.state import ITEMS  # only here: doctor and peers read epochs, and need no numpy
 
     for item in (*ITEMS, PEERS_ITEM, *more):
-        if home.place(item).exists():
+        if home.exists(item):
             home.remove(item)
 
 

@@ -313,8 +313,11 @@ class Logs:
             if late:
                 self.federation.add_signatures(last, late)
 
-    def note(self, entry: SiteEntry) -> None:
-        """One entry of the site log; before it, those with which this process began, if they were kept back so far."""
+    def note(self, entry: SiteEntry, *, soon: bool = False) -> None:
+        """One entry of the site log; before it, those with which this process began, if they were kept back so far.
+
+        soon   it is durable with the next step of the home
+        """
         with self._lock:
             beginning = self._beginning
             if beginning is not None and beginning.repeats and beginning.is_repeated(entry):
@@ -323,7 +326,7 @@ class Logs:
             if beginning is not None and beginning.repeats:
                 for one in beginning.held:
                     self.site.append(one.record)
-            self.site.append(entry.record)
+            self.site.append(entry.record, soon=soon)
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""

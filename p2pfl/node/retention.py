@@ -119,7 +119,7 @@ def _items(home: Home, kind: KeptKind) -> list[str]:
     for name in kind.items:
         if name.endswith("/"):
             found += home.items(name.rstrip("/"))
-        elif home.place(name).exists():
+        elif home.exists(name):
             found.append(name)
     return found
 

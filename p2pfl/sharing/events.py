@@ -196,12 +196,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Make each (item, bytes) durable, then hand in the event `then`. None in place of bytes removes the item."""
+    """Make each (item, bytes) durable, then hand in the event `then`. None in place of bytes removes the item.
+
+    anew   secrets were destroyed: what the items held before must not be found on the disk any more
+    """
 
     items: tuple[tuple[str, Stored], ...]
     then: type[OfAttempt]
     round: int
     attempt: int
+    anew: bool = False
 
     def stored(self, now: float) -> OfAttempt:
         """The event that says that this effect was carried out."""

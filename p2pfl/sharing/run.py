@@ -392,4 +392,4 @@ class Run:
 def _erased(one: Round) -> Persist:
     """What the disk holds of it goes."""
     state = one.state
-    return Persist(((state.sums_item, None), (state.item, None)), Forgotten, state.round, state.attempt)
+    return Persist(((state.sums_item, None), (state.item, None)), Forgotten, state.round, state.attempt, True)

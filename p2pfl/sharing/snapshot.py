@@ -37,10 +37,13 @@ MOST_SNAPSHOT: Final = 1 << 27  # bytes
 MOST_SUMS_HEAD: Final = 1 << 10  # bytes before the words of masked sums
 
 
-def persist(state: State, then: type[OfAttempt], *beside: tuple[str, Stored]) -> Persist:
-    """Make this attempt durable as it stands, with what is given beside it; then `then`."""
+def persist(state: State, then: type[OfAttempt], *beside: tuple[str, Stored], anew: bool = False) -> Persist:
+    """Make this attempt durable as it stands, with what is given beside it; then `then`.
+
+    anew   it holds fewer secrets than before, or those of another attempt
+    """
     # The attempt last: a process that dies in between must not find a READY without the sums that it vouches for.
-    return Persist((*beside, (state.item, snapshot(state))), then, state.round, state.attempt)
+    return Persist((*beside, (state.item, snapshot(state))), then, state.round, state.attempt, anew)
 
 
 def snapshot(state: State) -> bytes:

@@ -78,7 +78,7 @@ def test_three_flower_client_apps_train_though_one_dies(tmp_path: Path, start: S
     pytest.importorskip("flwr", reason="flwr, of the extra [flower], is not installed")
     clients = Clients(tmp_path, "flower", "accuracy", ZEROS)
     processes = {name: start(*clients.run(name, "app")) for name in NAMES[:2]}
-    dies = start(*clients.run("cyd", "app"), at=["rename", "state/attempt", 9])  # in the second of its rounds
+    dies = start(*clients.run("cyd", "app"), at=["put", "state/attempt", 9])  # in the second of its rounds
     line = said(processes["ada"], "privacy:")
     assert "NONE: trained without differential privacy" in line
     assert ended(dies)[0] == -signal.SIGKILL

@@ -3,8 +3,9 @@
     python -m tests.end_to_end.site '{"peers": …, "home": …, "key": …, "do": [{"sum": [1, 2]}, {"train": 3}], …}'
 
 `die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
-step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
-the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
+step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/pass", k]} before the
+k-th such step on such a path ("put" and "flush" of an item in the journal: before it is written, and when it is written
+and not yet durable); {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
 folder, so that a test can add them up; `gate` is the pass before which it waits for the test, and the order `hold`
 waits for it between two others. Each event says when it was told (`told_s`), on the clock that all processes share. ε

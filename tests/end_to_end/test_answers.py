@@ -34,13 +34,15 @@ output.result = result
 main(sys.argv[2:])
 """
 MOMENTS: dict[str, dict[str, Any]] = {
-    "while it keeps the number": {"die": {"at": ["fsync", "state/answer.new", 1]}},
-    "with the number kept and no record": {"die": {"at": ["rename", "state/attempt", 7]}},
-    "before the round is in the ledger": {"die": {"at": ["rename", "state/total", 1]}},
-    "with half of the ledger's entry": {"die": {"at": ["write", "federation/*", 6]}},
-    "with the round in the ledger": {"die": {"at": ["rename", "federation/head", 2]}},
-    "with the attempt still there": {"die": {"at": ["unlink", "state/attempt", 1]}},
-    "before it lets go of the number": {"die": {"at": ["unlink", "state/answer", 1]}},
+    "while it keeps the number": {"die": {"at": ["flush", "state/answer", 1]}},
+    "with the number kept and no record": {"die": {"at": ["put", "state/attempt", 7]}},
+    "before the round is in the ledger": {"die": {"at": ["put", "state/total", 1]}},
+    "with the round's last step durable and half of its entry in the ledger": {
+        "die": {"at": ["write", "federation/*", 4]}
+    },
+    "before the round's last step is in its place": {"die": {"at": ["rename", "state/journal", 2]}},
+    "with the round's last step durable and nothing of it in the ledger": {"die": {"at": ["write", "federation/*", 3]}},
+    "before it lets go of the number": {"result": "after"},
 }
 
 
@@ -89,7 +91,7 @@ def test_a_site_killed_between_the_count_and_the_sum_goes_on_with_the_sum(make: 
         site.records.write_text("age\n" + "\n".join(map(str, range(30, 40))) + "\n")
     asked = {name: ["--data", sites[name].records, "--column", "age"] for name in sites.names}
     others = [sites.p2pfl(name, "sum", "--stat", "sum", "--json", *asked[name]) for name in ("ada", "cyd")]
-    plan = {"die": {"at": ["unlink", "state/attempt", 1]}}  # the count is final, and its attempt still there
+    plan = {"die": {"at": ["write", "federation/*", 3]}}  # the count is final, and in no segment yet
     assert dying(sites, "ben", plan, *asked["ben"]).end().status == -9
     again = sites.p2pfl("ben", "sum", "--stat", "sum", "--json", *asked["ben"])
     ended = [process.end() for process in (again, *others)]

@@ -107,7 +107,7 @@ def test_what_is_wrong_with_a_file_of_the_home_is_an_error_of_its_own(
     told(ended, found, status)
 
 
-@pytest.mark.parametrize("where", ["state/attempt.new", "federation/*", "site/*", "state/total.new"])
+@pytest.mark.parametrize("where", ["state/journal.new", "state/journal", "federation/*", "site/*"])
 def test_a_disk_that_fills_in_mid_round_is_told_and_loses_nothing(make: MakeSites, where: str) -> None:
     sites = make(3)
     all_do(sites, SUM)

@@ -23,23 +23,26 @@ from tests.end_to_end.processes import Site, Sites, of
 
 SUM = {"sum": [1, 2, 3], "name": "count"}
 
-# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is written seven times:
-# dealt, receipts, U accepted, READY, ballot, certificate, record; then the sum for those who missed it, the ledger,
-# what was heard.
+# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is put into the journal
+# seven times: dealt, receipts, U accepted, READY with the sums, ballot, certificate, record. Then come, in one step,
+# the sum for those who missed it, the ledger's entry and heads, and what was heard.
 MOMENTS = {
     "before the genesis is written": ["write", "federation/*", 1],
     "with half of the genesis written": ["write", "federation/*", 2],
-    "before its shares leave": ["fsync", "state/attempt.new", 1],
-    "before it acknowledges": ["rename", "state/attempt", 2],
-    "with U half accepted": ["fsync", "state/attempt.new", 3],
-    "with the masked sums and no READY": ["rename", "state/attempt", 4],
-    "before its ballot is durable": ["rename", "state/attempt", 5],
-    "before the certificate is durable": ["fsync", "state/attempt.new", 6],
-    "before its record is durable": ["rename", "state/attempt", 7],
-    "before it keeps the sum for others": ["rename", "state/total", 1],
-    "with half of the ledger's entry": ["write", "federation/*", 6],
-    "before it signs its head": ["rename", "federation/head", 2],
-    "with the round in the ledger and the attempt still there": ["unlink", "state/attempt", 1],
+    "before its shares leave": ["put", "state/attempt", 1],
+    "before it acknowledges": ["put", "state/attempt", 2],
+    "with U accepted and nobody told": ["flush", "state/attempt", 3],
+    "before its READY is durable": ["put", "state/attempt", 4],
+    "with its READY written and nobody told": ["flush", "state/attempt", 4],
+    "before its ballot is durable": ["put", "state/attempt", 5],
+    "with its ballot written and nobody told": ["flush", "state/attempt", 5],
+    "before the certificate is durable": ["put", "state/attempt", 6],
+    "before its record is durable": ["put", "state/attempt", 7],
+    "before it keeps the sum for others": ["put", "state/total", 1],
+    "before the round's last step is in its place": ["rename", "state/journal", 2],
+    "with the round's last step durable and half of its entry in the ledger": ["write", "federation/*", 4],
+    "before its logs and heads are files": ["open", "federation/head.new", 1],
+    "before its journal goes": ["unlink", "state/journal", 1],
 }
 
 
@@ -174,7 +177,7 @@ def test_a_site_that_dies_before_signing_its_head_verifies(make: MakeSites) -> N
     """It always dies there, and its ledger verifies nevertheless."""
     sites = make(3)
     do = [{"sum": [number], "name": "again"} for number in range(4)]
-    unsigned = {"at": ["rename", "site/head", 2]}  # the first is signed at the start, the second after a round
+    unsigned = {"at": ["put", "site/head", 2]}  # the first is signed at the start, the second after a round
     for name in sites.names:
         sites.site(name, do, again=True, **({"die": unsigned} if name == "ben" else {}))
     for deaths in (1, 2):
@@ -188,7 +191,7 @@ def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> Non
     sites = make(4, "rounds=2", "privacy.steps_per_round=10")
     do = [{"train": 2}, SUM]
     for name in sites.names:
-        sites.site(name, do, again=True, die={"at": ["rename", "state/attempt", 5]})
+        sites.site(name, do, again=True, die={"at": ["put", "state/attempt", 5]})
     run_to_the_end(sites, do, rounds=2, sums=1)
     assert sum(process.process.returncode == -9 for process in sites.started) == 4
 
@@ -198,7 +201,7 @@ def test_two_sites_killed_at_once_are_waited_for_by_name(make: MakeSites) -> Non
     sites = make(4)
     first, second = sites.site("ada", [SUM]), sites.site("ben", [SUM])
     for name in ("cyd", "dot"):
-        sites.site(name, [SUM], die={"at": ["rename", "state/attempt", 1]})
+        sites.site(name, [SUM], die={"at": ["put", "state/attempt", 1]})
     dead = {sites.next_end().name for _ in range(2)}
     for process in (first, second):
         process.event("waiting", silent=of(*dead))
@@ -210,7 +213,7 @@ def test_two_sites_killed_at_once_are_waited_for_by_name(make: MakeSites) -> Non
 def test_a_site_killed_after_the_others_had_its_confirmation_is_still_served(make: MakeSites) -> None:
     sites = make(4)
     others = [sites.site(name, [SUM]) for name in ("ada", "cyd", "dot")]
-    dying = sites.site("ben", [SUM], die={"at": ["open", "state/total.new", 1]})  # it holds a quorum, in memory alone
+    dying = sites.site("ben", [SUM], die={"at": ["put", "state/total", 1]})  # it holds a quorum, in memory alone
     dying.event("dies")
     for process in others:
         process.event("given")

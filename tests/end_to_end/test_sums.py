@@ -104,7 +104,7 @@ def test_code_that_is_not_async_sums_with_processes(make: MakeSites) -> None:
 
 def test_a_sum_is_refused_while_a_training_is_under_way_in_that_home(make: MakeSites) -> None:
     sites = make(3, "rounds=2", "privacy.steps_per_round=10")
-    started = [sites.site(name, [{"train": 2}], die={"at": ["rename", "state/attempt", 2]}) for name in sites.names]
+    started = [sites.site(name, [{"train": 2}], die={"at": ["put", "state/attempt", 2]}) for name in sites.names]
     assert sites.next_end().end().status == -9
     for process in started:
         process.kill()

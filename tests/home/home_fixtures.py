@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from p2pfl.home import Home
-from p2pfl.home.disk import Fault
+from p2pfl.home.disk import NEW, Fault
 from p2pfl.home.keyslots import KeyFile
 
 # Folders of items that are named by number, and one item in each.
@@ -75,6 +75,8 @@ class PowerCut:
             raise Crash
         if step == "fsync" and path.is_file():
             self._synced[path] = path.stat().st_size
+        if step == "rename":
+            self._synced[path] = self._synced[path.with_name(path.name + NEW)]
 
     def lose(self, kept: int) -> None:
         for path in self._written:

@@ -92,7 +92,7 @@ def test_what_lies_under_the_name_of_a_file_to_be_is_not_written_through(tmp_pat
     theirs.write_bytes(b"")
     (folder / "mayo.key.new").symlink_to(theirs)
     with Home.create(tmp_path / "mayo", "mayo", [KeyFile(folder / "mayo.key")]) as home:
-        for item in ("state/total", "membership/change"):
+        for item in ("state/pass", "membership/change"):
             (home.path / f"{item}.new").hardlink_to(theirs)
             home.replace(item, b"a sum")
             assert home.read(item) == b"a sum"
@@ -145,10 +145,10 @@ def test_removing_is_durable_and_twice_is_no_error(tmp_path: Path) -> None:
 
 def test_the_same_data_twice_is_sealed_differently(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        home.replace("state/total", b"same")
-        first = (home.path / "state/total").read_bytes()
-        home.replace("state/total", b"same")
-        assert first != (home.path / "state/total").read_bytes()
+        home.replace("state/pass", b"same")
+        first = (home.path / "state/pass").read_bytes()
+        home.replace("state/pass", b"same")
+        assert first != (home.path / "state/pass").read_bytes()
 
 
 @pytest.mark.claim("HOME-1")
@@ -156,10 +156,10 @@ def test_an_item_does_not_open_under_another_name_or_in_another_home(tmp_path: P
     with make(tmp_path) as home, make(tmp_path, "st-olav") as other:
         for owner in (home, other):
             owner.replace("state/residual", b"mine")
-            owner.replace("state/total", b"other")
-        shutil.copy(home.path / "state/residual", home.path / "state/total")
+            owner.replace("state/pass", b"other")
+        shutil.copy(home.path / "state/residual", home.path / "state/pass")
         shutil.copy(other.path / "state/residual", home.path / "state/residual")
-        for item in ("state/total", "state/residual"):
+        for item in ("state/pass", "state/residual"):
             with pytest.raises(ItemDamaged) as caught:
                 home.read(item)
             assert item in caught.value.happened
@@ -401,7 +401,7 @@ def test_after_a_failed_fsync_nothing_is_written_any_more(tmp_path: Path) -> Non
         home.disk.fault = Strike(failing, 0, ("fsync",))
         with pytest.raises(SyncFailed):
             home.replace("state/residual", b"new")
-        for item in ("state/residual", "state/total"):
+        for item in ("state/residual", "state/pass"):
             with pytest.raises(SyncFailed):
                 home.replace(item, b"later")
         assert home.read("state/residual") == b"old"
@@ -431,7 +431,7 @@ def test_a_crash_at_any_step_of_a_replace_leaves_the_old_or_the_new(tmp_path: Pa
     assert at > 5
 
 
-ROWS = st.lists(st.tuples(st.sampled_from(["state/residual", "state/total", "checkpoints/m"]), st.binary(max_size=64)))
+ROWS = st.lists(st.tuples(st.sampled_from(["state/residual", "state/pass", "checkpoints/m"]), st.binary(max_size=64)))
 
 
 @examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -131,13 +131,14 @@ def home(folder: Path) -> Home:
 
 
 def write(at: Home, which: LogName, records: list[Signed], *, head: bool = True) -> None:
-    """One process start: one segment with these entries, and a signed head over the log."""
+    """One process, from start to end: one segment with these entries, and a signed head over the log."""
     log = Log.open(at, which)
     for record, signatures in records:
         log.append(record, signatures)
     if head:
         log.sign_head(at.identity(), Log.open(at, "federation") if which == "site" else None)
     log.close()
+    at.settle()
 
 
 def filled(folder: Path) -> Home:

@@ -34,14 +34,16 @@ def crash(folder: Path, at_step: int) -> tuple[Path, list[int], PowerCut, bool]:
     log.extend(RECORDS[:2])
     log.sign_head(at.identity())
     log.close()
+    at.settle()
     promised, cut = [0, 1], PowerCut(at_step)
     at.disk.fault = cut
     try:
         work(at, promised)
-    except Crash:
-        return at.path, promised, cut, True
-    finally:
         at.close()
+    except Crash:
+        at.disk.fail("the process is dead")
+        at.close()
+        return at.path, promised, cut, True
     return at.path, promised, cut, False
 
 

@@ -251,6 +251,7 @@ def test_a_federation_log_shortened_with_its_head_is_found_by_the_site_logs_head
         site.append(*site_records(1)[0])
         site.sign_head(at.identity(), Log.open(at, "federation"))
         assert verify(at).verified
+        at.settle()
         shutil.rmtree(at.path / "ledger/federation")
         shutil.copytree(tmp_path / "yesterday", at.path / "ledger/federation")
         (fault,) = (finding for finding in verify(at).findings if finding.fault)

@@ -30,7 +30,7 @@ PHASES = {
 def moment(phase: str) -> dict[str, Any]:
     """Where the site stops: when it has entered the phase, and nothing that it owes there has left."""
     if phase == "share":
-        return {"at": ["fsync", "state/attempt.new", 1]}
+        return {"at": ["put", "state/attempt", 1]}
     return {"told": {"event": "phase", "phase": phase}}
 
 

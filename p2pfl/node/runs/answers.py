@@ -68,8 +68,8 @@ def _bytes_of(values: Any) -> bytes:
 
 
 def keep(home: Home, answer: Answer) -> None:
-    """It is durable, in the place of whatever answer was kept before."""
-    home.replace(ITEM, packed(answer))
+    """It is durable with the record that is about to be signed, in the place of whatever answer was kept before."""
+    home.replace(ITEM, packed(answer), soon=True)
 
 
 def packed(answer: Answer) -> codec.Pieces:
@@ -119,5 +119,4 @@ def _summed(reading: ReadAs, data: memoryview) -> Summed:
 
 def forget(home: Home) -> None:
     """The caller has it."""
-    if home.place(ITEM).exists():
-        home.remove(ITEM)
+    home.remove(ITEM, soon=True)

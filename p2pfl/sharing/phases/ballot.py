@@ -317,8 +317,9 @@ def certify(state: State) -> list[Effect]:
     state.missed = turns.is_missed(state) or (state.missed and not state.inside)
     # With this very write, all that masks is destroyed, and all that opens a bundle outside of U.
     state.masking = Masking()
-    state.unmasking = state.unmasking.of_members(state.survivors, state.context.me)
-    return [persist(state, CertificateStored)]
+    before, state.unmasking = state.unmasking, state.unmasking.of_members(state.survivors, state.context.me)
+    destroyed = before.backups.keys() != state.unmasking.backups.keys() or before.deal is not state.unmasking.deal
+    return [persist(state, CertificateStored, anew=destroyed)]
 
 
 def _certificate(state: State, *, survivors: bool) -> Letter[Certificate]:

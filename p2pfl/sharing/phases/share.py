@@ -62,7 +62,8 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
     state.unmasking.backups[me] = Backup(
         Secret(backups[here], "own backup share"), salts[here], bound[here], paths[here]
     )
-    return [persist(state, Dealt, (state.sums_item, None))]
+    noted = NoteBundle(state.round, state.attempt, bundle.digest)
+    return [noted, persist(state, Dealt, (state.sums_item, None), anew=True)]
 
 
 def send(state: State, event: Dealt) -> list[Effect]:
@@ -71,9 +72,8 @@ def send(state: State, event: Dealt) -> list[Effect]:
     if deal is None:
         return []
     state.proposals.dealt = True
-    bound = NoteBundle(state.round, state.attempt, deal.bundle.digest)
     dealt = [state.post_share(state.seal(state.masking.shares[name]), name) for name in state.context.others]
-    return [bound, *dealt, *_more(state)]
+    return [*dealt, *_more(state)]
 
 
 def accept(state: State, letter: Letter[Share]) -> list[Effect]:

@@ -1,0 +1,383 @@
+"""What changes with every step of a round, in one file while a process works: a step is one append and one fsync.
+
+As files of their own these items cost two fsyncs each time they change, of the file and of its folder, and an entry of
+a log one more. So while a process works in a study, the items whose rule says `stepwise` lie in state/journal, if they
+are small: records behind one another, each with all that one step changed, so that a step is there whole or not at all.
+What is appended to a log in a step stands in its record first, then in the segment, which is not synced each time.
+When the process ends, or when the next one begins after it died, all of it becomes files, and the journal is removed.
+
+A record is its length (4 bytes, big-endian), the same with every bit turned, and so many bytes of a sealed item. One
+whose end was never written is what a power cut leaves of a step that nobody was told of, and is dropped. Anything else
+that does not open is damage.
+docs/spec/home.md, docs/adr/0068.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from p2pfl import codec
+from p2pfl.errors.home import DiskFull, DiskRefused, NotInLayout
+from p2pfl.home.disk import NEW, Appender, Disk
+from p2pfl.home.sealing import OVERHEAD_BYTES, TAG_BYTES, rule_of
+
+ITEM: Final = "state/journal"
+SMALL_BYTES: Final = 256 << 10  # of an item: larger ones are files at once, since a record is written more than once
+MOST_BYTES: Final = 8 << 20  # of the file, above which it is written anew
+MOST_TAIL_BYTES: Final = 64 << 10  # of logs, above which their segments are synced
+MOST_RECORD_BYTES: Final = 1 << 26
+MOST_CHANGES: Final = 256  # in a record
+LENGTH: Final = struct.Struct(">II")  # and its complement: a length that was changed is no record cut short
+EVERY_BIT: Final = 0xFFFFFFFF
+SEGMENT: Final = re.compile(r"ledger/(federation|site)/[0-9]{8}\.segment")
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """The item holds this; None: it is gone."""
+
+    item: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """The item is a file: what the journal held of it before counts no more."""
+
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTail:
+    """A segment of a log holds these bytes from `start` on."""
+
+    segment: str
+    start: int
+    data: bytes
+
+
+Change = Put | Filed | SegmentTail
+
+
+@dataclass
+class Contents:
+    """What the records of a journal come to: items by name (None: gone), and by segment what it may lack."""
+
+    items: dict[str, bytes | None] = field(default_factory=dict)
+    tails: dict[str, SegmentTail] = field(default_factory=dict)
+
+    def take(self, change: Change) -> None:
+        """The next change. Raises Malformed for a tail that begins before the one before."""
+        if isinstance(change, Put):
+            self.items[change.item] = change.data
+        elif isinstance(change, Filed):
+            self.items.pop(change.item, None)
+        else:
+            before = self.tails.get(change.segment)
+            if before is None or change.start > before.start + len(before.data):
+                before = SegmentTail(
+                    change.segment, change.start, b""
+                )  # what lies in between was synced, and all before it
+            if change.start < before.start:
+                raise codec.Malformed(f"{change.segment}: bytes from {change.start} on begin before {before.start}")
+            data = before.data[: change.start - before.start] + change.data
+            self.tails[change.segment] = SegmentTail(change.segment, before.start, data)
+
+    def changes(self) -> list[Change]:
+        """The fewest changes that come to the same."""
+        return [*(Put(item, data) for item, data in self.items.items()), *self.tails.values()]
+
+
+# ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def packed(changes: Iterable[Change]) -> bytes:
+    """The content of a record: msgpack of a row for each change, in order."""
+    rows: list[tuple[str | int | bytes, ...]] = []
+    for change in changes:
+        match change:
+            case Put(item, None):
+                rows.append(("gone", item))
+            case Put(item, bytes(data)):
+                rows.append(("put", item, data))
+            case Filed(item):
+                rows.append(("file", item))
+            case SegmentTail(segment, start, data):
+                rows.append(("tail", segment, start, data))
+    return codec.pack(rows)
+
+
+def read_changes(data: codec.Buffer) -> list[Change]:
+    """Undo `packed`. Raises Malformed."""
+    rows = codec.unpack(data, most=MOST_RECORD_BYTES, items=MOST_CHANGES)
+    if not isinstance(rows, tuple | list):
+        raise codec.Malformed("no rows")
+    changes = [_read_change(row) for row in rows]
+    if packed(changes) != bytes(data):
+        raise codec.Malformed("another form of these changes")
+    return changes
+
+
+def _read_change(row: Any) -> Change:
+    match tuple(row) if isinstance(row, tuple | list) else ():
+        case ("gone", str(item)):
+            return Put(_stepwise(item), None)
+        case ("put", str(item), bytes(data)):
+            return Put(_stepwise(item), data)
+        case ("file", str(item)):
+            return Filed(_stepwise(item))
+        case ("tail", str(segment), int(start), bytes(data)) if type(start) is int and start >= 0:
+            if SEGMENT.fullmatch(segment):
+                return SegmentTail(segment, start, data)
+    raise codec.Malformed(f"a change of another form: {str(row)[:80]}")
+
+
+def _stepwise(item: str) -> str:
+    try:
+        if rule_of(item).stepwise:
+            return item
+    except NotInLayout:
+        pass
+    raise codec.Malformed(f"{item[:60]!r} does not lie in a journal")
+
+
+def read_journal(data: bytes, unseal: Callable[[bytes], bytes]) -> Contents:
+    """What a journal's file holds, without a last record that was never written to its end.
+
+    unseal   gives the content of a sealed record, or raises ValueError
+
+    Raises ValueError, with the reason, for anything that this home did not write.
+    """
+    held, at = Contents(), 0
+    while at < len(data):
+        body = at + LENGTH.size
+        if len(data) < body or not any(data[at:]):
+            break  # nothing but a place for it
+        size, turned = LENGTH.unpack_from(data, at)
+        end = body + size
+        if size ^ turned != EVERY_BIT or not OVERHEAD_BYTES <= size <= MOST_RECORD_BYTES:
+            raise ValueError(f"at {at} stands no record")
+        if len(data) < end or (len(data) == end and not any(data[-TAG_BYTES:])):
+            break  # cut off, or never written to its end
+        for change in read_changes(unseal(data[body:end])):
+            held.take(change)
+        at = end
+    return held
+
+
+# ── a process at work ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Journal:
+    """The journal of one study, for the one process that works in it. Every method may be called from any thread.
+
+    A change waits until some step is made durable, and is so with that step at the latest: changes become durable in
+    the order in which they were added.
+
+    folder   the study's
+    seal     makes a sealed record of its content, with a salt of its own
+    """
+
+    def __init__(self, disk: Disk, folder: Path, seal: Callable[[bytes], bytes]) -> None:
+        self._disk, self._folder, self._seal = disk, folder, seal
+        self._lock = threading.Lock()  # of the file
+        self._waits = threading.RLock()  # of what waits, and of what is held
+        self._together = threading.local()
+        self._held = Contents()
+        self._waiting: list[Change] = []
+        self._writing: list[Change] = []
+        self._anew: set[str] = set()  # items of which nothing older may stay in the file
+        self._file: Appender | None = None
+        self._size = 0
+        self._segments: dict[str, Appender] = {}  # to which something waits to be appended
+        self._shown: set[str] = set()  # items of which the file has a value, current or not
+
+    def find(self, item: str) -> tuple[bool, bytes | None]:
+        """Whether the journal says what the item holds, and what it holds; None: it is gone."""
+        with self._waits:
+            for change in reversed([*self._writing, *self._waiting]):
+                if not isinstance(change, SegmentTail) and change.item == item:
+                    return isinstance(change, Put), change.data if isinstance(change, Put) else None
+            return item in self._held.items, self._held.items.get(item)
+
+    def items(self) -> dict[str, bytes | None]:
+        """All items of which it says what they hold; None: gone."""
+        with self._waits:
+            held = Contents(dict(self._held.items))
+            for change in (*self._writing, *self._waiting):
+                if not isinstance(change, SegmentTail):
+                    held.take(change)
+            return held.items
+
+    def add(self, change: Change, *, anew: bool = False) -> None:
+        """The change waits for the next step. anew: what it takes the place of must not stay in the file."""
+        with self._waits:
+            self._waiting.append(change)
+            if anew and not isinstance(change, SegmentTail):
+                self._anew.add(change.item)
+
+    def append_to(self, file: Appender, tail: SegmentTail) -> None:
+        """The segment `file` gets what the tail holds with the next step: once that is durable, and not before."""
+        with self._waits:
+            self._segments[tail.segment] = file
+            self._waiting.append(tail)
+
+    def synced(self, segment: str) -> None:
+        """All that was written to the segment so far is on the medium: it lacks nothing."""
+        with self._waits:
+            self._held.tails.pop(segment, None)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What this thread changes in here is one step; what another one makes durable meanwhile may take it along."""
+        if self.is_together:
+            yield
+            return
+        self._together.here = True
+        try:
+            yield
+        finally:
+            self._together.here = False
+            self.commit()
+
+    @property
+    def is_together(self) -> bool:
+        """This thread is in the middle of a step."""
+        return bool(getattr(self._together, "here", False))
+
+    def commit(self) -> None:
+        """All that waits is durable, unless this thread is in the middle of a step. Raises DiskFull, SyncFailed."""
+        if not self.is_together:
+            self.flush()
+
+    def flush(self) -> None:
+        """All that waits is durable, now. Raises DiskFull, SyncFailed; then the items hold what they held."""
+        with self._lock:
+            with self._waits:
+                changes = self._writing = self._waiting
+                self._waiting = []
+                anew, self._anew = self._anew, set()
+            if not changes:
+                return
+            try:
+                self._write(changes, anew)
+                self._append(change for change in changes if isinstance(change, SegmentTail))
+            except BaseException as error:
+                refused = isinstance(error, DiskFull | DiskRefused)  # then the file is as it was
+                if not refused or any(
+                    isinstance(change, SegmentTail) for change in changes
+                ):  # a log counts on its entries
+                    self._disk.fail(f"a step could not be made durable: {error}")
+                raise
+            finally:
+                self._writing = []
+            self._shown |= {change.item for change in changes if isinstance(change, Put) and change.data is not None}
+            self._drop_files(changes, anew)
+
+    def _write(self, changes: list[Change], anew: set[str]) -> None:
+        places = [self._folder / change.item for change in changes if isinstance(change, Put)]
+        for place in places:
+            self._disk.fault("put", place)
+        with self._waits:
+            held = Contents(dict(self._held.items), dict(self._held.tails))
+        writes_anew = self._file is None or anew & self._shown or self._size > MOST_BYTES
+        if writes_anew and sum(len(tail.data) for tail in held.tails.values()) > MOST_TAIL_BYTES:
+            for segment in held.tails:
+                self._disk.sync_file(self._folder / segment)
+            held.tails.clear()
+        for change in changes:
+            held.take(change)
+        if self._file is None or writes_anew:
+            self._rewrite(held, places)
+        else:
+            record = self._records(changes)
+            self._file.write(record)
+            self._size += len(record)
+            self._sync(self._file, places)
+        with self._waits:
+            # What was synced beside this is lacked by none: its bytes do no harm where they stand.
+            self._held = held
+
+    def _append(self, tails: Iterable[SegmentTail]) -> None:
+        """What is durable here goes where it belongs. After a crash `settle` does it."""
+        for tail in tails:
+            self._segments[tail.segment].write(tail.data)
+
+    def _sync(self, file: Appender, places: list[Path]) -> None:
+        for place in places:
+            self._disk.fault("flush", place)
+        file.sync()
+
+    def _records(self, changes: list[Change]) -> bytes:
+        parts = (changes[at : at + MOST_CHANGES] for at in range(0, len(changes), MOST_CHANGES))
+        sealed = [self._seal(packed(part)) for part in parts]  # mostly one
+        return b"".join(LENGTH.pack(len(one), len(one) ^ EVERY_BIT) + one for one in sealed)
+
+    def _rewrite(self, held: Contents, places: list[Path]) -> None:
+        """A new file with all that counts, in the place of the old one."""
+        path = self._folder / ITEM
+        new, record = path.with_name(path.name + NEW), self._records(held.changes())
+        try:
+            new.unlink(missing_ok=True)
+        except OSError as error:
+            self._disk.refuse("write", new, error)
+        file = Appender(self._disk, new)
+        try:
+            file.write(record)
+            self._sync(file, places)
+            file.rename(path)
+        except BaseException:
+            file.close()
+            raise
+        if self._file is not None:
+            self._file.close()
+        self._file, self._size = file, len(record)
+        self._shown = {item for item, data in held.items.items() if data is not None}
+
+    def _drop_files(self, changes: list[Change], anew: set[str]) -> None:
+        """What a process before this one left as files of items that are gone, or that must not stay."""
+        for change in changes:
+            if isinstance(change, Put) and (change.data is None or change.item in anew):
+                place = self._folder / change.item
+                if place.exists():
+                    self._disk.remove(place)
+
+    def settle(self, replace: Callable[[str, bytes], None]) -> None:
+        """The items are files again, durably, and the journal is gone.
+
+        replace   makes an item's file hold this, durably
+        """
+        self.flush()
+        settle(self._disk, self._folder, self._held, replace)
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._held, self._file, self._size, self._shown = Contents(), None, 0, set()
+
+
+def settle(disk: Disk, folder: Path, held: Contents, replace: Callable[[str, bytes], None]) -> None:
+    """What a journal held lies in files, durably; then the journal goes. After a crash it is done once more."""
+    for tail in held.tails.values():
+        disk.patch(folder / tail.segment, tail.start, tail.data)
+    for item, data in held.items.items():
+        if data is not None:
+            replace(item, data)
+        elif (folder / item).exists():
+            disk.remove(folder / item)
+    if (folder / ITEM).exists():
+        disk.remove(folder / ITEM)
+
+
+def patched(data: bytes, tail: SegmentTail | None) -> bytes:
+    """What a segment holds with its tail, which its file may not have yet."""
+    if tail is None or len(data) < tail.start:
+        return data
+    end = tail.start + len(tail.data)
+    return data if data[tail.start : end] == tail.data else data[: tail.start] + tail.data + data[end:]
