@@ -66,6 +66,7 @@ class Seat:
         log = Log.open(self.place.home, "site")
         kept = [(one.record, dict(one.signatures)) for one in list(log.records())[:entries]]
         log.close()
+        self.place.home.settle()
         for file in (self.place.home.path / "ledger" / "site").iterdir():
             file.unlink()
         made = Log.open(self.place.home, "site")

@@ -73,9 +73,15 @@ def test_a_death_anywhere_leaves_one_epoch_whole(tmp_path: Path, name: str) -> N
     for step in itertools.count():
         folder = tmp_path / str(step)
         shutil.copytree(tmp_path / name, folder)
-        with Home.open(folder, unlock=[key]) as home, suppress(Crash):
-            home.disk.fault = Strike(Crash, step)
-            enter(home, OLD)
+        fault = Strike(Crash, step)
+        with suppress(Crash), Home.open(folder, unlock=[key]) as home:  # it may die while it closes its home, too
+            home.disk.fault = fault
+            try:
+                enter(home, OLD)
+            except Crash:
+                home.disk.fail("the process is dead")
+                raise
+        if fault.seen <= step:
             break
         with Home.open(folder, unlock=[key]) as again:
             assert enter(again, OLD).digest == NEW.digest

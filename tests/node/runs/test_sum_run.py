@@ -530,6 +530,7 @@ def test_a_kept_sum_takes_the_bytes_of_its_words_and_no_more(place: Place, bits:
     words = part.vector.words
     before = words.copy()
     keeping.keep(place.home, Answer(b"call", b"run", 4, NAMES, 2, (Summed(part.reading, words),)))
+    place.home.settle()
     size = place.home.place(keeping.ITEM).stat().st_size
     assert words.nbytes < size < words.nbytes + 512
     found = keeping.read_answer(place.home.read(keeping.ITEM) or b"")
