@@ -10,9 +10,12 @@ import pytest
 
 from p2pfl.cli.main import run
 from p2pfl.cli.stats import KINDS
+from p2pfl.cli.stats.asking import cell_text, intervals_text
 from p2pfl.cli.stats.kinds import ALSO
 from p2pfl.federation import Federation, statistics_rules
 from p2pfl.node import question_file
+from p2pfl.statistics.crosstab import Crosstab
+from p2pfl.statistics.describe import Histogram
 from p2pfl.statistics.registry import STATISTICS
 from tests.cli.sites import Sites
 
@@ -110,3 +113,30 @@ def test_a_question_that_cannot_be_is_refused_with_its_reason(
     found = called(capsys, "stats", *before, *words, *more, *common)["error"]
     assert (found["code"], evidence in found["evidence"]) == (code, True), found
     assert not (tmp_path / "q.yaml").exists()
+
+
+def test_an_answer_with_noise_says_which_figures_hold_it_and_which_do_not() -> None:
+    held, bare = intervals_text(Crosstab.held, Crosstab.not_held).splitlines()[1:]
+    assert "noise included: odds ratio low" in held
+    assert "more certain than they are: chi2, p" in bare
+    assert intervals_text(Histogram.held, Histogram.not_held) == ""
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (53.1353, "53.14"),
+        (0.912162, "0.9122"),
+        (3.98104e-15, "3.981e-15"),
+        (123456.78, "123456.8"),
+        (-2048.0, "-2048"),
+        (6.0, "6"),
+        (1e12, "1e+12"),
+        (float("nan"), "–"),
+        (None, "–"),
+        (123456789, "123456789"),
+        ("yes", "yes"),
+    ],
+)
+def test_a_number_has_four_digits_for_people(cell: Any, text: str) -> None:
+    assert cell_text(cell) == text

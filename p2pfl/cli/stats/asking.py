@@ -149,20 +149,27 @@ def _of_noise(noise: AnswerNoise) -> str:
         f"with noise of multiplier {noise.multiplier:g} for each {noise.unit}, which {noise.parts} sites' parts make "
         f"up; spent of this site's records so far: {spent}\n"
         "± is the standard error by the noise alone; a count below 0 is shown as 0, and totals are those of their parts"
-        f"{_of_intervals(noise)}"
+        f"{intervals_text(noise.held, noise.not_held)}"
     )
 
 
-def _of_intervals(noise: AnswerNoise) -> str:
-    """Which figures about who was sampled hold the noise: a line of its own, where there are such."""
-    held = f"hold the noise too: {', '.join(noise.held)}" if noise.held else ""
-    bare = f"do not, so they promise too much: {', '.join(noise.not_held)}" if noise.not_held else ""
-    return "".join(f"\n{told}" for told in (held, bare) if told)
+def intervals_text(held: Sequence[str], not_held: Sequence[str]) -> str:
+    """Which figures about who was sampled hold the noise, and which do not: a line for each, where there are such."""
+    lines = []
+    if held:
+        lines.append(f"about who was sampled, the noise included: {_words(held)}")
+    if not_held:
+        lines.append(f"about who was sampled alone, so more certain than they are: {_words(not_held)}")
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _words(keys: Sequence[str]) -> str:
+    return ", ".join(key.replace("_", " ") for key in keys)
 
 
 def _table(table: TextTable, errors: Sequence[Sequence[float | None]]) -> str:
     """errors: of each row's cells, by the noise; none where there is none."""
-    shown = [[_cell(cell) for cell in row] for row in table.rows]
+    shown = [[cell_text(cell) for cell in row] for row in table.rows]
     for row, known in zip(shown, errors, strict=False):
         row[:] = [f"{cell} ±{error:.2g}" if error else cell for cell, error in zip(row, known, strict=True)]
     rows = [list(table.header), *shown]
@@ -172,7 +179,10 @@ def _table(table: TextTable, errors: Sequence[Sequence[float | None]]) -> str:
     return f"{table.title}\n{output.aligned(rows, numbers)}"
 
 
-def _cell(cell: str | float | int | None) -> str:
+def cell_text(cell: str | float | int | None) -> str:
+    """A number to four digits, and to a tenth where it is larger: more is in `--json`."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.1f}".removesuffix(".0") if 1e3 <= abs(cell) < 1e9 else f"{cell:.4g}"
