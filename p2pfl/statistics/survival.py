@@ -264,8 +264,8 @@ def _by_noise(at_risk: Integers, events: Integers, noise: float) -> list[float]:
     by_events = d / np.maximum(n, 1) / left
     grown = by_events.cumsum()
     before = (grown**2 + (grown - 1 / left) ** 2).cumsum()
-    behind = 2 * np.arange(n.size - 1, -1, -1) * grown**2
-    found: list[float] = (noise * (before + behind)).tolist()
+    after = 2 * np.arange(n.size - 1, -1, -1) * grown**2
+    found: list[float] = (noise * (before + after)).tolist()
     return found
 
 
