@@ -157,7 +157,9 @@ class Trainer:
 
     def _first(self, seed: bytes) -> FlatVector:
         built = build(self._task)
-        return reordered(built.first(self._task, seed), built.layout, self.whole)
+        first = reordered(built.first(self._task, seed), built.layout, self.whole)
+        empty(built.model)  # its layers may hold each other: it would stay until they are found to be garbage
+        return first
 
     def _optimiser(self) -> torch.optim.Optimizer:
         return optimiser_of(self._task, self._local, self._moving.parameters)

@@ -18,7 +18,7 @@ from p2pfl.training.measures.measure import Counts
 from p2pfl.training.opacus_parts import ModuleValidator
 from p2pfl.training.records import Records
 from p2pfl.training.task import Task
-from p2pfl.training.update import FlatVector, TensorLayout, first_tensor, layout_of, write_vector
+from p2pfl.training.update import FlatVector, TensorLayout, layout_of, set_first, write_vector
 
 # Records, and numbers of all their inputs, that are measured at once: of large scans few, since a model's layers hold
 # many times a record's own size.
@@ -71,8 +71,10 @@ def build(task: Task) -> Built:
         parameter.requires_grad_(parameter.requires_grad and task.trainable(name))
         if not parameter.requires_grad:
             values = pretrained.get(name)
+            if values is None:
+                set_first(values := np.empty(tuple(parameter.shape), np.float32), name, parameter, PUBLIC)
             with torch.no_grad():
-                parameter.copy_(torch.from_numpy(first_tensor(name, parameter, PUBLIC) if values is None else values))
+                parameter.copy_(torch.from_numpy(values))
     layout = layout_of(model)
     if not layout.parameters:
         raise ModelNotPrivate(evidence="no parameter trains", task=task.name)

@@ -121,31 +121,27 @@ def first_model(model: nn.Module, seed: bytes) -> FlatVector:
     first = np.empty(layout_of(model).parameters, np.float32)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     for (name, parameter), part in zip(named, layout_of(model).split(first).values(), strict=True):
-        part[...] = first_tensor(name, parameter, seed)
+        set_first(part, name, parameter, seed)
     return first
 
 
-def first_tensor(name: str, parameter: nn.Parameter, seed: bytes) -> FlatVector:
-    """The first values of the parameter called `name`, in its shape.
+def set_first(part: FlatVector, name: str, parameter: nn.Parameter, seed: bytes) -> None:
+    """`part` gets the first values of the parameter called `name`, whose shape it has; its memory is contiguous.
 
     Tensors of two or more axes are uniform on ±1/√(inputs of one output), as torch's Linear and Conv start; biases
     are 0; other single-axis parameters (a norm's gain, a PReLU's slope) keep the constants that their constructors
     set. Vector: tests/training/vectors/first-model.json.
     """
-    shape = tuple(parameter.shape)
-    if len(shape) >= 2:
+    if part.ndim >= 2:
         stream = BitStream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
-        bound = 1.0 / math.sqrt(math.prod(shape[1:]))
-        drawn = np.empty(math.prod(shape), np.float32)
+        bound, drawn = 1.0 / math.sqrt(math.prod(part.shape[1:])), part.reshape(-1)
         for start in range(0, drawn.size, DRAWN):
-            part = drawn[start : start + DRAWN]
-            part[...] = (stream.uniforms(part.size) * 2.0 - 1.0) * bound
-        return drawn.reshape(shape)
-    if name.rpartition(".")[2].endswith("bias"):
-        values = np.zeros(shape)
+            block = drawn[start : start + DRAWN]
+            block[...] = (stream.uniforms(block.size) * 2.0 - 1.0) * bound
+    elif name.rpartition(".")[2].endswith("bias"):
+        part[...] = 0.0
     else:
-        values = parameter.detach().cpu().numpy().astype(np.float64)
-    return values.astype(np.float32).reshape(shape)
+        part[...] = parameter.detach().cpu().numpy()
 
 
 def not_finite(vector: NDArray[np.floating[Any]]) -> int:
