@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +25,9 @@ from p2pfl.training.update import FlatVector, TensorLayout, layout_of, set_first
 # many times a record's own size.
 MEASURED_AT_ONCE: Final = 256
 MEASURED_NUMBERS: Final = 1 << 21
+
+COPIED_BYTES: Final = 1 << 26  # of a model, up to which it is copied as soon as the task has made it
+_MADE: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()  # models of tasks that are in use as they are
 
 PUBLIC: Final = bytes(32)  # seed of what is nobody's secret and the same at every site
 
@@ -88,11 +92,20 @@ def build(task: Task) -> Built:
 
 
 def _fixed(model: nn.Module) -> nn.Module:
-    """With layers that mix records replaced. Opacus does so in a copy, which takes three times the memory: only where
-    there is such a layer."""
-    trained = (layer for layer in model.modules() if any(p.requires_grad for p in layer.parameters()))
-    replaced = any(type(layer) in ModuleValidator.FIXERS for layer in trained)
-    return ModuleValidator.fix(model) if replaced else model
+    """With layers that mix records replaced. Opacus does so in a copy, which takes three times the memory: of a large
+    model only where there is such a layer.
+
+    Raises ValueError where a large model came before: what would be trained is what the task still holds.
+    """
+    trained = [layer for layer in model.modules() if any(p.requires_grad for p in layer.parameters())]
+    held = sum(p.nbytes for p in model.parameters())
+    if held <= COPIED_BYTES or any(type(layer) in ModuleValidator.FIXERS for layer in trained):
+        fixed: nn.Module = ModuleValidator.fix(model)
+        return fixed
+    if model in _MADE:
+        raise ValueError("the task's model() returned a model that it had returned before: each call makes a new one")
+    _MADE.add(model)
+    return model
 
 
 def _pretrained(task: Task, model: nn.Module) -> dict[str, FlatVector]:

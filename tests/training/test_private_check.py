@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from p2pfl.errors.training import ModelNotPrivate
+from p2pfl.training import models
 from p2pfl.training.models import build, device_of
 from p2pfl.training.private_check import check_private
 from p2pfl.training.projection import ProjectingModule
@@ -55,6 +56,28 @@ def test_a_layer_whose_rows_are_not_the_records_is_refused(task: Small) -> None:
     with pytest.raises(ModelNotPrivate) as caught:
         checked(task)
     assert "has no gradient for each record" in caught.value.evidence
+
+
+class Holds(Small):
+    """A model that the task keeps: no new one, as it should be."""
+
+    def __init__(self) -> None:
+        self._one = super().model()
+
+    def model(self) -> nn.Module:
+        return self._one
+
+
+def test_a_large_model_is_not_copied_and_one_that_comes_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Holds()
+    assert build(task).model is not build(task).model
+    copied = build(Small()).first(Small(), bytes(32))
+    monkeypatch.setattr(models, "COPIED_BYTES", 0)
+    assert build(Small()).first(Small(), bytes(32)).tobytes() == copied.tobytes()
+    assert build(task).model is task.model()
+    with pytest.raises(ModelNotPrivate) as caught:
+        build(task)
+    assert "each call makes a new one" in caught.value.evidence
 
 
 class Frozen(Small):
