@@ -27,7 +27,18 @@ from p2pfl.training.tasks.volumes import Volumes
 
 HERE = Path(__file__).parent
 SITES = ("charite", "mayo", "radboud", "st-olav", "uppsala")
-SETTINGS = ("rounds=10", "privacy.steps_per_round=4", "privacy.sample_rate=0.5", "privacy.max_grad_norm=0.1")
+SETTINGS = (  # few patients: every one of them in each step, and noise of which each site adds a part
+    "rounds=80",
+    "privacy.noise=distributed",
+    "privacy.colluders=1",
+    "privacy.steps_per_round=1",
+    "privacy.sample_rate=1.0",
+    "privacy.max_grad_norm=0.1",
+    "local.optimiser=sgd",
+    "local.learning_rate=1.5",
+    "average.decay=0.9",
+    "sharing.field=61",
+)
 PLAIN = ("rounds=10", "privacy=none")
 PLAIN_RATE = 0.3  # without clipping and noise
 Scans = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # images and masks (N, X, Y, Z)
@@ -37,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="hippocampus_mri.npz  [default: volumes are generated]")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epsilon", type=float, nargs="+", default=[3.0], help="budgets to train at")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of p2pfl peers create")
@@ -77,7 +89,7 @@ def trained(sites: Mapping[str, Arrays], epsilon: float | None, given: argparse.
         sites,
         settings=(*(SETTINGS if epsilon is not None else PLAIN), *given.set),
         epsilon=epsilon,
-        seeds=range(given.seeds),
+        seeds=range(given.first_seed, given.first_seed + given.seeds),
         device=given.device,
         progress=lambda seed, number, figures: print(
             f"ε {epsilon or 'none'}, seed {seed}, round {number}: Dice {figures['dice'].value:.3f}"

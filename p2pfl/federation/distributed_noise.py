@@ -83,6 +83,12 @@ def sensitivity(federation: Federation, divisor: float, rounds_before: int) -> f
     return rate * private.max_grad_norm / divisor
 
 
+def bounds_of_moves(federation: Federation, divisor: float) -> tuple[float, float]:
+    """The least and the most by which a record moves an update, over all rounds: a schedule makes steps smaller."""
+    moves = [sensitivity(federation, divisor, number) for number in range(federation.rounds)]
+    return min(moves), max(moves)
+
+
 def parts_of(quorum: int, colluders: int | None) -> int:
     """How many honest sites' noise is in every sum that is opened: those of a quorum less the colluders."""
     return quorum - (quorum - 2 if colluders is None else colluders)

@@ -49,7 +49,7 @@ RESNETS: Final = ("resnet18", "resnet50")
 COMMON_KEYS: Final = ("classes", "model", "size", "channels", "weights", "trainable", "augmentation", "learning_rate",
                       "expected_batch", "patient", "copies")  # fmt: skip
 IMAGE_KEYS: Final = (*COMMON_KEYS, "centre", "scale")
-VOLUME_KEYS: Final = (*COMMON_KEYS, "spacing", "window")
+VOLUME_KEYS: Final = (*COMMON_KEYS, "spacing", "window", "shares")
 PATIENTS: Final = ("folder", "column")  # the folder between a class, or `images`, and its files; a CSV's `patient`
 CHANGES: Final = ("shift", "flip", "intensity")
 MOST_WIDTH: Final = 1024  # channels of a layer
@@ -60,6 +60,7 @@ MOST_COPIES: Final = 64
 LEAST_SIDE: Final = 8  # of an image or a volume, in pixels or voxels
 MOST_SIDE: Final = 1024
 MOST_VOXELS: Final = 1 << 24
+SHARES_APART: Final = 1e-6  # of 1 that shares add up to
 LEAST_RESNET: Final = 32  # it halves a side five times
 
 T = TypeVar("T")
@@ -141,7 +142,10 @@ class ImageSchema:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSchema:
-    """A task on volumes: one of `classes` for each voxel. `window` None: each volume's own percentiles."""
+    """A task on volumes: one of `classes` for each voxel. `window` None: each volume's own percentiles.
+
+    shares    about which part of the voxels each class has, by public knowledge; empty: the first model knows nothing
+    """
 
     classes: tuple[str, ...]
     model: ScanModel
@@ -150,6 +154,7 @@ class VolumeSchema:
     spacing: tuple[float, float, float] | None
     window: tuple[float, float] | None
     how: HowTrained
+    shares: tuple[float, ...] = ()
 
     kind = "volumes"
 
@@ -198,7 +203,10 @@ def read_volumes(row: Table, found: Misfits) -> VolumeSchema:
     channels = found.read(row, "channels", whole(1, 16), 0)
     spacing = found.read(row, "spacing", nothing_or(_three(decimal(0, 100))), None)
     window = found.read(row, "window", _read_window, None)
-    return VolumeSchema(classes, model, size, channels, spacing, window, _how(row, found))
+    shares = found.read(row, "shares", items(decimal(0, 1), MOST_CLASSES), NO_NUMBERS) if "shares" in row.rows else ()
+    if shares and (len(shares) != len(classes) or abs(math.fsum(shares) - 1.0) > SHARES_APART):
+        found.add(row.node("shares").place, f"{row.named('shares')} must be one for each class, which add up to 1")
+    return VolumeSchema(classes, model, size, channels, spacing, window, _how(row, found), shares)
 
 
 def _how(row: Table, found: Misfits) -> HowTrained:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from p2pfl.errors.training import WrongSimulation
 from p2pfl.federation import Federation, draft
-from p2pfl.federation.distributed_noise import sensitivity, with_parts
+from p2pfl.federation.distributed_noise import bounds_of_moves, sensitivity, with_parts
 from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
 from p2pfl.roster import LEAST_PEERS, Member, Roster
 from p2pfl.sharing.field import FIELDS, Words
@@ -38,7 +38,7 @@ from p2pfl.training.noise import BitStream
 from p2pfl.training.noise_steps import noise_steps
 from p2pfl.training.noised_sum import NoisedSum
 from p2pfl.training.plan import noise_of
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy import Account, Mechanism
 from p2pfl.training.records import Records, SiteRecords, hold_out
 from p2pfl.training.server import after
 from p2pfl.training.subspace import Expanded, Subspace
@@ -190,6 +190,7 @@ def _one(
         trainer = Trainer(task=task, site=site, privacy=federation.privacy, local=federation.local, device=device)
         sites.append(_Site(name, trainer, federation, seeded(seed, name), compressor))
     first = sites[0].trainer
+    sites[0].check_grids()
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
     public = hashlib.sha256(f"first model {seed}".encode()).digest()
@@ -263,10 +264,19 @@ class _Site:
         """The model, and behind it the site's own layers.    (m + k,)"""
         return np.concatenate([model, self.personal]) if self.personal.size else model
 
+    def check_grids(self) -> None:
+        """As a site does before its first round. Raises NoiseGridTooCoarse, of any round."""
+        if isinstance(self.compressor, NoisedSum):
+            charged = Mechanism.of_pass(self.privacy).noise_multiplier
+            for moved in bounds_of_moves(self.federation, self.trainer.expected_batch):
+                self._grid(moved).check(self.compressor.length, charged)
+
     def grid(self, rounds_before: int) -> NoiseGrid:
         """Where each site adds a part of the noise: on which grid."""
+        return self._grid(sensitivity(self.federation, self.trainer.expected_batch, rounds_before))
+
+    def _grid(self, moved: float) -> NoiseGrid:
         one, sharing, count = self.privacy, self.federation.sharing, len(self.federation.roster.members)
-        moved = sensitivity(self.federation, self.trainer.expected_batch, rounds_before)
         bounds = sharing.clip, sharing.scale, moved
         return NoiseGrid(FIELDS[sharing.field], count, *bounds, one.noise_multiplier, one.parts)
 

@@ -67,6 +67,17 @@ def test_volumes_are_read_whole() -> None:
     assert isinstance(found, VolumeSchema) and (found.window, found.spacing) == ((-1000.0, 400.0), None)
 
 
+def test_shares_of_the_classes_are_read_one_for_each_and_add_up_to_one() -> None:
+    found = parsed(f"{VOLUMES}  shares: [0.96, 0.03, 0.01]\n")
+    assert isinstance(found, VolumeSchema) and found.shares == (0.96, 0.03, 0.01)
+    for odd in ("[0.96, 0.04]", "[0.9, 0.03, 0.01]", "[1, 0, 0]"):
+        with pytest.raises(TableUnfit) as caught:
+            parsed(f"{VOLUMES}  shares: {odd}\n")
+        assert "volumes.shares" in caught.value.render()
+    with pytest.raises(TableUnfit):
+        parsed(f"{IMAGES}  shares: [0.5, 0.5]\n")
+
+
 @pytest.mark.parametrize("text", [IMAGES, VOLUMES], ids=["images", "volumes"])
 def test_a_peers_file_holds_the_description_with_its_comments(text: str) -> None:
     raw = draft.peers_file("trial", [card.member for card in CARDS], draft.description_lines(text.encode(), "t"))

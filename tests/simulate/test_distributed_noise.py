@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.distributed_noise import NoiseNotShared
+from p2pfl.errors.distributed_noise import NoiseGridTooCoarse, NoiseNotShared
 from p2pfl.errors.training import CompressionMisused
 from p2pfl.federation.distributed_noise import parts_of
 from p2pfl.roster import Quorums
@@ -193,3 +193,19 @@ def test_noised_steps_of_another_grid_are_not_summed() -> None:
     site.compressor.step /= 2
     with pytest.raises(CompressionMisused):
         site.words(None, audit.subspace, bytes(32))
+
+
+def test_a_schedule_too_small_for_the_grid_at_its_end_is_refused_at_the_start() -> None:
+    """As at a site: it was found by the round that came to it, when the noise of all others was spent."""
+    few = ("privacy.steps_per_round=1", "privacy.sample_rate=0.5", "privacy.max_epsilon=90")
+    seen: list[int] = []
+
+    def train(*settings: str) -> None:
+        told = (*SHARED, *few, *settings)
+        simulate_training(Fast(), sites(), settings=told, progress=lambda seed, number, figures: seen.append(number))
+
+    with pytest.raises(NoiseGridTooCoarse) as caught:
+        train("rounds=1000", "local.schedule=cosine")
+    assert not seen and "a record moves" in caught.value.evidence
+    train("rounds=1")
+    assert seen == [1]

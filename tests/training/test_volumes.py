@@ -29,7 +29,8 @@ from p2pfl.training.models import build, device_of, predict
 from p2pfl.training.privacy import Account
 from p2pfl.training.private_check import check_private
 from p2pfl.training.records import Records, SiteRecords, hold_out
-from p2pfl.training.tasks.volumes import middle
+from p2pfl.training.tasks.volumes import Volumes, middle
+from p2pfl.training.update import write_vector
 from tests.training.settings import privacy
 from tests.training.volumes import Balls, ball, folder, write
 
@@ -278,3 +279,18 @@ def test_a_unet_learns_where_the_ball_is(tmp_path: Path) -> None:
     assert after > 0.5 > before
     found = predict(task, first + update, some)
     assert found.shape == (16, 16, 16, 16) and set(np.unique(found)) <= {0, 1}
+
+
+@pytest.mark.parametrize(("units", "train"), [(0, "all"), (1, "head"), (0, "lora")])
+def test_the_first_model_says_of_each_voxel_what_shares_say(units: int, train: str) -> None:
+    """But for what its first random weights say beside that; without shares each class is as likely as another."""
+    said = []
+    for shares in ((0.96, 0.03, 0.01), ()):
+        task = Volumes()
+        task.classes, task.size, task.levels = ("background", "one", "two"), (8, 8, 8), (2, 4)
+        task.units, task.train, task.shares = units, train, shares
+        built = build(task)
+        write_vector(built.model, built.first(task, bytes(32)), built.layout)
+        with torch.no_grad():
+            said.append(built.model.eval()(torch.zeros(1, 1, 8, 8, 8)).softmax(1).mean(dim=(0, 2, 3, 4)).numpy())
+    assert np.abs(said[0] - [0.96, 0.03, 0.01]).max() < 0.1 < np.abs(said[1] - [0.96, 0.03, 0.01]).max()

@@ -103,4 +103,10 @@ def volume_rows() -> list[Row]:
         ("channels", "a whole number from 1 to 16", "", "contrasts: a fourth axis of the file"),
         ("spacing", "three numbers above 0, or null", "", "mm of a voxel, to which volumes are resampled"),
         ("window", "[low, high], or each", "", "numbers that become −1 and 1; each: percentiles of the volume itself"),
+        (
+            "shares",
+            "one number for each class, together 1",
+            "none",
+            "about which part of the voxels it has, by public knowledge: what the first model says",
+        ),
     ]

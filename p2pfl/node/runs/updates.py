@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.federation import Federation
-from p2pfl.federation.distributed_noise import sensitivity
+from p2pfl.federation.distributed_noise import bounds_of_moves, sensitivity
 from p2pfl.keys import Draw, Secret, digest
 from p2pfl.node.runs.trains import Trains
 from p2pfl.sharing.field import FIELDS, Words
@@ -116,8 +116,7 @@ class NoisedUpdates:
         self.compressor: Compresses = compressor
         self._held = compressor
         charged = Mechanism.of_pass(federation.privacy).noise_multiplier
-        moves = {sensitivity(federation, divisor, number) for number in range(federation.rounds)}
-        for moved in (min(moves), max(moves)):
+        for moved in bounds_of_moves(federation, divisor):
             self._grid(moved).check(compressor.length, charged)
 
     def _grid(self, moved: float) -> NoiseGrid:

@@ -14,6 +14,7 @@ Nothing that is done to a volume looks at another one. Needs the extra [volumes]
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ from p2pfl.training.measures.segmentation import Segmentation
 from p2pfl.training.nifti import MOST_VOXELS, NotAVolume, Voxels, nifti_bytes, parse_nifti
 from p2pfl.training.tasks.files import FileRecord, FilesDataset, by_csv, by_pair
 from p2pfl.training.tasks.scans import ScanTask
+from p2pfl.training.update import FlatVector, layout_of
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +56,8 @@ class Volumes(ScanTask):
     train        all, head (the last layer), or lora (adapters of `rank` and the head): what does not train does not
                  travel and gets no noise; norm+head is head, since these norms have no weights
     weights      (path, SHA-256 in hex) of pretrained weights with the names of MONAI's UNet
+    shares       about which part of the voxels each class has, by public knowledge: the first model says this of each
+                 voxel, and no step is spent on learning that most of them are background
     augmentation some of: shift (all axes by up to 8 %), flip (left to right), intensity (contrast and brightness)
     """
 
@@ -64,6 +68,7 @@ class Volumes(ScanTask):
     size: tuple[int, int, int] = (32, 32, 32)
     spacing: Triple | None = None
     window: tuple[float, float] | None = None
+    shares: Sequence[float] = ()
     levels: Sequence[int] = (8, 16, 32)
     units: int = 1
 
@@ -73,7 +78,7 @@ class Volumes(ScanTask):
         made = cls()
         made.take(schema, weights)
         made.size, made.spacing, made.window = schema.size, schema.spacing, schema.window
-        made.levels, made.units = schema.model.widths, schema.model.units
+        made.levels, made.units, made.shares = schema.model.widths, schema.model.units, schema.shares
         return made
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> VolumeFiles:
@@ -100,6 +105,14 @@ class Volumes(ScanTask):
             num_res_units=self.units,
         )
         return self.adapted(made)
+
+    def first(self, model: nn.Module, seed: bytes) -> FlatVector:
+        """As for any scan; the last layer's bias is the logarithm of `shares`, the same bits on every machine."""
+        vector = super().first(model, seed)
+        if self.shares:
+            bias = layout_of(model).split(vector)[f"{self.head}.bias"]
+            bias[...] = [float(Decimal(share).ln()) for share in self.shares]
+        return vector
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """MONAI's soft Dice loss plus cross-entropy, each of one record alone.    (B, K, X, Y, Z), (B, X, Y, Z) ► (B,)
