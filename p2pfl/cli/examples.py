@@ -27,7 +27,7 @@ QUESTIONS: Final[Mapping[str, str]] = {
 }
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "demo": ("demo", "demo --sites 4 --kill hungary@3"),
+    "demo": ("demo", "demo --peers 4 --kill hungary@3"),
     "init": (
         "init --name oslo --listen oslo.example:7443 --recovery-words",
         "init --name oslo --listen 0.0.0.0:7443 --address oslo.example:7443 --credential",
@@ -53,7 +53,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "join": ("join --data records.csv", "join --data records.csv --check", "join --data records.csv --log join.log"),
     "run": ("run --flower client:app", "run --sklearn client:site --write-first first.safetensors"),
-    "sum": ("sum --value -", "sum --data records.csv --column age --stat mean"),
+    "sum": ("sum --value -", "sum --csv records.csv --column age --stat mean"),
     "stats ask": ("stats ask question.yaml --data records.csv",),
     "stats approve": ("stats approve question.yaml", "stats approve --standing describe,km"),
     "stats show": ("stats show",),

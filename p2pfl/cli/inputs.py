@@ -38,7 +38,7 @@ def own_values(value: str | None, file: Path | None, column: str | None) -> list
     Raises NothingToSum, NoSuchColumn, ValueNotANumber, NotReadable.
     """
     if (value is None) == (file is None) or (file is not None) != (column is not None):
-        given = [option for option, there in (("--value", value), ("--data", file), ("--column", column)) if there]
+        given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]
         raise NothingToSum(evidence=f"given: {', '.join(given) or 'nothing'}")
     if value is not None:
         return [number(sys.stdin.readline(LONGEST_LINE) if value == "-" else value, "--value", "the value")]

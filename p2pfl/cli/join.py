@@ -19,9 +19,9 @@ from p2pfl.cli.options import (
     DEFAULT_HOME,
     Unlock,
     agreement_option,
+    columns_option,
     home_option,
     json_option,
-    map_option,
     peers_option,
     unlock_options,
 )
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @peers_option
 @home_option
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
-@map_option
+@columns_option
 @click.option(
     "--task",
     "task_file",

@@ -58,9 +58,8 @@ agreement_option = click.option(
 )
 
 
-map_option = click.option(
-    "--map",
-    "columns",
+columns_option = click.option(
+    "--columns",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]",
 )

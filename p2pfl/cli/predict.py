@@ -17,9 +17,9 @@ from p2pfl.cli.model.held import model_of, own_layers
 from p2pfl.cli.options import (
     NamedFile,
     Unlock,
+    columns_option,
     home_option,
     json_option,
-    map_option,
     read_whole,
     reading,
     unlock_options,
@@ -81,7 +81,7 @@ class NewRecords:
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="New records: a CSV, or a folder.")
-@map_option
+@columns_option
 @click.option("--id", "id_column", metavar="COLUMN", help="Call records by this column.  [default: by their number]")
 @click.option(
     "--csv", "target", type=NamedFile(), metavar="FILE", help="Write what is said of each record to a CSV, too."

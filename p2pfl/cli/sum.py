@@ -56,8 +56,8 @@ def exact(text: str) -> Decimal:
 @click.option(
     "--value", metavar="NUMBER|-", help="This site's number; - reads it from stdin, so that it is in no process list."
 )
-@click.option("--data", "file", type=click.Path(path_type=Path, dir_okay=False), help="Or: this site's records, a CSV.")
-@click.option("--column", metavar="COLUMN", help="With --data: which of its columns.")
+@click.option("--csv", "file", type=click.Path(path_type=Path, dir_okay=False), help="Or: this site's records, a CSV.")
+@click.option("--column", metavar="COLUMN", help="With --csv: which of its columns.")
 @click.option(
     "--stat", "statistic", type=click.Choice(STATISTICS), default="mean", show_default=True, help="What is asked."
 )

@@ -13,7 +13,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.joining import Access
 from p2pfl.cli.local_task import LocalInputs, opened_task, reach_of
-from p2pfl.cli.options import Unlock, home_option, json_option, map_option, read_whole, unlock_options
+from p2pfl.cli.options import Unlock, columns_option, home_option, json_option, read_whole, unlock_options
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import reads_option, task_process
 from p2pfl.errors.people import NotReadable, WrongUse
@@ -50,7 +50,7 @@ REMAINS: Final = (
     type=click.Path(path_type=Path, dir_okay=False),
     help="The peers file of the study in which they are read, with --data.",
 )
-@map_option
+@columns_option
 @click.option(
     "--task",
     "task_file",

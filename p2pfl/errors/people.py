@@ -50,7 +50,7 @@ class DemoPeers(ConfigurationError):
 
     code = "P2P-USE-006"
     likely = ("with two sites each learns the other's update by subtraction", "one machine runs all of them")
-    command = "p2pfl demo --sites 5"
+    command = "p2pfl demo --peers 5"
 
 
 class DemoHome(ConfigurationError):
@@ -66,14 +66,14 @@ class DemoPeerFailed(LocalFault):
 
     code = "P2P-USE-008"
     likely = ("its own error stands above", "the machine has too little memory for so many peers")
-    command = "p2pfl demo --sites 3"
+    command = "p2pfl demo --peers 3"
 
 
 class NothingToSum(ConfigurationError):
     """`p2pfl sum` needs this site's number: a value, or a column of a CSV file."""
 
     code = "P2P-USE-009"
-    likely = ("neither --value nor --data with --column was given", "both were given")
+    likely = ("neither --value nor --csv with --column was given", "both were given")
     command = "p2pfl sum --help"
 
 

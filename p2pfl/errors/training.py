@@ -168,7 +168,7 @@ class WrongNumberOfSites(ConfigurationError):
 
     code = "P2P-TRAIN-016"
     likely = ("fewer than three peers learn each other's value", "four hospitals' 920 records go to at most twenty")
-    command = "p2pfl demo --sites 5"
+    command = "p2pfl demo --peers 5"
 
 
 # ── task and model ────────────────────────────────────────────────────────────────────────────────────────────

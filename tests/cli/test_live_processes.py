@@ -81,7 +81,7 @@ def test_a_demo_goes_on_without_a_killed_site_and_ctrl_c_ends_it_whole(
     tmp_path: Path, start: Start, terminal: Open
 ) -> None:
     """All sites at once in one terminal. After Ctrl-C no peer is left, and all ledgers verify: the dead one's, too."""
-    options = ("--sites", "4", "--rounds", "500", "--set", "privacy.max_epsilon=100", "--kill", "hungary@2")
+    options = ("--peers", "4", "--rounds", "500", "--set", "privacy.max_epsilon=100", "--kill", "hungary@2")
     watched = terminal("demo", *options, "--stays-away", "--home", "kept", columns=160)
     watched.until(lambda text: bool(re.search(r"^hungary +round \d +training", text, re.M)))
     rows = (

@@ -61,7 +61,7 @@ def test_a_column_that_few_sites_or_records_have_is_not_opened(
     for name, ages in zip(sites.names, columns, strict=True):
         file = tmp_path / name / "ages.csv"
         file.write_text("age,sex\n" + "".join(f"{age},1\n" for age in ages) + ",0\n")
-        running.append(start("sum", *sites.common(name), "--data", str(file), "--column", "age"))
+        running.append(start("sum", *sites.common(name), "--csv", str(file), "--column", "age"))
     for process in running:
         found, out, err = ended(process)
         assert found == status, err
@@ -82,7 +82,7 @@ def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: S
 
 @pytest.mark.claim("LEDGER-4")
 def test_the_demo_ends_with_every_key_and_identical_roots(tmp_path: Path, start: Start) -> None:
-    status, out, err = ended(start("demo", "--sites", "3", "--rounds", "2", "--home", "kept", "--json"))
+    status, out, err = ended(start("demo", "--peers", "3", "--rounds", "2", "--home", "kept", "--json"))
     assert status == 0, err
     told = facts(out)
     assert (told["peers"], told["rounds_completed"]) == (3, 2)
@@ -101,7 +101,7 @@ def test_the_demo_ends_with_every_key_and_identical_roots(tmp_path: Path, start:
 
 
 def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tmp_path: Path, start: Start) -> None:
-    status, out, err = ended(start("demo", "--sites", "3", "--set", "privacy.max_epsilon=0.5", "--json"))
+    status, out, err = ended(start("demo", "--peers", "3", "--set", "privacy.max_epsilon=0.5", "--json"))
     assert status == 4, err
     assert "P2P-TRAIN-" in err
     assert facts(out)["error"]["code"] == "P2P-USE-008"  # type: ignore[index]

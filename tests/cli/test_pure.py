@@ -561,4 +561,4 @@ def test_a_demo_whose_ledgers_do_not_hold_ends_with_5(
     monkeypatch.setattr(demo, "sites_alone", lambda *given: {})
     monkeypatch.setattr(demo, "demo_facts", lambda *given: {"ledger": ledger})
     monkeypatch.setattr(demo, "demo_text", lambda *given: "told")
-    assert run(["demo", "--sites", "3"]) == status
+    assert run(["demo", "--peers", "3"]) == status

@@ -73,7 +73,7 @@ def test_a_number_is_told_when_all_others_have_gone(make: MakeSites, moment: str
     sites = make(3)
     for site in sites.sites.values():
         site.records.write_text("age\n" + "\n".join(map(str, range(30, 40))) + "\n")
-    asked = {name: ["--data", sites[name].records, "--column", "age"] for name in sites.names}
+    asked = {name: ["--csv", sites[name].records, "--column", "age"] for name in sites.names}
     others = [sites.p2pfl(name, "sum", "--stat", "sum", *asked[name]) for name in ("ada", "cyd")]
     assert dying(sites, "ben", {"result": moment}, *asked["ben"]).end().status == -9
     for process in others:
@@ -89,7 +89,7 @@ def test_a_site_killed_between_the_count_and_the_sum_goes_on_with_the_sum(make: 
     sites = make(3)
     for site in sites.sites.values():
         site.records.write_text("age\n" + "\n".join(map(str, range(30, 40))) + "\n")
-    asked = {name: ["--data", sites[name].records, "--column", "age"] for name in sites.names}
+    asked = {name: ["--csv", sites[name].records, "--column", "age"] for name in sites.names}
     others = [sites.p2pfl(name, "sum", "--stat", "sum", "--json", *asked[name]) for name in ("ada", "cyd")]
     plan = {"die": {"at": ["write", "federation/*", 3]}}  # the count is final, and in no segment yet
     assert dying(sites, "ben", plan, *asked["ben"]).end().status == -9

@@ -70,13 +70,13 @@ FOUND: dict[str, tuple[tuple[str, str] | None, list[str], int, str]] = {
     ),
     "numbers that never end": (
         None,
-        ["sum", *PEERS, *OPEN, "--data", "/dev/zero", "--column", "age"],
+        ["sum", *PEERS, *OPEN, "--csv", "/dev/zero", "--column", "age"],
         2,
         "P2P-USE-015",
     ),
     "numbers from a pipe that nobody writes": (
         None,
-        ["sum", *PEERS, *OPEN, "--data", "{WORLD}/a-pipe", "--column", "age"],
+        ["sum", *PEERS, *OPEN, "--csv", "{WORLD}/a-pipe", "--column", "age"],
         2,
         "P2P-USE-011",
     ),

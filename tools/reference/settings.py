@@ -226,7 +226,7 @@ key, and not whose key that is: for that, read the eight words of its fingerprin
 COLUMNS: Final = """\
 ## A column map
 
-Local to one site, and no part of peers.yaml: `DATA.columns.yaml` beside `DATA.csv`, or `--map FILE`. Every key
+Local to one site, and no part of peers.yaml: `DATA.columns.yaml` beside `DATA.csv`, or `--columns FILE`. Every key
 may be absent. An example: [own-records.md](../guide/own-records.md).
 """
 

@@ -44,7 +44,7 @@ ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many p
 
 @click.command()
 @click.option(
-    "--sites",
+    "--peers",
     "count",
     type=int,
     default=5,

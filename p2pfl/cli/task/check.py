@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from p2pfl.cli import output
-from p2pfl.cli.options import DEFAULT_HOME, json_option, map_option, peers_option, read_whole
+from p2pfl.cli.options import DEFAULT_HOME, columns_option, json_option, peers_option, read_whole
 from p2pfl.cli.records import check_readable, column_map
 from p2pfl.cli.task.review import reaches
 from p2pfl.cli.tasks import device_option, reads_option, secret_places, task_process
@@ -35,7 +35,7 @@ SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no pe
 @click.command()
 @click.argument("task", metavar="[FILE.yaml|FILE:CLASS]", required=False)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
-@map_option
+@columns_option
 @click.option("--all", "every", is_flag=True, help="Read every record, also where that takes more than a minute.")
 @device_option
 @reads_option

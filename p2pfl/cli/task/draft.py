@@ -23,8 +23,7 @@ from p2pfl.errors.people import WrongUse
 )
 @click.option("--event", metavar="COLUMN", help="Of a time: the column that says whether the event came then.")
 @click.option(
-    "--map",
-    "columns",
+    "--columns",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Column map of that CSV: the draft has our names.  [default: FILE.columns.yaml beside it, if it is there]",
 )

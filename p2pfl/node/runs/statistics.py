@@ -198,7 +198,7 @@ class Inquiry:
     # ── what is bound to the sites ────────────────────────────────────────────────────────────────────────────
 
     def marks(self, key: bytes, records: AskedRecords, record_marks: npt.NDArray[np.uint64]) -> tuple[bytes, ...]:
-        """Of the records as a whole, and of each asked column: `sum --data` of the same column has that mark too."""
+        """Of the records as a whole, and of each asked column: `sum --csv` of the same column has that mark too."""
         columns = [records.table.columns[one.name] for one in self.statistic.variables]
         measured = [values[~np.isnan(values)] for values in columns]
         return tuple(mark_of(key, values) for values in (record_marks, *measured) if values.size)

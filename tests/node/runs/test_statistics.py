@@ -123,7 +123,7 @@ def test_all_questions_of_a_table_and_sums_of_its_columns_are_over_one_set_of_si
         with pytest.raises(AnotherCohort):
             Cohort(logs, run, "again", other).check(FEWER)
     with pytest.raises(AnotherCohort):
-        answers(asks_of(place, [48.0, 61.0], mark=key, decimals=2), FEWER, number=2)  # as `p2pfl sum --data` does
+        answers(asks_of(place, [48.0, 61.0], mark=key, decimals=2), FEWER, number=2)  # as `p2pfl sum --csv` does
     Cohort(logs, run, "new", marks(Describe((AGE,)), "age,sex,ill\n50,male,yes\n")).check(FEWER)
 
 
