@@ -27,7 +27,7 @@ MEASURED_AT_ONCE: Final = 256
 MEASURED_NUMBERS: Final = 1 << 21
 
 COPIED_BYTES: Final = 1 << 26  # of a model, up to which it is copied as soon as the task has made it
-_MADE: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()  # models of tasks that are in use as they are
+_MADE: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()  # layers of models that are in use as tasks made them
 
 PUBLIC: Final = bytes(32)  # seed of what is nobody's secret and the same at every site
 
@@ -95,16 +95,19 @@ def _fixed(model: nn.Module) -> nn.Module:
     """With layers that mix records replaced. Opacus does so in a copy, which takes three times the memory: of a large
     model only where there is such a layer.
 
-    Raises ValueError where a large model came before: what would be trained is what the task still holds.
+    Raises ValueError where a layer of a large model came before: what would be trained, or measured while another pass
+    is under way, is what the task still holds.
     """
     trained = [layer for layer in model.modules() if any(p.requires_grad for p in layer.parameters())]
     held = sum(p.nbytes for p in model.parameters())
     if held <= COPIED_BYTES or any(type(layer) in ModuleValidator.FIXERS for layer in trained):
         fixed: nn.Module = ModuleValidator.fix(model)
         return fixed
-    if model in _MADE:
-        raise ValueError("the task's model() returned a model that it had returned before: each call makes a new one")
-    _MADE.add(model)
+    for name, layer in model.named_modules():
+        if layer in _MADE and any(True for _ in layer.parameters(recurse=False)):
+            what = f"layer {name}" if name else "a model"
+            raise ValueError(f"the task's model() returned {what} that it had returned before: each call makes a new one")
+    _MADE.update(model.modules())
     return model
 
 

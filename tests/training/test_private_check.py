@@ -80,6 +80,22 @@ def test_a_large_model_is_not_copied_and_one_that_comes_twice_is_refused(monkeyp
     assert "each call makes a new one" in caught.value.evidence
 
 
+class HoldsALayer(Holds):
+    """A new model each time, around a layer that the task keeps."""
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(self._one, nn.ReLU())
+
+
+def test_a_large_model_of_which_a_layer_comes_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "COPIED_BYTES", 0)
+    task = HoldsALayer()
+    build(task)
+    with pytest.raises(ModelNotPrivate) as caught:  # else a prediction would write into the model of a pass
+        build(task)
+    assert "returned layer 0.0 that it had returned before" in caught.value.evidence
+
+
 class Frozen(Small):
     def model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
