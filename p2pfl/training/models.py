@@ -106,7 +106,9 @@ def _fixed(model: nn.Module) -> nn.Module:
     for name, layer in model.named_modules():
         if layer in _MADE and any(True for _ in layer.parameters(recurse=False)):
             what = f"layer {name}" if name else "a model"
-            raise ValueError(f"the task's model() returned {what} that it had returned before: each call makes a new one")
+            raise ValueError(
+                f"the task's model() returned {what} that it had returned before: each call makes a new one"
+            )
     _MADE.update(model.modules())
     return model
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.training import RecordFails
-from p2pfl.training.models import as_inputs, build, loss_of
+from p2pfl.training.models import MEASURED_NUMBERS, as_inputs, build, loss_of
 from p2pfl.training.private_check import place_of
 from p2pfl.training.records import Records
 from p2pfl.training.task import Task
@@ -34,18 +34,21 @@ def try_records(task: Task, model: nn.Module, records: Records, rows: NDArray[np
 
     What else the task raises on many records at once, and on none of them alone, is raised.
     """
-    for start in range(0, len(rows), AT_ONCE):
-        some = rows[start : start + AT_ONCE]
+    start, at_once = 0, 1  # the first one says how large they are
+    while start < len(rows):
+        some = rows[start : start + at_once]
+        start += at_once
         try:
-            odd = ~_finite(task, model, records, some, device)
+            finite, numbers = _finite(task, model, records, some, device)
         except P2PFLError:
             raise
         except Exception:
             for row in some:
                 _try_one(task, model, records, row, device)
             raise
-        if odd.any():
-            _refuse(records, some[np.flatnonzero(odd)[0]], "its loss is not finite", task)
+        if not finite.all():
+            _refuse(records, some[np.flatnonzero(~finite)[0]], "its loss is not finite", task)
+        at_once = max(1, min(AT_ONCE, MEASURED_NUMBERS // max(1, numbers)))
 
 
 def _try_one(task: Task, model: nn.Module, records: Records, row: np.int64, device: torch.device) -> None:
@@ -59,12 +62,12 @@ def _try_one(task: Task, model: nn.Module, records: Records, row: np.int64, devi
 
 def _finite(
     task: Task, model: nn.Module, records: Records, rows: NDArray[np.int64], device: torch.device
-) -> NDArray[np.bool_]:
-    """Whether the loss of each is finite.    (B,) ► (B,)"""
+) -> tuple[NDArray[np.bool_], int]:
+    """Whether the loss of each is finite, and of how many numbers an input is.    (B,) ► (B,)"""
     x, y = (as_inputs(part, device) for part in records.batch(rows))
     with torch.no_grad():
         found: NDArray[np.bool_] = torch.isfinite(loss_of(task, model(x), y)).cpu().numpy()
-    return found
+    return found, x[0].numel()
 
 
 def _refuse(records: Records, row: np.int64, why: str, task: Task) -> None:

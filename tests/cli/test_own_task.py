@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.task.check import TRIED_S, read_records
 from p2pfl.home import Home
 from p2pfl.node.approvals import MOST_KEPT, approve, approved
 from p2pfl.training.tasks import template
@@ -49,12 +51,39 @@ def test_the_template_trains_as_it_is(
     assert told["dense_bytes_per_round"] == round(2 * 4 / 5 * 4 * 5)
     assert told["round_s"] >= told["step_s"] > 0
     assert 0.0 <= told["figures"]["auc"] <= 1.0 and told["records_not_read"] == 0
-    monkeypatch.setattr("p2pfl.cli.task.check.TRIED_AT_ONCE", 150)
+    monkeypatch.setattr("p2pfl.cli.task.check.TRIED_AT_FIRST", 150)
     monkeypatch.setattr("p2pfl.cli.task.check.TRIED_S", 0.0)
     assert run(CHECK) == 0
     shown = capsys.readouterr().out
     assert "pneumonia: it trains privately here" in shown
     assert "the last 50 records were not read: --all" in shown
+
+
+class Counting:
+    """In a trainer's place: each record takes as long, by a clock that goes by records alone."""
+
+    def __init__(self, records: int, each_s: float) -> None:
+        self.records, self.each_s, self.now, self.asked = records, each_s, 0.0, list[int]()
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def try_records(self, first: int, count: int) -> int:
+        self.asked.append(min(count, self.records - first))
+        self.now += self.each_s * self.asked[-1]
+        return max(0, self.records - first - count)
+
+
+@pytest.mark.parametrize(("each_s", "longest"), [(0.5, 1.3), (0.01, 1.05), (1e-6, 1.0)])
+def test_reading_records_ends_near_its_minute_however_slow_they_are(
+    each_s: float, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer: Any = Counting(100_000, each_s)
+    monkeypatch.setattr("p2pfl.cli.task.check.time", trainer)
+    left = read_records(trainer, every=False)
+    assert trainer.now <= longest * TRIED_S
+    assert left == trainer.records - sum(trainer.asked)
+    assert read_records(trainer, every=True) == 0
 
 
 def test_a_task_is_not_written_over_and_has_the_name_of_a_class(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 
 from p2pfl.errors.training import RecordFails, RecordMisfit
+from p2pfl.training import tried as tried_module
 from p2pfl.training.records import Arrays, Records
 from p2pfl.training.tried import AT_ONCE, first_model, try_records
 from tests.training.settings import Small, arrays
@@ -32,6 +35,27 @@ def tried(label: int = 0, value: float = 0.0) -> None:
     x[ODD, 1], y[ODD] = value, label
     records = Records(Arrays(x, y, held.identities))
     try_records(task, first_model(task, CPU), records, np.arange(COUNT), CPU)
+
+
+class Seen(Small):
+    """Says how many records come at once."""
+
+    seen: ClassVar[list[int]] = []
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(targets))
+        return super().loss(outputs, targets)
+
+
+@pytest.mark.parametrize(("numbers", "most"), [(1 << 20, AT_ONCE), (4 * 5, 5), (1, 1)])
+def test_of_large_records_few_go_through_the_model_at_once(
+    numbers: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tried_module, "MEASURED_NUMBERS", numbers)
+    monkeypatch.setattr(Seen, "seen", [])
+    task = Seen()
+    try_records(task, first_model(task, CPU), Records(arrays(COUNT, (4,))), np.arange(COUNT), CPU)
+    assert max(Seen.seen) == most and sum(Seen.seen) == COUNT
 
 
 def test_records_that_can_be_trained_on_are_passed() -> None:

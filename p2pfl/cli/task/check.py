@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from p2pfl.training.task import Task
 
 TRIED_STEPS: Final = 3
-TRIED_AT_ONCE: Final = 1024  # records
+TRIED_AT_FIRST, TRIED_AT_ONCE = 32, 1024  # records between two looks at the clock: more of them where they are quick
+QUICK_S: Final = 1.0  # for as many
 TRIED_S: Final = 60.0  # of reading records, where not all are asked for
 SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no peers.yaml says how many there are
 
@@ -109,7 +110,7 @@ def _tried(
             begun = time.perf_counter()
             trainer.train(first, Account().charge(private), Secret(os.urandom(32), "one try"))
         step_s = (time.perf_counter() - begun) / TRIED_STEPS
-        left = _read(trainer, every=every)
+        left = read_records(trainer, every=every)
         figures = trainer.figures(trainer.evaluate(first))
         peak_memory = trainer.peak_memory()
     sites, rate = len(agreed.roster.members), agreed.privacy.sample_rate
@@ -133,14 +134,16 @@ def _tried(
     }
 
 
-def _read(trainer: RemoteTrainer, *, every: bool) -> int:
+def read_records(trainer: RemoteTrainer, *, every: bool) -> int:
     """Try the records in their order, for TRIED_S where not `every` one is wanted; how many were left."""
-    first, began = 0, time.perf_counter()
+    first, some, began = 0, TRIED_AT_FIRST, time.perf_counter()
     while True:
-        left = trainer.try_records(first, TRIED_AT_ONCE)
-        first += TRIED_AT_ONCE
-        if not left or not (every or time.perf_counter() - began < TRIED_S):
+        asked = time.perf_counter()
+        left = trainer.try_records(first, some)
+        first, now = first + some, time.perf_counter()
+        if not left or not (every or now - began < TRIED_S):
             return left
+        some = min(2 * some, TRIED_AT_ONCE) if now - asked < QUICK_S else some
 
 
 @dataclass(frozen=True, slots=True)
