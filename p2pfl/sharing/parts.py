@@ -174,6 +174,7 @@ class Unmasking:
     pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
     shown_shares: dict[str, dict[str, Letter[BackupShare]]] = field(default_factory=dict)  # the letters that held them
     sent: list[Send] = field(default_factory=list)  # seeds and shares, to repeat to a peer that comes back
+    let_go: bool = False  # the disk may hold more than this: shares of a bundle that counts no more, or another attempt
 
     def of_members(self, survivors: Sequence[str], me: str) -> Unmasking:
         """What of it a certificate of this U lets live: of a bundle outside of U nothing may ever be opened."""

@@ -318,8 +318,8 @@ def certify(state: State) -> list[Effect]:
     # With this very write, all that masks is destroyed, and all that opens a bundle outside of U.
     state.masking = Masking()
     before, state.unmasking = state.unmasking, state.unmasking.of_members(state.survivors, state.context.me)
-    destroyed = before.backups.keys() != state.unmasking.backups.keys() or before.deal is not state.unmasking.deal
-    return [persist(state, CertificateStored, anew=destroyed)]
+    fewer = before.backups.keys() != state.unmasking.backups.keys() or before.deal is not state.unmasking.deal
+    return [persist(state, CertificateStored, anew=fewer or before.let_go)]
 
 
 def _certificate(state: State, *, survivors: bool) -> Letter[Certificate]:
@@ -343,13 +343,13 @@ def next_attempt(state: State) -> list[Effect]:
     told = [noted, *questions.show_end(fresh, fresh.leaving.leaves)]
     if fresh.leaving.left:
         fresh.follows = fresh.restored = True
-        return [*told, persist(fresh, Moved)]
+        return [*told, persist(fresh, Moved, anew=True)]
     return [*told, *share.deal(fresh)]
 
 
 def _enter_certified(fresh: State, certificate: Letter[Certificate], members: Letter[Members] | None) -> None:
     """A later attempt is certified: this peer enters it where it stands, and masks nothing in it."""
-    fresh.restored, fresh.members = True, members
+    fresh.restored, fresh.members, fresh.unmasking.let_go = True, members, True
     if members is not None:
         hold_bundles(fresh, members)
     for wire in certificate.message.ballots:

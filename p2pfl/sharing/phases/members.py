@@ -218,7 +218,7 @@ def hold_bundles(state: State, letter: Letter[Members]) -> None:
         held = state.proposals.bundles.get(bundle.sender)
         if held is None or held.digest != bundle.digest:
             state.proposals.bundles[bundle.sender] = bundle
-            state.unmasking.backups.pop(bundle.sender, None)
+            state.unmasking.let_go |= state.unmasking.backups.pop(bundle.sender, None) is not None
             state.masking.received.pop(bundle.sender, None)
 
 

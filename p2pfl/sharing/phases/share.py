@@ -91,6 +91,7 @@ def accept(state: State, letter: Letter[Share]) -> list[Effect]:
         state.proposals.acks.pop(dealer, None)
         state.proposals.proposes.pop(dealer, None)
         state.masking.received.pop(dealer, None)
+        state.unmasking.let_go = True
     state.proposals.bundles[dealer] = bundle
     bound = edge_commitment(share.salt, share.edge)
     state.unmasking.backups[dealer] = Backup(
