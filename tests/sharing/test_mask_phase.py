@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from p2pfl.messages import Chunk, Root
+from p2pfl.messages import Ballot, Chunk, Leave, Message, Root, seal
 from p2pfl.sharing import chunks, kernel, masking
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, Words
@@ -196,3 +197,27 @@ def test_a_long_vector_keeps_every_promise_through_deaths(seed: int, monkeypatch
     federation = SimulatedFederation(4, rounds=2, length=60, seed=seed, weather=weather)
     federation.run()
     promises.check(federation)
+
+
+def test_no_word_leaves_in_a_round_that_was_left_while_they_waited_for_their_masks() -> None:
+    """A liar's vote keeps this peer from giving up, and so in MASK: it has told its caller that nothing was sent."""
+    federation, found = standing(Phase.MASK, peers=4)
+    state = found.state
+    state.masking.ahead, state.masking.expanding = (), True
+    place = (0.0, found.number, found.attempt)
+    found.handle(e.WordsReady(*place, (e.Vector(31, np.arange(12, dtype=FIELDS[31].dtype)),)))
+    liar, *others = state.context.others
+    readys = state.survivors[: state.context.roster.quorums.q]
+
+    def said(name: str, message: Message) -> list[e.Effect]:
+        peer = federation.peers[name]
+        envelope = replace(state.envelope, sender=name, incarnation=peer.incarnation)
+        return found.handle(e.Received(0.0, seal(message, envelope, peer.identity)))
+
+    said(liar, Ballot(1, state.attempt_digest, bytes(32), readys, ()))
+    effects = [one for name in (liar, *others) for one in said(name, Leave(()))]
+    (left,) = [one for one in effects if isinstance(one, e.LeftBehind)]
+    assert not left.sent and found.phase is Phase.MASK
+    masks = mask.edges(state, frozenset(state.names) - {ME}, own=True).masks(((31, 12),))
+    effects = found.handle(e.MasksReady(*place, state.masking.ahead_with, masks))
+    assert not [one for one in effects if isinstance(one, e.Send)] and not state.spent

@@ -71,9 +71,12 @@ def hold_words(state: State, event: WordsReady) -> list[Effect]:
 
 
 def may_send(state: State) -> bool:
-    """The words are here, and no masks for them are still being expanded: those would be made twice."""
+    """The words are here, and no masks for them are still being expanded: those would be made twice.
+
+    In a round that was left meanwhile they stay here: it was said that nothing was sent.
+    """
     masking = state.masking
-    return masking.words is not None and not (masking.expanding and _still_hold(state))
+    return masking.words is not None and not state.leaving.left and not (masking.expanding and _still_hold(state))
 
 
 def is_long(state: State) -> bool:
