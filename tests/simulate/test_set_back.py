@@ -13,6 +13,7 @@ import pytest
 from p2pfl import messages as m
 from p2pfl.errors.round import RolledBack
 from p2pfl.messages import Letter
+from p2pfl.sharing.catchup import wanted_round
 from p2pfl.sharing.phases import fetch
 from p2pfl.sharing.round import Round
 from p2pfl.simulate.peer import SimulatedPeer, VirtualDisk
@@ -110,3 +111,14 @@ def test_liars_that_say_that_the_words_are_gone_keep_nobody_from_a_sum() -> None
     world.settle()
     promises.check(world, beside=liars)
     assert late.disk.totals[0], "it has the sum, and not its record alone"
+
+
+def test_a_sum_that_came_after_all_is_no_sum_that_is_gone() -> None:
+    """More than c hold its words no more, one that is asked later does: its record is not taken over without it."""
+    world = set_back(4, 2, m.Reveal)
+    back = world.peers[BACK]
+    world.until(lambda: back.round is not None and back.round.sum_is_gone)
+    found = back.round
+    assert back.run is not None and found is not None and wanted_round(back.run, more=True) == 0
+    found.state.sum.total = world.peers["site-0"].disk.totals[0]
+    assert wanted_round(back.run, more=True) == found.number

@@ -57,7 +57,7 @@ def is_gone(state: State) -> bool:
 
     So this home was set back to before its ledger had the round. Its record is all that there is to have.
     """
-    return len(state.sum.gone) > state.context.roster.quorums.c
+    return not state.sum.total and len(state.sum.gone) > state.context.roster.quorums.c
 
 
 def _vouched(state: State) -> set[str]:
