@@ -199,7 +199,7 @@ def test_a_long_vector_keeps_every_promise_through_deaths(seed: int, monkeypatch
     promises.check(federation)
 
 
-def test_no_word_leaves_in_a_round_that_was_left_while_they_waited_for_their_masks() -> None:
+def test_words_that_wait_for_masks_do_not_leave_in_a_round_that_was_left() -> None:
     """A liar's vote keeps this peer from giving up, and so in MASK: it has told its caller that nothing was sent."""
     federation, found = standing(Phase.MASK, peers=4)
     state = found.state

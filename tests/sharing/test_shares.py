@@ -206,7 +206,8 @@ def sharing() -> tuple[SimulatedFederation, Round]:
     peer = federation.peers[me]
     found = Round(peer.context(), PeerView(federation.roster, me), 1)
     found.state.peers.down.clear()
-    (stored,) = found.handle(e.Begin(federation.now))
+    noted, stored = found.handle(e.Begin(federation.now))
+    assert isinstance(noted, e.NoteBundle) and isinstance(stored, e.Persist)
     found.handle(stored.stored(federation.now))
     return federation, found
 

@@ -49,7 +49,7 @@ def test_no_step_that_destroys_secrets_leaves_them_in_the_journal(
     assert left == []
 
 
-def test_an_attempt_that_is_followed_after_its_round_was_left_takes_its_secrets_off_the_disk() -> None:
+def test_who_follows_a_round_that_was_left_has_no_older_secret_on_its_disk() -> None:
     federation, found = standing(Phase.MASK, peers=4)
     state = found.state
 
