@@ -95,6 +95,7 @@ class Gathering:
     pieces: tuple[ChunkSpan, ...]
     roots: dict[str, Letter[Root]] = field(default_factory=dict)
     roots_digest: bytes = b""  # names the Roots of all of U, once they are here
+    to_sum: list[int] = field(default_factory=list)  # chunks owned here that are whole since a root has come
     under_others: set[int] = field(default_factory=set)  # chunks that their owners summed under other Roots
     sum_digests: dict[int, Letter[SumDigest]] = field(default_factory=dict)  # by chunk
     nonces: dict[str, Letter[Nonce]] = field(default_factory=dict)

@@ -254,6 +254,7 @@ GUARDED: Final[dict[Phase, tuple[Guarded, ...]]] = {
         _certified,
         _voted,
         _survive,
+        Guarded(gather.may_sum, gather.sum_next, GATHER),
         Guarded(gather.all_summed, gather.open_nonce, GATHER),
         Guarded(gather.views_differ, gather.share_digests, GATHER),
         Guarded(roots.differ, roots.show, GATHER),

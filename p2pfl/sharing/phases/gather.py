@@ -52,7 +52,8 @@ def accept_root(state: State, letter: Letter[Root]) -> list[Effect]:
     if not hold_once(gathering.roots, sender, letter, roots.TWO_ROOTS):
         return []
     roots.note(state)
-    return _sum_complete(state, [index for index, held in state.masking.contributed.items() if sender in held])
+    gathering.to_sum += [index for index in state.masking.contributed if _is_whole(state, index)]
+    return []
 
 
 def accept_chunk(state: State, letter: Letter[Chunk]) -> list[Effect]:
@@ -73,7 +74,7 @@ def accept_chunk(state: State, letter: Letter[Chunk]) -> list[Effect]:
     else:
         state.masking.unchecked.add((sender, index))
     state.masking.contributed[index][sender] = words
-    return _sum_complete(state, [index])
+    return _sum(state, index) if _is_whole(state, index) else []
 
 
 def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
@@ -94,34 +95,45 @@ def _check_leaf(state: State, sender: str, index: int, data: Buffer) -> None:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not the one of its signed hash")
 
 
-def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
-    """Sum those owned chunks that are complete; words that came before their root are checked against it now."""
-    gathering = state.laid_out
-    effects: list[Effect] = []
-    for index in indices:
-        held = state.masking.contributed[index]
-        whole = all(name in held and name in gathering.roots for name in state.survivors)
-        if index in gathering.sum_digests or not whole:
-            continue
-        for name in state.survivors:
-            if (name, index) in state.masking.unchecked:
-                state.masking.unchecked.discard((name, index))
-                try:
-                    _check_leaf(state, name, index, bytes_of(held[name]))
-                except BulkRejected:
-                    del held[name]
-                    raise
-        summed = field_of(state, index).sum([held[name] for name in state.survivors])
-        said = sum_digest(state.attempt_digest, index, summed)
-        letter = state.seal(SumDigest(state.attempt_digest, index, said, roots.own_digest(state)))
-        gathering.sum_digests[index] = letter
-        _hold(state, index, summed)
-        # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
-        # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
-        words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
-        others = [name for name in state.survivors if name != state.context.me]
-        effects += [state.post(letter), *(Send(name, words) for name in others)]
-    return effects
+def may_sum(state: State) -> bool:
+    """A root has come behind the last words of chunks that this peer owns."""
+    return bool(state.laid_out.to_sum)
+
+
+def sum_next(state: State) -> list[Effect]:
+    """One chunk at a time: words that are not those of their root keep no other chunk unsummed."""
+    return _sum(state, state.laid_out.to_sum.pop(0))
+
+
+def _is_whole(state: State, index: int) -> bool:
+    """Words and root of every member are here for a chunk that this peer owns, and its sum is not."""
+    held, gathering = state.masking.contributed[index], state.laid_out
+    return index not in gathering.sum_digests and all(
+        name in held and name in gathering.roots for name in state.survivors
+    )
+
+
+def _sum(state: State, index: int) -> list[Effect]:
+    """Sum a chunk that is whole; words that came before their root are checked against it now."""
+    gathering, held = state.laid_out, state.masking.contributed[index]
+    for name in state.survivors:
+        if (name, index) in state.masking.unchecked:
+            state.masking.unchecked.discard((name, index))
+            try:
+                _check_leaf(state, name, index, bytes_of(held[name]))
+            except BulkRejected:
+                del held[name]
+                raise
+    summed = field_of(state, index).sum([held[name] for name in state.survivors])
+    said = sum_digest(state.attempt_digest, index, summed)
+    letter = state.seal(SumDigest(state.attempt_digest, index, said, roots.own_digest(state)))
+    gathering.sum_digests[index] = letter
+    _hold(state, index, summed)
+    # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
+    # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
+    words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
+    others = [name for name in state.survivors if name != state.context.me]
+    return [state.post(letter), *(Send(name, words) for name in others)]
 
 
 def accept_digest(state: State, letter: Letter[SumDigest]) -> list[Effect]:
