@@ -2,8 +2,9 @@
 
 Opacus' validator alone passes models that crash at the first step (in-place operations in forward) or whose loss mixes
 records. So a step on two records, and on three, is tried at start, and the first record's gradient may not change with
-those beside it. Of the first record alone a gradient is made, and each layer's is compared as soon as it is there: the
-trial takes the memory of the model once more, whatever the records.
+those beside it: the next, the last and the one before, around the end, are another record's each time. Of the first
+record alone a gradient is made, and each layer's is compared as soon as it is there: the trial takes the memory of the
+model once more, whatever the records.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
     if len(sample) < 2:
         raise ValueError("the check takes two records or more")
     pair = sample.batch(np.array([0, 1]))
-    three = sample.batch(np.array([0, len(sample) - 1, 1]))
+    three = sample.batch(np.array([0, len(sample) - 1, len(sample) - 1]))
     # Hooks go to a copy, in whose place the model's own memory serves; what does not train keeps its values.
     values = {id(p): nn.Parameter(p.data) for p in model.parameters() if p.requires_grad}
     trial = _Trial(copy.deepcopy(model, dict[int, Any](values)).train().to(device))

@@ -58,6 +58,41 @@ def test_a_layer_whose_rows_are_not_the_records_is_refused(task: Small) -> None:
     assert "has no gradient for each record" in caught.value.evidence
 
 
+class Less(nn.Module):
+    """What each record has beyond one of its batch."""
+
+    def __init__(self, which: str) -> None:
+        super().__init__()
+        self.which = which
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        other = {
+            "first": x[:1],
+            "last": x[-1:],
+            "before": x.roll(1, 0).detach(),
+            "next": x.roll(-1, 0).detach(),
+            "itself": 0.5 * x,
+        }[self.which]
+        return x - other
+
+
+class Beyond(Small):
+    def __init__(self, which: str) -> None:
+        self.which = which
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 3), Less(self.which), nn.Tanh(), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize("which", ["first", "last", "before", "next"])
+def test_a_layer_that_takes_something_of_one_record_of_its_batch_is_refused(which: str) -> None:
+    """The last of a batch is nobody's own: each record's gradient would change with it, and no clip bounds that."""
+    with pytest.raises(ModelNotPrivate) as caught:
+        checked(Beyond(which))
+    assert "changes with the other records of its batch" in caught.value.evidence
+    checked(Beyond("itself"))
+
+
 class Holds(Small):
     """A model that the task keeps: no new one, as it should be."""
 
