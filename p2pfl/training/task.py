@@ -99,7 +99,8 @@ class Task(ABC):
         """The inputs of a training step, changed at random, each record by itself; as they are by default.
 
         Draw from torch's own generator: it follows from the pass's seed, so that a pass that a crash cut is repeated.
-        (B, …) ► (B, …)
+        Never mix records, as mixup does: one that is in two examples is in two gradients, of which the clip bounds
+        each. Nothing checks that. (B, …) ► (B, …)
         """
         return x
 
