@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from p2pfl import codec
 from p2pfl._version import __version__
@@ -129,7 +130,8 @@ class Logs:
     @property
     def entries(self) -> int:
         """How many the federation log holds."""
-        return len(self.federation)
+        with self._lock:
+            return len(self.federation)
 
     def stands(self) -> tuple[int, bytes]:
         """Entries of the federation log, and its root."""
@@ -179,8 +181,9 @@ class Logs:
 
     def base(self, run_id: bytes) -> Base:
         """The last final round of `run`, and the digest of its record."""
-        number, _, record = self._final.get(run_id.hex(), (0, "", NO_BASE[1]))
-        return number, record
+        with self._lock:
+            number, _, record = self._final.get(run_id.hex(), (0, "", NO_BASE[1]))
+            return number, record
 
     def spent(self) -> Mapping[str, float]:
         """By site, the epsilon that the ledger says it has spent, over all runs."""
@@ -254,6 +257,12 @@ class Logs:
                     self.epochs.add_entry(record, signed)
                 self.federation.sign_head(self._identity)
 
+    @contextmanager
+    def one_step(self) -> Iterator[None]:
+        """One step of the home; what it adds to the logs nobody sees, and no peer is shown, before it is durable."""
+        with self._lock, self.home.one_step():
+            yield
+
     def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """A round is final. From here on this machine refuses a shorter log."""
         with self._lock:
@@ -301,7 +310,8 @@ class Logs:
 
     def bases(self) -> dict[bytes, Base]:
         """By run, its last final round and the digest of that record."""
-        return {bytes.fromhex(run_id): (number, record) for run_id, (number, _, record) in self._final.items()}
+        with self._lock:
+            return {bytes.fromhex(run_id): (number, record) for run_id, (number, _, record) in self._final.items()}
 
     def cosign(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """Signatures over the last entry that came after it was written."""

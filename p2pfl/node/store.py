@@ -51,7 +51,7 @@ class Store:
         models = active.source_of(done.number).models
         if models is not None:
             models.write_next(done.number)
-        with self.home.one_step():
+        with self.logs.one_step():
             self.replace(active.run.context.run, ((FINAL_ITEM, done.keepsake()),))
             self.logs.finish(effect.record, effect.cosignatures)
             self.home.replace(PEERS_ITEM, self._heard.statements())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -18,6 +21,10 @@ from p2pfl.ledger import entry as entries
 from p2pfl.ledger.site_kinds import AbandonedEntry, ChargeEntry, MissedEntry, OperatorEntry
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.source import ActiveRun
+from p2pfl.node.store import Store
+from p2pfl.sharing.events import Finished
+from p2pfl.sharing.round import Round
 
 ROUNDS = 40
 
@@ -112,3 +119,33 @@ def test_the_benchmark_prints_every_figure(monkeypatch: pytest.MonkeyPatch, caps
     assert ledger_start.main() == 0
     found = json.loads(capsys.readouterr().out)["findings"]
     assert len(found) == 5 and all(one["median"] >= 0 for one in found)
+
+
+@pytest.mark.claim("HOME-4")
+def test_nobody_is_shown_the_end_of_a_round_before_it_is_durable(long: LongLedger) -> None:
+    """Its heads, once a peer has seen them, are what this site is held to."""
+    logs, free = long.open(), list[bool]()
+    entries_before = logs.entries
+
+    def try_lock() -> None:
+        free.append(taken := logs._lock.acquire(blocking=False))
+        if taken:
+            logs._lock.release()
+
+    def look(step: str, path: Path) -> None:
+        if step in ("put", "flush", "fsync"):
+            looking = threading.Thread(target=try_lock)
+            looking.start()
+            looking.join()
+
+    record, signatures = long.signed(long.round(logs.count(RUN) + 1))
+    state = SimpleNamespace(item="state/attempt", leaving=SimpleNamespace(slot=None))
+    done = cast(Round, SimpleNamespace(number=1, state=state, keepsake=lambda: b"the sum"))
+    run = SimpleNamespace(context=SimpleNamespace(run=RUN))
+    active = cast(ActiveRun, SimpleNamespace(run=run, source_of=lambda number: SimpleNamespace(models=None)))
+    effect = cast(Finished, SimpleNamespace(record=record, cosignatures=signatures))
+    logs.home.disk.fault = look
+    Store(logs.home, logs, SimpleNamespace(statements=lambda: b"")).finish(active, done, effect)
+    assert logs.entries == entries_before + 1
+    assert free and not any(free)
+    logs.close()
