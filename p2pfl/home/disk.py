@@ -21,11 +21,19 @@ Fault = Callable[[str, Path], None]  # called with (step, path) before each step
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 NEW: Final = ".new"  # the suffix of a file that is not yet renamed into its place
+SECTOR_BYTES: Final = 512  # the unit that a disk writes whole
 AFRESH: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW  # writes to no file that is there, and through no link
 
 
 def no_fault(step: str, path: Path) -> None:
     return
+
+
+def has_hole(data: bytes, at: int) -> bool:
+    """True when a sector behind `at`, or the part of it in the file, is all zero: its write never reached the disk."""
+    first = -(-at // SECTOR_BYTES) * SECTOR_BYTES
+    sectors = [data[at:first], *(data[start : start + SECTOR_BYTES] for start in range(first, len(data), SECTOR_BYTES))]
+    return any(sector and not sector.strip(b"\0") for sector in sectors)
 
 
 def _unused(new: Path) -> Path:

@@ -258,6 +258,8 @@ class Home(ItemStore):
                     self.settle()
         finally:
             lock, self._lock = self._lock, None
+            if self._journal is not None:
+                self._journal.end()
             release(lock)
 
     def __enter__(self) -> Self:

@@ -16,8 +16,9 @@ from p2pfl.errors.home import HomeIsReadOnly, ItemDamaged
 from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import journal
 from p2pfl.home.disk import NEW, Disk
-from p2pfl.home.journal import SMALL_BYTES, Contents, Filed, Journal, Put, SegmentTail, read_journal
+from p2pfl.home.journal import SMALL_BYTES, Journal
 from p2pfl.home.sealing import SALT_BYTES, SHARED_DIRECTORIES, STUDIES, rule_of, seal, unseal
+from p2pfl.home.steps import Contents, Filed, Put, SegmentTail, read_journal
 from p2pfl.keys import Draw, Secret
 
 MOST_ITEM: Final = 1 << 36  # bytes
@@ -91,11 +92,11 @@ class ItemStore:
             if self._journal is not None:
                 self._journal.flush()
             self._write_file(item, data)
-            if rule_of(item).stepwise and self.journal.find(item)[0]:
+            if rule_of(item).stepwise and (anew or self.journal.find(item)[0]):
                 self.journal.add(Filed(item), anew=anew)
                 self.journal.commit()
             return
-        self.journal.add(Put(item, b"".join(data) if isinstance(data, Pieces) else bytes(data)), anew=anew)
+        self.journal.add(Put(item, b"".join(data) if isinstance(data, Pieces) else bytes(data)), soon=soon, anew=anew)
         if not soon:
             self.journal.commit()
 
@@ -121,7 +122,7 @@ class ItemStore:
                 self._journal.flush()
             self.disk.remove(self.place(item))
         elif self.exists(item):
-            self.journal.add(Put(item, None), anew=anew)
+            self.journal.add(Put(item, None), soon=soon, anew=anew)
             if not soon:
                 self.journal.commit()
 

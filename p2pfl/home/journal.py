@@ -5,174 +5,26 @@ a log one more. So while a process works in a study, the items whose rule says `
 are small: records behind one another, each with all that one step changed, so that a step is there whole or not at all.
 What is appended to a log in a step stands in its record first, then in the segment, which is not synced each time.
 When the process ends, or when the next one begins after it died, all of it becomes files, and the journal is removed.
-
-A record is its length (4 bytes, big-endian), the same with every bit turned, and so many bytes of a sealed item. One
-whose end was never written is what a power cut leaves of a step that nobody was told of, and is dropped. Anything else
-that does not open is damage.
-docs/spec/home.md, docs/adr/0068.
+steps.py has its bytes. docs/spec/home.md, docs/adr/0068.
 """
 
 from __future__ import annotations
 
-import re
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from p2pfl import codec
-from p2pfl.errors.home import DiskFull, DiskRefused, NotInLayout
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.home import DiskFull, DiskRefused
 from p2pfl.home.disk import NEW, Appender, Disk
-from p2pfl.home.sealing import OVERHEAD_BYTES, TAG_BYTES, rule_of
+from p2pfl.home.steps import EVERY_BIT, LENGTH, MOST_CHANGES, Change, Contents, Put, SegmentTail, packed
 
 ITEM: Final = "state/journal"
 SMALL_BYTES: Final = 256 << 10  # of an item: larger ones are files at once, since a record is written more than once
 MOST_BYTES: Final = 8 << 20  # of the file, above which it is written anew
 MOST_TAIL_BYTES: Final = 64 << 10  # of logs, above which their segments are synced
-MOST_RECORD_BYTES: Final = 1 << 26
-MOST_CHANGES: Final = 256  # in a record
-LENGTH: Final = struct.Struct(">II")  # and its complement: a length that was changed is no record cut short
-EVERY_BIT: Final = 0xFFFFFFFF
-SEGMENT: Final = re.compile(r"ledger/(federation|site)/[0-9]{8}\.segment")
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """The item holds this; None: it is gone."""
-
-    item: str
-    data: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Filed:
-    """The item is a file: what the journal held of it before counts no more."""
-
-    item: str
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentTail:
-    """A segment of a log holds these bytes from `start` on."""
-
-    segment: str
-    start: int
-    data: bytes
-
-
-Change = Put | Filed | SegmentTail
-
-
-@dataclass
-class Contents:
-    """What the records of a journal come to: items by name (None: gone), and by segment what it may lack."""
-
-    items: dict[str, bytes | None] = field(default_factory=dict)
-    tails: dict[str, SegmentTail] = field(default_factory=dict)
-
-    def take(self, change: Change) -> None:
-        """The next change. Raises Malformed for a tail that begins before the one before."""
-        if isinstance(change, Put):
-            self.items[change.item] = change.data
-        elif isinstance(change, Filed):
-            self.items.pop(change.item, None)
-        else:
-            before = self.tails.get(change.segment)
-            if before is None or change.start > before.start + len(before.data):
-                before = SegmentTail(
-                    change.segment, change.start, b""
-                )  # what lies in between was synced, and all before it
-            if change.start < before.start:
-                raise codec.Malformed(f"{change.segment}: bytes from {change.start} on begin before {before.start}")
-            data = before.data[: change.start - before.start] + change.data
-            self.tails[change.segment] = SegmentTail(change.segment, before.start, data)
-
-    def changes(self) -> list[Change]:
-        """The fewest changes that come to the same."""
-        return [*(Put(item, data) for item, data in self.items.items()), *self.tails.values()]
-
-
-# ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def packed(changes: Iterable[Change]) -> bytes:
-    """The content of a record: msgpack of a row for each change, in order."""
-    rows: list[tuple[str | int | bytes, ...]] = []
-    for change in changes:
-        match change:
-            case Put(item, None):
-                rows.append(("gone", item))
-            case Put(item, bytes(data)):
-                rows.append(("put", item, data))
-            case Filed(item):
-                rows.append(("file", item))
-            case SegmentTail(segment, start, data):
-                rows.append(("tail", segment, start, data))
-    return codec.pack(rows)
-
-
-def read_changes(data: codec.Buffer) -> list[Change]:
-    """Undo `packed`. Raises Malformed."""
-    rows = codec.unpack(data, most=MOST_RECORD_BYTES, items=MOST_CHANGES)
-    if not isinstance(rows, tuple | list):
-        raise codec.Malformed("no rows")
-    changes = [_read_change(row) for row in rows]
-    if packed(changes) != bytes(data):
-        raise codec.Malformed("another form of these changes")
-    return changes
-
-
-def _read_change(row: Any) -> Change:
-    match tuple(row) if isinstance(row, tuple | list) else ():
-        case ("gone", str(item)):
-            return Put(_stepwise(item), None)
-        case ("put", str(item), bytes(data)):
-            return Put(_stepwise(item), data)
-        case ("file", str(item)):
-            return Filed(_stepwise(item))
-        case ("tail", str(segment), int(start), bytes(data)) if type(start) is int and start >= 0:
-            if SEGMENT.fullmatch(segment):
-                return SegmentTail(segment, start, data)
-    raise codec.Malformed(f"a change of another form: {str(row)[:80]}")
-
-
-def _stepwise(item: str) -> str:
-    try:
-        if rule_of(item).stepwise:
-            return item
-    except NotInLayout:
-        pass
-    raise codec.Malformed(f"{item[:60]!r} does not lie in a journal")
-
-
-def read_journal(data: bytes, unseal: Callable[[bytes], bytes]) -> Contents:
-    """What a journal's file holds, without a last record that was never written to its end.
-
-    unseal   gives the content of a sealed record, or raises ValueError
-
-    Raises ValueError, with the reason, for anything that this home did not write.
-    """
-    held, at = Contents(), 0
-    while at < len(data):
-        body = at + LENGTH.size
-        if len(data) < body or not any(data[at:]):
-            break  # nothing but a place for it
-        size, turned = LENGTH.unpack_from(data, at)
-        end = body + size
-        if size ^ turned != EVERY_BIT or not OVERHEAD_BYTES <= size <= MOST_RECORD_BYTES:
-            raise ValueError(f"at {at} stands no record")
-        if len(data) < end or (len(data) == end and not any(data[-TAG_BYTES:])):
-            break  # cut off, or never written to its end
-        for change in read_changes(unseal(data[body:end])):
-            held.take(change)
-        at = end
-    return held
-
-
-# ── a process at work ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Journal:
@@ -187,17 +39,21 @@ class Journal:
 
     def __init__(self, disk: Disk, folder: Path, seal: Callable[[bytes], bytes]) -> None:
         self._disk, self._folder, self._seal = disk, folder, seal
-        self._lock = threading.Lock()  # of the file
+        self._lock = threading.RLock()  # of the file
         self._waits = threading.RLock()  # of what waits, and of what is held
         self._together = threading.local()
         self._held = Contents()
         self._waiting: list[Change] = []
+        self._owners: list[
+            int
+        ] = []  # of each change that waits: the thread that makes it durable; 0: none, it may wait
         self._writing: list[Change] = []
         self._anew: set[str] = set()  # items of which nothing older may stay in the file
         self._file: Appender | None = None
         self._size = 0
         self._segments: dict[str, Appender] = {}  # to which something waits to be appended
         self._shown: set[str] = set()  # items of which the file has a value, current or not
+        self._ended = False
 
     def find(self, item: str) -> tuple[bool, bytes | None]:
         """Whether the journal says what the item holds, and what it holds; None: it is gone."""
@@ -216,10 +72,14 @@ class Journal:
                     held.take(change)
             return held.items
 
-    def add(self, change: Change, *, anew: bool = False) -> None:
-        """The change waits for the next step. anew: what it takes the place of must not stay in the file."""
+    def add(self, change: Change, *, soon: bool = False, anew: bool = False) -> None:
+        """The change waits for a step: of this thread, or for the next one where it may wait (soon).
+
+        anew   what it takes the place of must not stay in the file
+        """
         with self._waits:
             self._waiting.append(change)
+            self._owners.append(0 if soon else threading.get_ident())
             if anew and not isinstance(change, SegmentTail):
                 self._anew.add(change.item)
 
@@ -228,6 +88,7 @@ class Journal:
         with self._waits:
             self._segments[tail.segment] = file
             self._waiting.append(tail)
+            self._owners.append(0)
 
     def synced(self, segment: str) -> None:
         """All that was written to the segment so far is on the medium: it lacks nothing."""
@@ -243,9 +104,15 @@ class Journal:
         self._together.here = True
         try:
             yield
+        except Exception:
+            # What was changed before it stands, as after a crash in between; what is told is why the rest does not.
+            self._together.here = False
+            with suppress(P2PFLError):
+                self.commit()
+            raise
         finally:
             self._together.here = False
-            self.commit()
+        self.commit()
 
     @property
     def is_together(self) -> bool:
@@ -258,15 +125,22 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """All that waits is durable, now. Raises DiskFull, SyncFailed; then the items hold what they held."""
+        """All that waits is durable, now. Raises DiskFull, SyncFailed; then the items hold what they held.
+
+        What others added waits on after DiskFull: they were told nothing, and count on it.
+        """
         with self._lock:
+            # Another thread may have taken along what this one added, and failed.
+            self._disk.check_usable(self._folder / ITEM)
             with self._waits:
                 changes = self._writing = self._waiting
-                self._waiting = []
+                owners, self._owners, self._waiting = self._owners, [], []
                 anew, self._anew = self._anew, set()
             if not changes:
                 return
             try:
+                if self._ended:  # the home may be another process's by now
+                    raise DiskRefused(evidence="the home is closed", step="write", path=self._folder / ITEM)
                 self._write(changes, anew)
                 self._append(change for change in changes if isinstance(change, SegmentTail))
             except BaseException as error:
@@ -275,11 +149,22 @@ class Journal:
                     isinstance(change, SegmentTail) for change in changes
                 ):  # a log counts on its entries
                     self._disk.fail(f"a step could not be made durable: {error}")
+                else:
+                    self._wait_on(changes, owners, anew)
                 raise
             finally:
                 self._writing = []
             self._shown |= {change.item for change in changes if isinstance(change, Put) and change.data is not None}
             self._drop_files(changes, anew)
+
+    def _wait_on(self, changes: list[Change], owners: list[int], anew: set[str]) -> None:
+        """What this thread did not add waits as before, ahead of what came meanwhile."""
+        with self._waits:
+            mine = threading.get_ident()
+            kept = [(change, owner) for change, owner in zip(changes, owners, strict=True) if owner != mine]
+            self._waiting[:0] = [change for change, _ in kept]
+            self._owners[:0] = [owner for _, owner in kept]
+            self._anew |= {change.item for change, _ in kept if not isinstance(change, SegmentTail)} & anew
 
     def _write(self, changes: list[Change], anew: set[str]) -> None:
         places = [self._folder / change.item for change in changes if isinstance(change, Put)]
@@ -287,7 +172,9 @@ class Journal:
             self._disk.fault("put", place)
         with self._waits:
             held = Contents(dict(self._held.items), dict(self._held.tails))
-        writes_anew = self._file is None or anew & self._shown or self._size > MOST_BYTES
+        # Of two records that are written at once the second alone may come to the medium: a new file has both, or none.
+        several = len(changes) > MOST_CHANGES
+        writes_anew = self._file is None or several or anew & self._shown or self._size > MOST_BYTES
         if writes_anew and sum(len(tail.data) for tail in held.tails.values()) > MOST_TAIL_BYTES:
             for segment in held.tails:
                 self._disk.sync_file(self._folder / segment)
@@ -354,12 +241,20 @@ class Journal:
 
         replace   makes an item's file hold this, durably
         """
-        self.flush()
-        settle(self._disk, self._folder, self._held, replace)
         with self._lock:
+            self.flush()
+            settle(self._disk, self._folder, self._held, replace)
             if self._file is not None:
                 self._file.close()
             self._held, self._file, self._size, self._shown = Contents(), None, 0, set()
+
+    def end(self) -> None:
+        """Nothing is written any more, by whichever thread is late: the home may be another process's."""
+        with self._lock:
+            self._ended = True
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 def settle(disk: Disk, folder: Path, held: Contents, replace: Callable[[str, bytes], None]) -> None:

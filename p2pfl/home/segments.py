@@ -15,8 +15,9 @@ from p2pfl.errors.home import ItemDamaged
 from p2pfl.files import LARGE_BYTES, read_file
 from p2pfl.home.disk import Appender
 from p2pfl.home.home import Home
-from p2pfl.home.journal import SegmentTail, patched
+from p2pfl.home.journal import patched
 from p2pfl.home.sealing import SALT_BYTES, STUDIES
+from p2pfl.home.steps import SegmentTail
 from p2pfl.keys import Secret, derive
 
 LogName = Literal["federation", "site"]
@@ -57,7 +58,9 @@ class SegmentFiles:
 
     def read_segment(self, number: int) -> bytes:
         """The bytes of segment `number`, as far as they are written. Raises OSError."""
-        return patched(read_file(self.path(number), LARGE_BYTES), self._home.tail_of(self._name(number)))
+        # The journal first: what goes from there meanwhile is in the file by then.
+        tail = self._home.tail_of(self._name(number))
+        return patched(read_file(self.path(number), LARGE_BYTES), tail)
 
     def _name(self, number: int) -> str:
         return str(self.path(number).relative_to(self._home.folder))

@@ -21,6 +21,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from p2pfl.home.disk import has_hole
 from p2pfl.keys import SIGNATURE_BYTES, Secret
 
 MAGIC: Final = b"p2pfl/1/segment\0"
@@ -32,7 +33,6 @@ BODY: Final = struct.Struct(">BQI32sI")
 TAG_BYTES: Final = 16
 MOST_SEALED: Final = 2 << 20  # bytes: a record of 1 MiB and 200 signatures are far below it
 MOST_FRAMES: Final = (1 << 32) - 1
-SECTOR_BYTES: Final = 512  # the unit that a disk writes whole
 MOST_WORK: Final = 4  # most bytes decrypted to explain damage, in sizes of the segment
 
 ENTRY: Final = 1  # a record with the signatures that were there when it was written
@@ -132,7 +132,7 @@ class SegmentReader:
                 self._spoilt(at, number, str(error), torn=True)
                 return
             except (ValueError, InvalidTag) as error:
-                self._spoilt(at, number, str(error) or "it does not authenticate", torn=_has_hole(data, at))
+                self._spoilt(at, number, str(error) or "it does not authenticate", torn=has_hole(data, at))
                 return
             yield frame
             at = self.good_bytes = frame.end
@@ -185,10 +185,3 @@ class SegmentReader:
             if later.settled > number:
                 why, torn = f"{why}; yet frames behind it were written after it was safe on the disk", False
         self.damage = Damage(at, number, why, torn)
-
-
-def _has_hole(data: bytes, at: int) -> bool:
-    """True when a sector behind `at`, or the part of it in the file, is all zero: its write never reached the disk."""
-    first = -(-at // SECTOR_BYTES) * SECTOR_BYTES
-    sectors = [data[at:first], *(data[start : start + SECTOR_BYTES] for start in range(first, len(data), SECTOR_BYTES))]
-    return any(sector and not sector.strip(b"\0") for sector in sectors)

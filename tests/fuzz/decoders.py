@@ -50,7 +50,7 @@ from p2pfl.federation.federation import Privacy
 from p2pfl.federation.membership import Change, Epochs, Lineage
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.federation.table_schema import TableSchema
-from p2pfl.home import journal, keyslots, sealing
+from p2pfl.home import keyslots, sealing, steps
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import auditor, entry, export, note, segment
 from p2pfl.ledger.witness import HeldNotes, head_of
@@ -558,21 +558,21 @@ def _sealed() -> bytes:
 
 
 STEP: Final = (
-    journal.Put("state/attempt", b"dealt"),
-    journal.Put("state/sums/0", None),
-    journal.Filed("state/sums/1"),
-    journal.SegmentTail("ledger/site/00000001.segment", 4096, b"a frame"),
+    steps.Put("state/attempt", b"dealt"),
+    steps.Put("state/sums/0", None),
+    steps.Filed("state/sums/1"),
+    steps.SegmentTail("ledger/site/00000001.segment", 4096, b"a frame"),
 )
 
 
 def _steps() -> tuple[bytes, ...]:
-    return journal.packed(STEP), journal.packed(STEP[:1]), journal.packed(())
+    return steps.packed(STEP), steps.packed(STEP[:1]), steps.packed(())
 
 
 def _journals() -> tuple[bytes, ...]:
     """As a process leaves them, but that its records are not sealed."""
     bodies = [bytes(sealing.OVERHEAD_BYTES) + step for step in _steps()]
-    sizes = [journal.LENGTH.pack(len(body), len(body) ^ journal.EVERY_BIT) for body in bodies]
+    sizes = [steps.LENGTH.pack(len(body), len(body) ^ steps.EVERY_BIT) for body in bodies]
     return b"".join(size + body for size, body in zip(sizes, bodies, strict=True)), sizes[0] + bodies[0][:-9]
 
 
@@ -812,10 +812,10 @@ def _table() -> tuple[Decoder, ...]:
                 (keyslots.key_text("mayo", MASTER),), ("home.keyslots:parse_key",)),
         Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/residual", data), (ValueError,),
                 (_sealed(),), (), lambda value: _sealed() if value == b"something" else None),
-        Decoder("steps in a journal", journal.read_changes, (Malformed,), _steps(),
-                ("home.journal:_read_change",), journal.packed),
-        Decoder("journal", lambda data: journal.read_journal(data, lambda sealed: sealed[sealing.OVERHEAD_BYTES :]),
-                (ValueError,), _journals(), ("home.journal:read_journal",)),
+        Decoder("steps in a journal", steps.read_changes, (Malformed,), _steps(),
+                ("home.steps:_read_change",), steps.packed),
+        Decoder("journal", lambda data: steps.read_journal(data, lambda sealed: sealed[sealing.OVERHEAD_BYTES :]),
+                (ValueError,), _journals(), ("home.steps:read_journal", "home.steps:_end_of")),
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
                 (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "table"}),),
                 ("training.checkpoint:named_tensors",), factor=80),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,20 @@ from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.codec import Malformed
-from p2pfl.errors.home import DiskFull, ItemDamaged, SyncFailed
+from p2pfl.errors.home import DiskFull, DiskRefused, ItemDamaged, SyncFailed
 from p2pfl.home import Home
 from p2pfl.home import journal as journals
-from p2pfl.home.journal import SMALL_BYTES, Change, Filed, Put, SegmentTail, packed, read_changes, read_journal
+from p2pfl.home.disk import SECTOR_BYTES
+from p2pfl.home.journal import SMALL_BYTES
 from p2pfl.home.sealing import unseal
+from p2pfl.home.steps import Change, Filed, Put, SegmentTail, packed, read_changes, read_journal
 from p2pfl.ledger.log import Log
 from tests.examples import examples
-from tests.home.home_fixtures import Crash, PowerCut, Strike, full, make
+from tests.home.home_fixtures import Crash, PowerCut, Strike, failing, full, make
 from tests.ledger.sample import site_records
 
 ATTEMPT, SUMS, TOTAL, HEAD = "state/attempt", "state/sums/0", "state/total", "ledger/site/head"
+ANSWER = "state/answer"
 LARGE = bytes(SMALL_BYTES + 1)
 RECORDS = site_records(4)
 STEPS = 3
@@ -147,7 +152,8 @@ def test_a_crash_or_a_power_cut_at_any_step_leaves_a_whole_number_of_steps(tmp_p
         home.replace(ATTEMPT, b"of a process before")
     *_, whole, died = crash(tmp_path / "count", 1 << 30)
     assert not died and whole.seen > 60
-    for at_step in range(whole.seen):
+    # Every other step is a crash, the rest are power cuts: each kind of step is among both.
+    for at_step in range(0 if kept is None else 1, whole.seen, 2):
         folder = tmp_path / f"{at_step}"
         promised, cut, _ = crash(folder, at_step)
         if kept is not None:
@@ -219,6 +225,81 @@ def test_entries_that_cannot_be_made_durable_end_all_writing(tmp_path: Path) -> 
         assert len(Log.open(home, "site")) == 1
 
 
+def beside(work: Callable[[], object]) -> list[BaseException]:
+    """What `work` raises in a thread of its own."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except (DiskFull, SyncFailed) as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return raised
+
+
+@pytest.mark.claim("HOME-4")
+def test_a_full_disk_of_one_thread_takes_nothing_from_the_step_of_another(tmp_path: Path) -> None:
+    """The traffic is written beside the rounds, and that it is not ends nothing."""
+    with make(tmp_path) as home:
+        home.replace(ATTEMPT, b"old")
+        home.replace(ANSWER, b"42", soon=True)
+        with home.one_step():
+            home.replace(SUMS, b"words", anew=True)
+            home.disk.fault = Strike(full, 0, ("write",))
+            assert [type(one) for one in beside(lambda: home.replace("state/traffic", b"{}"))] == [DiskFull]
+            home.disk.fault = Strike(full)
+            home.replace(ATTEMPT, b"ready")
+    with opened(tmp_path) as home:
+        assert [home.read(item) for item in (ANSWER, SUMS, ATTEMPT)] == [b"42", b"words", b"ready"]
+
+
+@pytest.mark.claim("HOME-4")
+def test_a_step_that_another_thread_took_along_and_lost_is_told(tmp_path: Path) -> None:
+    with make(tmp_path) as home, pytest.raises(SyncFailed), home.one_step():
+        home.replace(ATTEMPT, b"a ballot")
+        home.disk.fault = Strike(failing, 0, ("fsync",))
+        assert [type(one) for one in beside(lambda: home.replace(TOTAL, b"sum"))] == [SyncFailed]
+
+
+def test_what_fails_within_a_step_is_what_is_told(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        log = Log.open(home, "site")
+        log.append(*RECORDS[0])
+        with pytest.raises(DiskFull), home.one_step():
+            log.append(*RECORDS[1])
+            home.disk.fault = Strike(full, 0, ("write",))
+            home.replace(SUMS, LARGE)
+
+
+@pytest.mark.claim("HOME-10")
+def test_a_thread_that_is_late_writes_nothing_into_a_home_that_was_let_go(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    home.replace(ATTEMPT, b"mine")
+    late = home.journal
+    home.close()
+    with opened(tmp_path) as after:
+        after.replace(ATTEMPT, b"of the process after it")
+        late.add(Put(ATTEMPT, b"late"))
+        with pytest.raises(DiskRefused):
+            late.flush()
+    with opened(tmp_path) as after:
+        assert after.read(ATTEMPT) == b"of the process after it"
+
+
+@pytest.mark.claim("HOME-1")
+def test_what_must_not_stay_goes_though_the_item_has_become_large(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace(ATTEMPT, b"secret of attempt 0")
+        home.replace(ATTEMPT, LARGE)
+        home.replace(ATTEMPT, LARGE + b"!", anew=True)
+        assert b"secret" not in b"".join(held_by(home, file_of(home)))
+        assert home.read(ATTEMPT) == LARGE + b"!"
+
+
 # ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SEGMENT = "ledger/site/00000001.segment"
@@ -285,3 +366,46 @@ def test_a_journal_of_another_home_does_not_open(tmp_path: Path) -> None:
         shutil.copy(home.folder / journals.ITEM, other.folder / journals.ITEM)
         with Home.open(tmp_path / "st-olav", write=False) as reader, pytest.raises(ItemDamaged):
             reader.read(ATTEMPT)
+
+
+@pytest.mark.claim("HOME-4")
+def test_a_power_cut_may_leave_any_sectors_of_the_last_step_and_of_no_other(tmp_path: Path) -> None:
+    """What was not synced may be on the medium or not, sector by sector, in any order."""
+    with make(tmp_path) as home:
+        for data in (b"one" * 200, b"two" * 700):
+            home.replace(ATTEMPT, data)
+            home.replace(SUMS, data)
+        whole, opener = file_of(home), journals_opener(home)
+        starts = [0]
+        while starts[-1] < len(whole):
+            starts.append(starts[-1] + 8 + int.from_bytes(whole[starts[-1] : starts[-1] + 4], "big"))
+        last, sectors = starts[-2], range(starts[-2] // SECTOR_BYTES, len(whole) // SECTOR_BYTES + 1)
+        assert len(sectors) >= 4
+        for lost in range(1, 1 << len(sectors)):
+            left = bytearray(whole)
+            for place in (place for number, place in enumerate(sectors) if lost >> number & 1):
+                start, end = max(place * SECTOR_BYTES, last), min((place + 1) * SECTOR_BYTES, len(whole))
+                left[start:end] = bytes(end - start)
+            assert read_journal(bytes(left), opener).items[SUMS] == b"one" * 200
+        for start, end in pairwise(starts[:-1]):  # of a step that was synced
+            for place in range(-(-start // SECTOR_BYTES) * SECTOR_BYTES, end, SECTOR_BYTES):
+                left = bytearray(whole)
+                left[place : place + SECTOR_BYTES] = bytes(SECTOR_BYTES)
+                with pytest.raises(ValueError):
+                    read_journal(bytes(left), opener)
+
+
+def test_a_step_of_more_changes_than_a_record_takes_is_whole_or_not_there(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace(ATTEMPT, b"old")
+
+        def step() -> None:
+            with home.one_step():
+                for number in range(300):
+                    home.replace(SUMS if number % 2 else ATTEMPT, b"%d" % number)
+
+        kinds = counted(home, step)
+        assert kinds["rename"] == 1  # of two records written at once the second alone may come to the medium
+        assert home.read(SUMS) == b"299"
+    with opened(tmp_path) as home:
+        assert (home.read(ATTEMPT), home.read(SUMS)) == (b"298", b"299")
