@@ -119,7 +119,7 @@ def _let_go(home: Home, *more: str) -> None:
 
     for item in (*ITEMS, PEERS_ITEM, *more):
         if home.exists(item):
-            home.remove(item)
+            home.remove(item, anew=True)
 
 
 def _reached(home: Home, given: Federation) -> Federation:

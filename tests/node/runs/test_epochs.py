@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from p2pfl.node.hello import PEERS_ITEM
 from p2pfl.sharing.state import ITEMS
 from tests.federation.changes import IDENTITIES, all_three, federation, two_epochs
 from tests.home.home_fixtures import Crash, Strike, make
+from tests.home.test_journal import file_of, held_by
 
 OLD, MADE = federation(), all_three()
 NEW = MADE.federation()
@@ -146,6 +147,20 @@ def test_a_site_with_a_new_key_follows_the_others_into_an_epoch(ben: Home) -> No
     found: Federation = enter(ben, OLD)
     assert found.digest == NEW.digest
     assert ben.identity().key == IDENTITIES["ben again"].key
+
+
+@pytest.mark.parametrize("go", [leap, enter], ids=["leap", "enter"])
+def test_no_secret_of_the_epoch_before_stays_in_the_journal(
+    ben: Home, go: Callable[[Home, Federation], object]
+) -> None:
+    """What it wrote lies there as it is, while that process works."""
+    with ben.beside():
+        ben.replace(NEXT, IDENTITIES["ben again"].reveal())
+    ben.replace(ITEMS[0], b"seeds of an attempt")
+    assert b"seeds of an attempt" in b"".join(held_by(ben, file_of(ben)))
+    go(ben, OLD)
+    assert ben.read(ITEMS[0]) is None
+    assert b"seeds of an attempt" not in b"".join(held_by(ben, file_of(ben)))
 
 
 def test_a_site_whose_key_stays_does_not_leap(tmp_path: Path) -> None:
