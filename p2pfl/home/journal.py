@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.home import DiskFull, DiskRefused
@@ -25,6 +25,14 @@ ITEM: Final = "state/journal"
 SMALL_BYTES: Final = 256 << 10  # of an item: larger ones are files at once, since a record is written more than once
 MOST_BYTES: Final = 8 << 20  # of the file, above which it is written anew
 MOST_TAIL_BYTES: Final = 64 << 10  # of logs, above which their segments are synced
+
+
+class AddedChange(NamedTuple):
+    """A change that is not durable yet."""
+
+    change: Change
+    owner: int  # the thread that makes it durable; 0: none, it may wait
+    anew: bool  # nothing older of its item may stay in the file
 
 
 class Journal:
@@ -43,14 +51,9 @@ class Journal:
         self._waits = threading.RLock()  # of what waits, and of what is held
         self._together = threading.local()
         self._held = Contents()
-        self._waiting: list[Change] = []
-        self._owners: list[
-            int
-        ] = []  # of each change that waits: the thread that makes it durable; 0: none, it may wait
-        self._writing: list[Change] = []
-        self._anew: set[str] = set()  # items of which nothing older may stay in the file
+        self._waiting: list[AddedChange] = []
+        self._writing: list[AddedChange] = []
         self._file: Appender | None = None
-        self._size = 0
         self._segments: dict[str, Appender] = {}  # to which something waits to be appended
         self._shown: set[str] = set()  # items of which the file has a value, current or not
         self._ended = False
@@ -58,7 +61,7 @@ class Journal:
     def find(self, item: str) -> tuple[bool, bytes | None]:
         """Whether the journal says what the item holds, and what it holds; None: it is gone."""
         with self._waits:
-            for change in reversed([*self._writing, *self._waiting]):
+            for change, _, _ in reversed([*self._writing, *self._waiting]):
                 if not isinstance(change, SegmentTail) and change.item == item:
                     return isinstance(change, Put), change.data if isinstance(change, Put) else None
             return item in self._held.items, self._held.items.get(item)
@@ -67,7 +70,7 @@ class Journal:
         """All items of which it says what they hold; None: gone."""
         with self._waits:
             held = Contents(dict(self._held.items))
-            for change in (*self._writing, *self._waiting):
+            for change, _, _ in (*self._writing, *self._waiting):
                 if not isinstance(change, SegmentTail):
                     held.take(change)
             return held.items
@@ -78,17 +81,13 @@ class Journal:
         anew   what it takes the place of must not stay in the file
         """
         with self._waits:
-            self._waiting.append(change)
-            self._owners.append(0 if soon else threading.get_ident())
-            if anew and not isinstance(change, SegmentTail):
-                self._anew.add(change.item)
+            self._waiting.append(AddedChange(change, 0 if soon else threading.get_ident(), anew))
 
     def append_to(self, file: Appender, tail: SegmentTail) -> None:
         """The segment `file` gets what the tail holds with the next step: once that is durable, and not before."""
         with self._waits:
             self._segments[tail.segment] = file
-            self._waiting.append(tail)
-            self._owners.append(0)
+            self._waiting.append(AddedChange(tail, 0, anew=False))
 
     def synced(self, segment: str) -> None:
         """All that was written to the segment so far is on the medium: it lacks nothing."""
@@ -133,38 +132,34 @@ class Journal:
             # Another thread may have taken along what this one added, and failed.
             self._disk.check_usable(self._folder / ITEM)
             with self._waits:
-                changes = self._writing = self._waiting
-                owners, self._owners, self._waiting = self._owners, [], []
-                anew, self._anew = self._anew, set()
-            if not changes:
+                waiting = self._writing = self._waiting
+                self._waiting = []
+            if not waiting:
                 return
+            changes = [one.change for one in waiting]
+            tails = [change for change in changes if isinstance(change, SegmentTail)]
+            anew = {change.item for change, _, anew in waiting if anew and not isinstance(change, SegmentTail)}
             try:
                 if self._ended:  # the home may be another process's by now
                     raise DiskRefused(evidence="the home is closed", step="write", path=self._folder / ITEM)
                 self._write(changes, anew)
-                self._append(change for change in changes if isinstance(change, SegmentTail))
+                self._append(tails)
             except BaseException as error:
                 refused = isinstance(error, DiskFull | DiskRefused)  # then the file is as it was
-                if not refused or any(
-                    isinstance(change, SegmentTail) for change in changes
-                ):  # a log counts on its entries
+                if not refused or tails:  # a log counts on its entries
                     self._disk.fail(f"a step could not be made durable: {error}")
                 else:
-                    self._wait_on(changes, owners, anew)
+                    self._wait_on(waiting)
                 raise
             finally:
                 self._writing = []
             self._shown |= {change.item for change in changes if isinstance(change, Put) and change.data is not None}
             self._drop_files(changes, anew)
 
-    def _wait_on(self, changes: list[Change], owners: list[int], anew: set[str]) -> None:
+    def _wait_on(self, refused: list[AddedChange]) -> None:
         """What this thread did not add waits as before, ahead of what came meanwhile."""
         with self._waits:
-            mine = threading.get_ident()
-            kept = [(change, owner) for change, owner in zip(changes, owners, strict=True) if owner != mine]
-            self._waiting[:0] = [change for change, _ in kept]
-            self._owners[:0] = [owner for _, owner in kept]
-            self._anew |= {change.item for change, _ in kept if not isinstance(change, SegmentTail)} & anew
+            self._waiting[:0] = [one for one in refused if one.owner != threading.get_ident()]
 
     def _write(self, changes: list[Change], anew: set[str]) -> None:
         places = [self._folder / change.item for change in changes if isinstance(change, Put)]
@@ -174,7 +169,7 @@ class Journal:
             held = Contents(dict(self._held.items), dict(self._held.tails))
         # Of two records that are written at once the second alone may come to the medium: a new file has both, or none.
         several = len(changes) > MOST_CHANGES
-        writes_anew = self._file is None or several or anew & self._shown or self._size > MOST_BYTES
+        writes_anew = self._file is None or several or anew & self._shown or self._file.size > MOST_BYTES
         if writes_anew and sum(len(tail.data) for tail in held.tails.values()) > MOST_TAIL_BYTES:
             for segment in held.tails:
                 self._disk.sync_file(self._folder / segment)
@@ -184,9 +179,7 @@ class Journal:
         if self._file is None or writes_anew:
             self._rewrite(held, places)
         else:
-            record = self._records(changes)
-            self._file.write(record)
-            self._size += len(record)
+            self._file.write(self._records(changes))
             self._sync(self._file, places)
         with self._waits:
             # What was synced beside this is lacked by none: its bytes do no harm where they stand.
@@ -210,14 +203,14 @@ class Journal:
     def _rewrite(self, held: Contents, places: list[Path]) -> None:
         """A new file with all that counts, in the place of the old one."""
         path = self._folder / ITEM
-        new, record = path.with_name(path.name + NEW), self._records(held.changes())
+        new = path.with_name(path.name + NEW)
         try:
             new.unlink(missing_ok=True)
         except OSError as error:
             self._disk.refuse("write", new, error)
         file = Appender(self._disk, new)
         try:
-            file.write(record)
+            file.write(self._records(held.changes()))
             self._sync(file, places)
             file.rename(path)
         except BaseException:
@@ -225,7 +218,7 @@ class Journal:
             raise
         if self._file is not None:
             self._file.close()
-        self._file, self._size = file, len(record)
+        self._file = file
         self._shown = {item for item, data in held.items.items() if data is not None}
 
     def _drop_files(self, changes: list[Change], anew: set[str]) -> None:
@@ -246,7 +239,7 @@ class Journal:
             settle(self._disk, self._folder, self._held, replace)
             if self._file is not None:
                 self._file.close()
-            self._held, self._file, self._size, self._shown = Contents(), None, 0, set()
+            self._held, self._file, self._shown = Contents(), None, set()
 
     def end(self) -> None:
         """Nothing is written any more, by whichever thread is late: the home may be another process's."""
