@@ -48,6 +48,14 @@ study_option = click.option(
     help="Which study is meant, where this home takes part in several: its peers file.",
 )
 
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value than the default, as in --set privacy.delta=1e-4.",
+)
+
 agreement_option = click.option(
     "--agreement",
     "document",

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from p2pfl.cli import output
-from p2pfl.cli.options import json_option, peers_option
+from p2pfl.cli.options import json_option, peers_option, set_option
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.sizes import Listed, refuse_mixed, sizes_options, tell_sizes
 from p2pfl.cli.tasks import device_option
@@ -42,13 +42,7 @@ if TYPE_CHECKING:
     help="What is learned.  [default: the task of --peers, else heart disease]",
 )
 @peers_option
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value than the default, as in --set privacy.delta=1e-4.",
-)
+@set_option
 @click.option(
     "--rounds",
     type=Listed(int),
@@ -70,7 +64,7 @@ def simulate(
     split: int | None,
     task: str | None,
     peers_file: Path,
-    settings: Sequence[str],
+    overrides: Sequence[str],
     rounds: Sequence[int],
     epsilon: float | None,
     seeds: int,
@@ -92,10 +86,10 @@ def simulate(
     """
     refuse_mixed(context, records=bool(given))
     named = context.get_parameter_source("peers_file") is not ParameterSource.DEFAULT
-    if named and settings:
+    if named and overrides:
         raise WrongUse(evidence="--peers holds every setting: --set would change one of them", verb=" simulate")
     if not given:
-        _forecast(asked, rounds, settings, named=named, others=(split, task, epsilon), as_json=as_json)
+        _forecast(asked, rounds, overrides, named=named, others=(split, task, epsilon), as_json=as_json)
         return
     if len(rounds) > 1 or not all(1 <= one <= 10_000 for one in rounds):
         raise WrongUse(evidence="--rounds of a training is one number, 1 to 10000", verb=" simulate")
@@ -113,7 +107,7 @@ def simulate(
     trainings = simulate_training(
         made,
         records,
-        settings=settings,
+        settings=overrides,
         federation=federation,
         rounds=rounds[0] if rounds else None,
         epsilon=epsilon,

@@ -23,7 +23,7 @@ from p2pfl.cli.demo.kill import Death, Dying
 from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.demo.peers import Children
 from p2pfl.cli.monitor import plain_option
-from p2pfl.cli.options import json_option
+from p2pfl.cli.options import json_option, set_option
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.cli.ports import free_ports
 from p2pfl.errors import EXIT_INTEGRITY
@@ -52,13 +52,7 @@ ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many p
     help=f"{LEAST} to {MOST}; 4 are the hospitals as they are.",
 )
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds of training.  [default: as peers create]")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value than the default, as in --set privacy.delta=1e-4.",
-)
+@set_option
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import fit_name, json_option, new_file_option, read_whole, write_new
+from p2pfl.cli.options import fit_name, json_option, new_file_option, read_whole, set_option, write_new
 from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors.people import CardsCollide, WrongUse
@@ -53,13 +53,7 @@ def client_options(command: F) -> F:
 @click.argument("cards", nargs=-1, required=True, type=click.Path(path_type=Path))
 @new_file_option
 @click.option("--name", default="federation", show_default=True, metavar="NAME", help="The federation's name.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value than the default, as in --set privacy.delta=1e-4.",
-)
+@set_option
 @click.option(
     "--agreement",
     "document",
