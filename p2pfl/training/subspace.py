@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from p2pfl.keys import Secret, digest
 from p2pfl.training.noise import BitStream
-from p2pfl.training.update import FlatVector, TensorLayout
+from p2pfl.training.update import FlatVector, TensorLayout, blocks_of
 
 Floats = NDArray[np.float64]
 # of a tensor's name, start in the model, o, i and rank ► L (o, r), R (i, r)
@@ -301,14 +301,8 @@ class Expanded:
         """Its coordinates in order, float64.    (≤ BLOCK,) each, or one row of a matrix"""
         for piece in self.within.pieces:
             values = self.values[piece.place : piece.place + piece.length]
-            for part, change in _expand(piece, values) if piece.rank else _blocks_of(values):
+            for part, change in _expand(piece, values) if piece.rank else blocks_of(values):
                 yield slice(piece.start + part.start, piece.start + part.stop), change
-
-
-def _blocks_of(values: Floats) -> Iterator[tuple[slice, Floats]]:
-    for start in range(0, values.size, BLOCK):
-        part = slice(start, min(start + BLOCK, values.size))
-        yield part, values[part]
 
 
 def _expand(piece: Piece, values: Floats) -> Iterator[tuple[slice, Floats]]:
