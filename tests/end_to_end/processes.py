@@ -188,6 +188,16 @@ class Process:
         if self.running:
             self.process.send_signal(number)
 
+    def stopped(self) -> None:
+        """Wait until it has stopped itself (SIGSTOP): it may still run when what it told before has been read."""
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert self.running, self.tail
+
+    def wake(self) -> None:
+        """Let it go on, once it has stopped itself: a SIGCONT that came before the stop would wake nobody."""
+        self.stopped()
+        self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         self.signal(signal.SIGKILL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -108,10 +107,10 @@ def test_a_site_that_loses_its_network_is_named_and_nothing_is_lost(make: MakeSi
     sites = make(3, "rounds=2", "privacy.steps_per_round=10", doors=doors(proxies))
     stops = {"die": {"told": {"event": "phase", "phase": "propose"}}, "signal": "SIGSTOP"}
     ada, ben, cyd = start(sites, [{"train": 2}], of_cyd=stops)
-    cyd.event("phase", phase="propose")  # it stands still there, however late this is read
+    cyd.stopped()
     for proxy in proxies.values():
         proxy.cut()
-    cyd.signal(signal.SIGCONT)
+    cyd.wake()
     for process in (ada, ben):
         process.event("waiting", silent=of("cyd"))
     for proxy in proxies.values():
@@ -127,7 +126,7 @@ def test_a_site_that_sleeps_past_a_deadline_wakes_into_the_next_attempt(make: Ma
     ada, ben, cyd = (sites.site(name, [{"train": 2}], **(sleeps if name == "cyd" else {})) for name in sites.names)
     ada.event("abandoned", waited_for=of("cyd"))
     ada.event("waiting", missing=of("cyd"))
-    cyd.signal(signal.SIGCONT)
+    cyd.wake()
     assert [process.end().status for process in (ada, ben, cyd)] == [0, 0, 0], cyd.tail
     check_everything(sites, rounds=2, sums=0)
 

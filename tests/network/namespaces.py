@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,17 +41,6 @@ def silent(process: Process, peer: str, seconds: float = 20.0) -> None:
 def lost(process: Process, peer: str) -> None:
     """Wait until a process says that its link to `peer` has ended."""
     process.line(lambda line: '"link_down"' in line and f'"{peer}"' in line and "replaced" not in line)
-
-
-def stopped(process: Process) -> None:
-    """Wait until a process has stopped itself."""
-    os.waitid(os.P_PID, process.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    assert process.running, process.tail
-
-
-def go_on(process: Process) -> None:
-    """Wake a process that has stopped itself."""
-    process.signal(signal.SIGCONT)
 
 
 def ended_well(sites: Sites) -> None:

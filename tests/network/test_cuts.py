@@ -11,7 +11,7 @@ import pytest
 
 from tests.end_to_end.checks import check_everything
 from tests.end_to_end.processes import Process, Sites
-from tests.network.namespaces import STOP, ended_well, go_on, placed, silent, stopped
+from tests.network.namespaces import STOP, ended_well, placed, silent
 
 Played = Callable[[Callable[[Path], None]], None]
 
@@ -39,7 +39,7 @@ def begin(sites: Sites, victim: str, phase: str, do: list[dict[str, Any]]) -> di
     running = {
         name: sites.site(name, do, **({"die": moment(phase), **STOP} if name == victim else {})) for name in sites.names
     }
-    stopped(running[victim])
+    running[victim].stopped()
     return running
 
 
@@ -50,7 +50,7 @@ def a_cut(place: Path, phase: str, do: list[dict[str, Any]], rounds: int, sums: 
         running = begin(sites, victim, phase, do)
         number = sites.names.index(victim)
         net.cut(number)
-        go_on(running[victim])
+        running[victim].wake()
         for name, process in running.items():
             if name != victim:
                 silent(process, victim)
@@ -83,7 +83,7 @@ def all_cut(place: Path) -> None:
         running = begin(sites, "cyd", "gather", SUM)
         for number in range(3):
             net.cut(number)
-        go_on(running["cyd"])
+        running["cyd"].wake()
         for name, process in running.items():
             for other in sites.names:
                 if other != name:
@@ -104,7 +104,7 @@ def without_it(place: Path, phase: str) -> None:
     with placed(place, 4) as (net, sites):
         running = begin(sites, "cyd", phase, SUM)
         net.cut(2)
-        go_on(running["cyd"])
+        running["cyd"].wake()
         given = [process.event("given")["given"] for name, process in running.items() if name != "cyd"]
         net.mend(2)
         ended_well(sites)

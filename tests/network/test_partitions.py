@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks._links import NETWORK, Network
 from tests.end_to_end.checks import check_everything
-from tests.network.namespaces import STOP, ended_well, go_on, lost, placed, silent, stopped
+from tests.network.namespaces import STOP, ended_well, lost, placed, silent
 
 Played = Callable[[Callable[[Path], None]], None]
 
@@ -33,9 +33,9 @@ def apart(place: Path, how: Callable[[Network, bool], None]) -> None:
     """Four sites; two of them fall out between two sums. The second goes on with a quorum, and holds everywhere."""
     with placed(place, 4) as (net, sites):
         running = {name: sites.site(name, SUMS, **(FIRST_DONE if name == "ada" else {})) for name in sites.names}
-        stopped(running["ada"])
+        running["ada"].stopped()
         how(net, True)
-        go_on(running["ada"])
+        running["ada"].wake()
         lost(running["ben"], "ada")
         for name in ("cyd", "dot"):  # both reach everyone
             given = running[name].event("given", order=SUMS[1])["given"]
@@ -66,9 +66,9 @@ def a_move(place: Path) -> None:
         everywhere = f"0.0.0.0:{sites['ben'].port}"
         stops = {"die": {"told": {"event": "phase", "phase": "gather"}}, **STOP, "listen": everywhere}
         running = {name: sites.site(name, SUMS[:1], **(stops if name == "ben" else {})) for name in sites.names}
-        stopped(running["ben"])
+        running["ben"].stopped()
         net.move(1, f"{NETWORK}.42")
-        go_on(running["ben"])
+        running["ben"].wake()
         ended_well(sites)
         check_everything(sites, rounds=0, sums=1)
 
@@ -85,7 +85,7 @@ def a_machine_gone(place: Path) -> None:
     with placed(place, 3) as (net, sites):
         stops = {"die": {"told": {"event": "phase", "phase": "gather"}}, **STOP}
         running = {name: sites.site(name, SUMS[:1], **(stops if name == "cyd" else {})) for name in sites.names}
-        stopped(running["cyd"])
+        running["cyd"].stopped()
         net.cut(2)
         running["cyd"].kill()
         for name in ("ada", "ben"):

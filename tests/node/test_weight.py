@@ -37,7 +37,7 @@ def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three real sites sum few numbers, then many, then few again where every proposal counts as large."""
-    handled = Run.handle
+    handled, begun = Run.handle, Run.begin
     seen: dict[str, set[type]] = {"loop": set(), "thread": set()}
 
     def noted(run: Run, event: e.Event) -> list[e.Effect]:
@@ -45,7 +45,12 @@ def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
         seen[_place()].add(kind)
         return handled(run, event)
 
+    def began(run: Run, now: float) -> list[e.Effect]:
+        seen[_place()].add(e.Begin)
+        return begun(run, now)
+
     monkeypatch.setattr(Run, "handle", noted)
+    monkeypatch.setattr(Run, "begin", began)  # with all letters that came early: a peer may send many, and long ones
     sites = Sites(tmp_path, draft.python_lines("own"))
 
     def summed(name: str, words: int) -> dict[str, set[type]]:
