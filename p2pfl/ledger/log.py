@@ -167,6 +167,11 @@ class Log:
         """The newest note that this site signed over this log."""
         return self._head_note
 
+    @property
+    def has_segment(self) -> bool:
+        """The next entry needs no new file."""
+        return self._appender is not None and self._sealer is not None
+
     def close(self) -> None:
         """Close the segment file."""
         if self._appender is not None:

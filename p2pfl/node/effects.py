@@ -26,7 +26,7 @@ from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundF
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
-from p2pfl.node.weight import is_light
+from p2pfl.node.weight import SMALL_WORDS, is_light
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
 
@@ -122,7 +122,7 @@ class EffectRunner:
         self._follow.append((active, e.WordsReady(self._clocks.now(), effect.round, effect.attempt, vectors)))
 
     async def _ahead(self, active: ActiveRun, effect: e.Ahead) -> None:
-        """Run in a thread beside everything else: the words alone wait for it."""
+        """Run beside everything else, many words in a thread: the words alone wait for it."""
         segments = active.source.shape(effect.round)
         task = asyncio.create_task(self._expand(active, effect, segments))
         self._expanding.add(task)
@@ -131,7 +131,10 @@ class EffectRunner:
     async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
         masks: tuple[e.Vector, ...] = ()
         try:
-            masks = await asyncio.to_thread(effect.masks, segments) if segments else ()
+            if sum(length for _, length in segments) <= SMALL_WORDS:
+                masks = effect.masks(segments) if segments else ()
+            else:
+                masks = await asyncio.to_thread(effect.masks, segments)
         finally:  # without them the words are masked from the seeds: they must not wait for ever
             ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
             self._inbox.add_event(LocalEvent(active.run.context.run, ready))
@@ -169,7 +172,8 @@ class EffectRunner:
                 assert_never(effect)
         # These two follow from the attempt's snapshot, which is durable before anybody sees it.
         soon = isinstance(effect, e.NoteBundle | e.NoteBallot)
-        await asyncio.to_thread(self._store.logs.note, entry, soon=soon)
+        if not (soon and self._store.logs.note_at_once(entry)):
+            await asyncio.to_thread(self._store.logs.note, entry, soon=soon)
         if isinstance(effect, e.NoteAbandoned):
             self._observer(AttemptAbandoned(effect.round, effect.attempt, effect.waited_for))
 

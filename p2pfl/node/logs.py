@@ -313,15 +313,25 @@ class Logs:
         with self._lock:
             return {bytes.fromhex(run_id): (number, record) for run_id, (number, _, record) in self._final.items()}
 
-    def cosign(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
-        """Signatures over the last entry that came after it was written."""
-        with self._lock:
+    def cosign(self, record: bytes, cosignatures: Mapping[str, bytes], *, wait: bool = True) -> bool:
+        """Signatures over the last entry that came after it was written: durable with the next step.
+
+        wait   else False, and nothing done, where that might wait for the disk or for a thread
+        """
+        if not self._lock.acquire(blocking=wait):
+            return False
+        try:
             last = len(self.federation) - 1
             if last < 0 or self.federation[last].record != record:
-                return
+                return True
             late = {name: one for name, one in cosignatures.items() if name not in self.federation[last].signatures}
+            if late and not (wait or self.federation.has_segment):
+                return False
             if late:
                 self.federation.add_signatures(last, late)
+            return True
+        finally:
+            self._lock.release()
 
     def note(self, entry: SiteEntry, *, soon: bool = False) -> None:
         """One entry of the site log; before it, those with which this process began, if they were kept back so far.
@@ -337,6 +347,18 @@ class Logs:
                 for one in beginning.held:
                     self.site.append(one.record)
             self.site.append(entry.record, soon=soon)
+
+    def note_at_once(self, entry: SiteEntry) -> bool:
+        """`note` it with the next step; False, and nothing noted, where that might wait for the disk or a thread."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            ready = self._beginning is None and self.site.has_segment
+            if ready:
+                self.site.append(entry.record, soon=True)
+            return ready
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""

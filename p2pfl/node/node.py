@@ -358,12 +358,10 @@ class Node:
         previous = active.run.previous
         confirms = isinstance(event, e.Received) and isinstance(event.letter.message, messages.Confirm)
         if previous is not None and confirms:
-            await asyncio.to_thread(
-                self._cosign, previous.state.confirming.record, dict(previous.state.confirming.confirms)
-            )
-
-    def _cosign(self, record: bytes, confirms: dict[str, tuple[bytes, bytes]]) -> None:
-        self.logs.cosign(record, {name: signed for name, (theirs, signed) in confirms.items() if theirs == record})
+            record, all_signed = previous.state.confirming.record, previous.state.confirming.confirms
+            late = {name: signed for name, (theirs, signed) in all_signed.items() if theirs == record}
+            if not self.logs.cosign(record, late, wait=False):
+                await asyncio.to_thread(self.logs.cosign, record, late)
 
     async def part(self) -> None:
         """Let what was said last reach the others, and the pass under way end: before this node is left for another."""

@@ -4,9 +4,10 @@ A hand-over and the way back are two wake-ups, and twice the interpreter's lock:
 carries links and heartbeats, so what is done in it takes a few milliseconds at most. An event is weighed by what it
 *can* lead to: by its kind, by how many words its round has, and by how much its members nominate.
 
-Never light: what brings many letters or signatures in one (Members, Ballot, Certificate, Handed, Evidence), shares of a
-seed that are combined, questions, the time, a link that came or went, and all that is not of the round under way. Nor
-anything while much waits for its turn in that round: whatever moves the phase hands all of it in.
+Never light: what brings many letters or signatures in one (Members, Certificate, Handed, Evidence), shares of a seed
+that are combined, questions, the time, a link that came or went. Nor anything while much waits for its turn in that
+round: whatever moves the phase hands all of it in. Of a round that is over little counts: its last timers, which are
+dropped, what its members still sign, and that they need nothing more of it.
 """
 
 from __future__ import annotations
@@ -28,22 +29,33 @@ OF_ANY: Final = (
 )  # fmt: skip
 # These lead to masks, sums, tags and hashes of all the words.
 OF_SMALL: Final = (
-    m.Root, m.Chunk, m.SumDigest, m.SumChunk, m.Nonce, m.Tags, m.Reveal,
-    e.MasksReady, e.WordsReady, e.CertificateStored, e.Applied,
+    m.Root, m.Chunk, m.SumDigest, m.SumChunk, m.Nonce, m.Tags, m.Ballot, m.Reveal,
+    e.MasksReady, e.WordsReady, e.FirstSent, e.CertificateStored, e.Applied,
 )  # fmt: skip
 
 
 def is_light(run: Run, event: e.Event) -> bool:
-    """Whatever the event leads to in the round under way takes a few milliseconds at most."""
-    current = run.current
-    if current is None:
-        return False
+    """Whatever the event leads to takes a few milliseconds at most."""
     letter = event.letter if isinstance(event, e.Received) else None
-    kind: type = type(event if letter is None else letter.message)
     number = getattr(event, "round", 0) if letter is None else letter.envelope.round
-    if number != current.number or _proposed(current) > SMALL_BYTES or _waits_much(current):
+    if isinstance(event, e.OfAttempt) and number not in run.rounds:
+        return True  # it is dropped
+    if letter is not None and run.previous is not None and number == run.previous.number:
+        return _ends(run.previous, letter)
+    current = run.current
+    if current is None or number != current.number or _proposed(current) > SMALL_BYTES or _waits_much(current):
         return False
+    if isinstance(event, e.UpdateReady):
+        return len(event.proposal.support) + len(event.proposal.configuration) <= SMALL_BYTES
+    kind: type = type(event if letter is None else letter.message)
     return kind in OF_ANY or (kind in OF_SMALL and _words(current, event) <= SMALL_WORDS)
+
+
+def _ends(over: Round, letter: m.Letter[m.Message]) -> bool:
+    """A member signs what is final here already, or needs nothing more of it: then its words may be given back."""
+    message = letter.message
+    nothing = isinstance(message, m.Want) and message.what == m.Question.NOTHING
+    return isinstance(message, m.Confirm) or (nothing and _gathered(over) <= SMALL_WORDS)
 
 
 def _proposed(current: Round) -> int:
@@ -63,5 +75,12 @@ def _words(current: Round, event: e.Event) -> int:
     if isinstance(event, (e.WordsReady, e.MasksReady)):
         vectors = event.vectors if isinstance(event, e.WordsReady) else current.state.masking.words or event.masks
         return sum(int(vector.words.size) for vector in vectors)
-    gathering = current.state.gathering
+    making = current.state.masking.making
+    if isinstance(event, e.FirstSent) and making is not None:
+        return sum(length for _, length in making.segments)
+    return _gathered(current)
+
+
+def _gathered(one: Round) -> int:
+    gathering = one.state.gathering
     return sum(length for _, length in gathering.segments) if gathering is not None else SMALL_WORDS + 1

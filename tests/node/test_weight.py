@@ -19,18 +19,20 @@ from p2pfl.sharing.table import EVENTS
 from tests.peer.sites import NAMES, Sites
 from tests.sharing.stopped_rounds import ME, standing
 
-# Each brings many letters or signatures, combines shares, asks, masks a long vector, or comes with no round.
+# Each brings many letters or signatures, combines shares, or comes with no round.
 NEVER = {
-    m.Members, m.Ballot, m.Certificate, m.BackupShare, m.Total, m.Opened, m.Want, m.Leave,
-    e.Begin, e.UpdateReady, e.Tick, e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten, e.FirstSent,
+    m.Members, m.Certificate, m.BackupShare, m.Total, m.Opened, m.Leave,
+    e.Begin, e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten,
 }  # fmt: skip
+BY_MORE = {m.Want, e.Tick, e.UpdateReady}  # by what is asked, when, and how much is nominated
 
 
 def test_every_kind_of_the_table_is_weighed() -> None:
     """A kind that the table gains is in one list: what it can lead to was thought of."""
     kinds = {kind for _, kind in EVENTS}
-    assert set(OF_ANY) | set(OF_SMALL) | NEVER == kinds
-    assert not set(OF_ANY) & set(OF_SMALL) and not NEVER & {*OF_ANY, *OF_SMALL}
+    lists = (set(OF_ANY), set(OF_SMALL), NEVER, BY_MORE)
+    assert set().union(*lists) == kinds
+    assert sum(map(len, lists)) == len(kinds)
 
 
 def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
@@ -62,12 +64,12 @@ def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
 
     few = summed("few", 10)
     assert few["loop"] & set(OF_ANY) and few["loop"] & set(OF_SMALL)
-    assert {m.Ready, m.Confirm, e.BallotStored, m.Tags, e.WordsReady} <= few["loop"]
+    assert {m.Ready, m.Ballot, m.Confirm, e.BallotStored, m.Tags, e.WordsReady, e.UpdateReady} <= few["loop"]
     assert not few["loop"] & NEVER
     many = summed("many", SMALL_WORDS + 1)
-    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= set(OF_ANY)
+    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= {*OF_ANY, *BY_MORE}
     monkeypatch.setattr(weight, "SMALL_BYTES", -1)
-    assert not summed("again", 10)["loop"]
+    assert summed("again", 10)["loop"] <= {m.Confirm, m.Want, e.Tick}  # of the round before
 
 
 def test_links_have_their_turn_between_two_small_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +111,42 @@ def test_nothing_is_light_while_much_waits_for_its_turn(count: int, size: int) -
     assert weight.is_light(run, due)
     run.handle(letter(count, bytes(size)))
     assert not weight.is_light(run, due)
+
+
+def test_a_timer_of_a_round_that_is_over_is_light_and_another_is_not() -> None:
+    federation, current = standing(Phase.GATHER)
+    run = federation.peers[ME].run
+    assert run is not None and run.current is not None
+    assert not weight.is_light(run, e.Tick(0.0, current.number, 0))
+    over = e.Tick(0.0, current.number + 1, 0)
+    assert weight.is_light(run, over) and run.handle(over) == []
+
+
+@pytest.mark.parametrize("what", m.Question)
+def test_of_a_final_round_only_that_nothing_of_it_is_needed_is_light(what: m.Question) -> None:
+    """Everything else is answered, with a whole sum even; and the words of a long one are given back."""
+    federation, final = standing(Phase.FINAL)
+    run = federation.peers[ME].run
+    assert run is not None and run.previous is not None and run.previous.number == final.number
+    place = m.Envelope(run.context.run, 1, final.number, final.attempt, "site-0", bytes(16))
+    want = e.Received(0.0, m.Letter(place, m.Want(what, ()), b"x", b""))
+    assert weight.is_light(run, want) == (what == m.Question.NOTHING)
+    gathering = run.previous.state.gathering
+    assert gathering is not None
+    gathering.segments = ((31, SMALL_WORDS + 1),)
+    assert not weight.is_light(run, want)
+
+
+def test_an_update_that_nominates_much_is_not_light() -> None:
+    federation, current = standing(Phase.SHARE)
+    run = federation.peers[ME].run
+    assert run is not None
+
+    def ready(support: bytes) -> e.UpdateReady:
+        return e.UpdateReady(0.0, current.number, e.Proposal(bytes(32), b"", support, 1000, 0, "", bytes(32)))
+
+    assert weight.is_light(run, ready(bytes(SMALL_BYTES)))
+    assert not weight.is_light(run, ready(bytes(SMALL_BYTES + 1)))
 
 
 def _place() -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -83,3 +86,49 @@ def test_a_command_that_a_person_ran_twice_in_one_process_is_noted_twice(place: 
     process(place, 1, JOIN)
     process(place, 2, JOIN, OperatorEntry(time=2, **JOIN))
     assert noted(place) == [*ONE, ("start", "02"), ("operator", ""), ("operator", "")]
+
+
+@contextmanager
+def held_elsewhere(logs: Logs) -> Iterator[None]:
+    """Another thread is in the middle of a step of the logs, as one is that waits for its fsync."""
+    begun, over = threading.Event(), threading.Event()
+
+    def step() -> None:
+        with logs.one_step():
+            begun.set()
+            over.wait()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_nothing_is_noted_at_once_that_would_wait_for_the_disk_or_for_a_thread(place: Place) -> None:
+    """The loop notes such entries: links have their turn however long the disk takes."""
+    process(place, 1, None)
+    logs = opened(place)
+    logs.started(bytes(16))
+    assert not logs.note_at_once(DONE)  # the next entry brings those with which this process began
+    logs.note(DONE)
+    with held_elsewhere(logs):
+        assert not logs.note_at_once(DONE)
+    assert logs.note_at_once(DONE)
+    logs.close()
+    assert [kind for kind, _ in noted(place)] == ["start", "start", "abandoned", "abandoned"]
+
+
+def test_a_late_signature_waits_neither_for_the_disk_nor_for_a_thread(place: Place) -> None:
+    logs = place.logs()  # with a genesis
+    record = logs.federation[0].record
+    late = {"zoe": bytes(64)}
+    assert not opened(place).cosign(record, late, wait=False)  # this process has no segment yet
+    with held_elsewhere(logs):
+        assert not logs.cosign(record, late, wait=False)
+    assert "zoe" not in logs.federation[0].signatures
+    assert logs.cosign(record, late, wait=False)
+    assert logs.federation[0].signatures["zoe"] == bytes(64)
