@@ -34,6 +34,8 @@ from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.tasks.volumes import Volumes
 from p2pfl.training.update import FlatVector, TensorLayout
 
+AUC, DICE = "AUC", "Dice"
+METRICS: Final = {"unet": DICE}  # by model; of all others AUC
 HIDDEN: Final = 64  # units of the heart's MLP
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -179,7 +181,7 @@ def pictures(name: str, network: Callable[[], nn.Module], rounds: int, data: Pat
     wide = ("sharing.clip=100", "sharing.scale=10")  # beyond what any update reaches
     made = functools.partial(Compared, network, 32.0)
     records = 0.75 * len(x) / len(light.SHARES)
-    return Study(name, of, "AUC", rounds, 8, 32.0, (0.2, 0.5, 1.0), wide, made, light.sites(x, y), records)
+    return Study(name, of, AUC, rounds, 8, 32.0, (0.2, 0.5, 1.0), wide, made, light.sites(x, y), records)
 
 
 def table() -> Study:
@@ -194,7 +196,7 @@ def table() -> Study:
     }
     records = 0.75 * sum(len(one) for one in read.values() if isinstance(one, Records)) / len(light.SHARES)
     wide = ("sharing.clip=100", "sharing.scale=10")
-    return Study("heart", "heart disease", "AUC", 20, 32, 4.0, (0.03, 0.1, 0.3), wide, made, read, records)
+    return Study("heart", "heart disease", AUC, 20, 32, 4.0, (0.03, 0.1, 0.3), wide, made, read, records)
 
 
 def unet(data: Path | None) -> Study:
@@ -215,7 +217,7 @@ def unet(data: Path | None) -> Study:
         sites = {name: example.kept(made(1.0), Path(folder) / name) for name in example.SITES}
     settings = ("privacy.max_grad_norm=0.1", "sharing.clip=100", "sharing.scale=10")
     of = "hippocampi on MRI" if data is not None else "generated volumes"
-    return Study("unet", of, "Dice", 20, 4, 9.0, (2.0, 5.0, 12.0), settings, made, sites, 18.0)
+    return Study("unet", of, DICE, 20, 4, 9.0, (2.0, 5.0, 12.0), settings, made, sites, 18.0)
 
 
 def _example() -> Any:

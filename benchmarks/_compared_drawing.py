@@ -3,13 +3,12 @@ each time; each way to send has a colour and a mark of its own, so that either s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2pfl.simulate.svg import svg
 
 if TYPE_CHECKING:
-    from benchmarks._compared import Study
     from benchmarks.compression_table import Row
 
 # Okabe and Ito 2008
@@ -21,15 +20,19 @@ LOOKS: Final = {
     "turning": ("#009E73", "D"),
 }
 
+ABREAST: Final = 2  # panels
 
-def drawing(rows: Sequence[Row], studies: Mapping[str, Study]) -> bytes:
-    """One panel for each model and ε."""
-    panels = list(dict.fromkeys((row.model, row.budget) for row in rows))
-    with svg(0.6 + 4.2 * len(panels), 3.4) as (canvas, out):
-        for place, (model, budget) in enumerate(panels, start=1):
-            axes = canvas.add_subplot(1, len(panels), place)
-            of = studies[model]
-            mine = [row for row in rows if (row.model, row.budget) == (model, budget)]
+
+def drawing(rows: Sequence[Row]) -> bytes:
+    """One panel for each model, its rounds and ε."""
+    panels = list(dict.fromkeys(row.panel for row in rows))
+    wide = min(ABREAST, len(panels))
+    high = -(-len(panels) // wide)
+    with svg(0.6 + 4.2 * wide, 3.6 * high) as (canvas, out):
+        for place, panel in enumerate(panels, start=1):
+            axes = canvas.add_subplot(high, wide, place)
+            mine = [row for row in rows if row.panel == panel]
+            of = mine[0]
             for number, row in enumerate(sorted(mine, key=lambda one: one.share)):
                 kind, _, value = row.method.partition(":")
                 colour, mark = LOOKS[kind]
@@ -48,6 +51,7 @@ def drawing(rows: Sequence[Row], studies: Mapping[str, Study]) -> bytes:
             axes.set_xlim(min(shares) / 2.5, 2.5 * max(shares))
             axes.set_xlabel("bytes of a site / whole fp32 updates")
             axes.set_ylabel(f"{of.metric}, mean ± sd")
-            seeds = len(mine[0].values)
-            axes.set_title(f"{model}: {of.about}, ε {budget:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=9.0)
+            told = dict.fromkeys(f"{len(row.seeds)}" for row in sorted(mine, key=lambda one: len(one.seeds)))
+            seeds = f"{' or '.join(told)} seed{'s' * (list(told) != ['1'])}"
+            axes.set_title(f"{of.model}: {of.about}\nε {of.budget:g}, {of.rounds} rounds, {seeds}", fontsize=9.0)
     return out.getvalue()

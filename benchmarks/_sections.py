@@ -21,7 +21,11 @@ GROUPS: Final = {
     "others": ("secagg_plus", "tenseal_ckks"),
 }
 
-ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {"at_scale": ("--quick",), "compression_table": ("--quick",)}
+ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
+    "at_scale": ("--quick",),
+    "batch_schedule": ("--schedules", "2", "--seeds", "2", "--tuned", "1"),
+    "compression_table": ("--quick",),
+}
 
 
 def scripts() -> list[str]:

@@ -8,9 +8,11 @@ peers.yaml stand beside `random`, so many positions drawn anew each round, and `
     python benchmarks/compression_table.py --models heart,cnn --methods none,lowrank:1 --seeds 5 \\
         [--epsilon 3] [--rounds N] [--tuned 1] [--xrays FILE.npz] [--volumes FILE.npz]
         [--cells FILE.jsonl] [--plot FILE.svg] [--quick] [--json]
+    python benchmarks/compression_table.py --held --plot docs/compression.svg
 
 Each training that ends is a line of --cells. One that stands there is not run again, so that a run can be broken off,
-gone on with, and extended by methods and seeds. `--quick` is what ten minutes suffice for, without the real pictures.
+gone on with, and extended by methods and seeds. `--held` runs nothing: it tells, and draws, all that stands there.
+`--quick` is what ten minutes suffice for, without the real pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +33,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._compared import Method, Study, study  # noqa: E402
+from benchmarks._compared import AUC, METRICS, Method, Study, study  # noqa: E402
 from benchmarks._compared_drawing import drawing  # noqa: E402
 from benchmarks._report import Finding, machine, show  # noqa: E402
 from p2pfl import simulate_training  # noqa: E402
@@ -71,18 +73,41 @@ class Cell:
         """What it is compared in, and its method."""
         return self.model, self.about, tuple(self.settings), self.budget, self.method
 
+    @property
+    def rounds(self) -> int:
+        """So many were agreed on."""
+        return next(int(one.removeprefix("rounds=")) for one in self.settings if one.startswith("rounds="))
+
 
 @dataclass(frozen=True)
 class Row:
     """One method at its best learning rate: the metric by seed, and bytes beside those of whole fp32 updates."""
 
     model: str
+    about: str
     metric: str
+    rounds: int
     method: str
     budget: float
     learning_rate: float
+    seeds: tuple[int, ...]
     values: tuple[float, ...]
     share: float
+
+    @classmethod
+    def of(cls, found: Sequence[Cell]) -> Row:
+        """Of the reported trainings of one method, one for each seed."""
+        first, share = found[0], statistics.fmean(one.bytes / one.dense for one in found)
+        compared = first.model, first.about, METRICS.get(first.model, AUC), first.rounds
+        values = tuple(one.metric for one in found)
+        return cls(
+            *compared, first.method, first.budget, first.learning_rate, tuple(one.seed for one in found), values, share
+        )
+
+    @property
+    def panel(self) -> tuple[object, ...]:
+        """What it is compared in."""
+        return self.model, self.about, self.rounds, self.budget
 
     @property
     def mean(self) -> float:
@@ -113,6 +138,19 @@ class Cells:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(found)) + "\n")
         return self._held[key]
+
+    def rows(self) -> list[Row]:
+        """All that is reported here, in the order in which it came. Raises ValueError for two learning rates of one."""
+        found = dict[tuple[object, ...], list[Cell]]()
+        for cell in self._held.values():
+            if cell.seed < FIRST_TUNED:
+                found.setdefault(cell.group, []).append(cell)
+        for group, cells in found.items():
+            if len({one.learning_rate for one in cells}) > 1:
+                raise ValueError(f"{self._path}: {group} is reported at several learning rates")
+        panels = {cells[0].group[:-1]: None for cells in found.values()}  # in order
+        kept = [cells for panel in panels for cells in found.values() if cells[0].group[:-1] == panel]
+        return [Row.of(sorted(cells, key=lambda one: one.seed)) for cells in kept]
 
 
 def trained(of: Study, method: str, budget: float, rate: float, seed: int) -> Cell:
@@ -153,15 +191,14 @@ def rows(
         for method in methods:
             cells.get(of, method, budget, rates[method], seed)
     for method in methods:
-        found = [cells.get(of, method, budget, rates[method], seed) for seed in seeds]
-        share = statistics.fmean(one.bytes / one.dense for one in found)
-        yield Row(of.name, of.metric, method, budget, rates[method], tuple(one.metric for one in found), share)
+        yield Row.of([cells.get(of, method, budget, rates[method], seed) for seed in seeds])
 
 
 def beside(one: Row, found: Sequence[Row]) -> tuple[float, ...]:
-    """The metric less that of `none`, seed by seed: both have the same sites, splits and first model."""
-    plain = [row for row in found if (row.model, row.budget, row.method) == (one.model, one.budget, "none")]
-    return tuple(a - b for row in plain for a, b in zip(one.values, row.values, strict=True))
+    """The metric less that of `none`, by each seed of both: they have the same sites, splits and first model."""
+    plain = [row for row in found if row.panel == one.panel and row.method == "none"]
+    by_seed = {seed: value for row in plain for seed, value in zip(row.seeds, row.values, strict=True)}
+    return tuple(value - by_seed[seed] for seed, value in zip(one.seeds, one.values, strict=True) if seed in by_seed)
 
 
 def _spread(values: Sequence[float], sign: str = "") -> str:
@@ -169,20 +206,22 @@ def _spread(values: Sequence[float], sign: str = "") -> str:
     return f"{told} ± {statistics.stdev(values):.3f}" if len(values) > 1 else told
 
 
-def text(found: Sequence[Row], studies: Mapping[str, Study]) -> str:
+def text(found: Sequence[Row]) -> str:
     """The table, as Markdown."""
-    heads = ("model", "ε", "method", "bytes / whole fp32", "learning rate", "metric", "less `none`, by seed", "seeds")
+    sent, less = "bytes / whole fp32", "less `none`, by seed"
+    heads = ("model", "ε", "method", sent, "learning rate", "metric", less, "rounds", "seeds")
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for one in found:
-        of, less = studies[one.model], beside(one, found)
+        beyond = beside(one, found)
         cells = (
-            f"{of.name}: {of.about}",
+            f"{one.model}: {one.about}",
             f"{one.budget:g}",
             one.method,
             f"{one.share:.4f}",
             f"{one.learning_rate:g}",
             f"{one.metric} {_spread(one.values)}",
-            _spread(less, "+") if less and one.method != "none" else "–",
+            _spread(beyond, "+") if beyond and one.method != "none" else "–",
+            f"{one.rounds}",
             f"{len(one.values)}",
         )
         lines.append("| " + " | ".join(cells) + " |")
@@ -201,6 +240,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--volumes", type=Path, help=".npz of image and label; default: generated")
     parser.add_argument("--cells", type=Path, default=CELLS)
     parser.add_argument("--plot", type=Path, help="draw the rows, as SVG")
+    parser.add_argument("--held", action="store_true", help="the rows of what stands in --cells, running nothing")
     parser.add_argument("--quick", action="store_true", help="heart alone, in part: some minutes")
     parser.add_argument("--json", action="store_true")
     found = parser.parse_args(arguments)
@@ -210,20 +250,25 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return found
 
 
+def asked_for(cells: Cells, asked: argparse.Namespace) -> Iterator[Row]:
+    """The rows of the models, methods, budgets and seeds that were asked for."""
+    methods, tuned = asked.methods.split(","), range(FIRST_TUNED, FIRST_TUNED + asked.tuned)
+    for name in asked.models.split(","):
+        of = study(name, asked.xrays, asked.volumes, asked.rounds)
+        for budget in map(float, asked.epsilon.split(",")):
+            yield from rows(cells, of, methods, budget, tuned, range(asked.seeds))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The table of what was asked for."""
     asked = options(arguments)
     torch.set_num_threads(1)
-    cells, found, studies = Cells(asked.cells), list[Row](), dict[str, Study]()
-    methods, tuned = asked.methods.split(","), range(FIRST_TUNED, FIRST_TUNED + asked.tuned)
-    for name in asked.models.split(","):
-        studies[name] = of = study(name, asked.xrays, asked.volumes, asked.rounds)
-        for budget in map(float, asked.epsilon.split(",")):
-            found += rows(cells, of, methods, budget, tuned, range(asked.seeds))
+    cells = Cells(asked.cells)
+    found = cells.rows() if asked.held else list(asked_for(cells, asked))
     if asked.plot is not None:
-        asked.plot.write_bytes(drawing(found, studies))
+        asked.plot.write_bytes(drawing(found))
     if not asked.json:
-        print(text(found, studies))
+        print(text(found))
     findings = [Finding(f"{one.model}, ε {one.budget:g}, {one.method}: {one.metric}", one.values) for one in found]
     title = "ways to send an update, each at its best learning rate"
     return show(title, findings, machine("numpy", "torch", "opacus"), as_json=asked.json)

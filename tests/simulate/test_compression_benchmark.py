@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +89,42 @@ def test_a_training_that_has_ended_is_a_line_and_is_not_run_again(
     monkeypatch.setattr(compression_table, "trained", never)
     assert compression_table.main(asked) == 0
     assert capsys.readouterr().out.splitlines()[:4] == told.splitlines()[:4]
+    assert compression_table.main(["--held", "--cells", str(cells)]) == 0  # without the model and its records
+    assert capsys.readouterr().out.splitlines()[:4] == told.splitlines()[:4]
+
+
+def cell(method: str, seed: int, metric: float, **more: Any) -> compression_table.Cell:
+    settings = ("rounds=2", "privacy.steps_per_round=1")
+    said = {"budget": 3.0, "learning_rate": 0.1, "epsilon": 2.9, "noise_multiplier": 1.0, "seconds": 1.0} | more
+    return compression_table.Cell(
+        "unet", "volumes", settings, method, seed=seed, metric=metric, bytes=1, dense=2, **said
+    )
+
+
+def held(path: Path, *cells: compression_table.Cell) -> list[compression_table.Row]:
+    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in cells))
+    return compression_table.Cells(path).rows()
+
+
+def test_what_is_held_is_told_by_panel_without_the_seeds_that_chose_a_learning_rate(tmp_path: Path) -> None:
+    none = cell("none", 1, 0.5), cell("none", 0, 0.6), cell("none", 100, 0.9, learning_rate=0.3)
+    other, more = cell("lowrank:1", 2, 0.7, budget=4.0), cell("lowrank:1", 1, 0.75)
+    first, second, third = held(tmp_path / "cells", *none, other, more)
+    assert (first.method, first.seeds, first.values, first.metric, first.rounds) == (
+        "none",
+        (0, 1),
+        (0.6, 0.5),
+        "Dice",
+        2,
+    )
+    assert (second.method, second.budget) == ("lowrank:1", 3.0), "a panel's rows stand together"
+    assert compression_table.beside(second, [first, second, third]) == (0.25,), "by the seed that both have"
+    assert third.budget == 4.0 and compression_table.beside(third, [first, second, third]) == ()
+
+
+def test_a_method_that_is_reported_at_two_learning_rates_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="several learning rates"):
+        held(tmp_path / "cells", cell("none", 0, 0.6), cell("none", 1, 0.6, learning_rate=0.3))
 
 
 def test_learning_rates_beyond_an_end_are_tried_as_far_as_it_gets_better(
