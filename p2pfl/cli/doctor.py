@@ -25,7 +25,7 @@ from p2pfl.cli.doctor_facts import Port, doctor_text, facts_of, port_text
 from p2pfl.cli.joining import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart
 from p2pfl.cli.monitor import plain_option
-from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, reading, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, reading_or_new, unlock_options
 from p2pfl.cli.stopping import run
 from p2pfl.clocks import SYSTEM
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
@@ -87,7 +87,7 @@ def doctor(
     The others may be at `p2pfl join`, or run `p2pfl doctor` too. Exit status 0 when nothing is wrong, else 1.
     """
     federation = Federation.load(peers_file)
-    with reading(home, unlock, peers_file) as opened:
+    with reading_or_new(home, unlock, federation) as opened:
         name, identity = opened.name, opened.identity()
         federation = current(opened, federation)  # the file may be of an earlier epoch
         revoked = frozenset(revoked_keys(opened))

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -24,6 +24,9 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
 from p2pfl.roster import NAME, Address
+
+if TYPE_CHECKING:
+    from p2pfl.federation import Federation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -166,6 +169,15 @@ def reading(home: Path, unlock: Unlock, peers_file: Path | None) -> Iterator[Hom
 
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         yield view(opened, functools.partial(Federation.load, peers_file) if peers_file else None)
+
+
+@contextlib.contextmanager
+def reading_or_new(home: Path, unlock: Unlock, federation: Federation) -> Iterator[Home]:
+    """The home, opened for reading, as the study of that peers.yaml sees it, or will once it has begun."""
+    from p2pfl.node.studies import view_or_new
+
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        yield view_or_new(opened, federation)
 
 
 def unlock_options(command: Callable[..., None]) -> Callable[..., None]:

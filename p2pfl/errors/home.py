@@ -92,7 +92,7 @@ class SeveralStudies(ConfigurationError):
     """The home {path} takes part in several studies, and nothing says which one is meant."""
 
     code = "P2P-HOME-011"
-    likely = ("a second federation was joined with it",)
+    likely = ("a second study was begun in it: name the one that is meant by its file, --peers FILE",)
     command = "p2pfl studies --home {path}"
 
 

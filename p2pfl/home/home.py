@@ -147,6 +147,10 @@ class Home(ItemStore):
             raise
         return entered
 
+    def as_study(self, name: str) -> Home:
+        """The home as the study in that folder sees it, for reading; a folder that is not there holds nothing."""
+        return self._of(name, None)
+
     def _of(self, study: str, lock: int | None) -> Home:
         return Home(self.path, self.name, self.master, self.disk, self.draw, lock, study)
 

@@ -91,25 +91,50 @@ def _folder_of(home: Home, given: Federation) -> str:
 
 
 def view(home: Home, read_given: Callable[[], Federation] | None) -> Home:
-    """The home as the study of that file sees it, for reading; as its only one does, where it has no more.
+    """The home as the study of that file sees it, for reading; as its only one does, where nobody names a file.
 
-    read_given   reads the file, which is needed only where there are several
+    read_given   reads the file that was named; None: nobody named one
 
     Raises SeveralStudies where no file says which, NoSuchStudy where it is of none of them.
     """
-    if len(home.studies()) < 2:
-        return home
     held = studies_of(home)
-    if len(held) < 2:
-        return held[0].home if held else home
     names = ", ".join(study.federation.name for study in held)
-    if read_given is None:
+    if read_given is None and len(held) > 1:
         raise SeveralStudies(evidence=f"its studies: {names}", path=home.path)
+    if read_given is None or not held:
+        return held[0].home if held else home
     given = read_given()
     for study in held:
         if study.is_of(given):
             return study.home
     raise NoSuchStudy(evidence=f"its studies: {names}", source=given.source, path=home.path)
+
+
+def view_or_new(home: Home, given: Federation) -> Home:
+    """The home as the study of that file sees it, for reading, also where it is still to begin: then it is empty.
+
+    A file that was edited after its study had begun is still of that study: it is what p2pfl doctor is asked about.
+    """
+    for study in studies_of(home):
+        if study.is_of(given) or study.federation.name == given.name:
+            return study.home
+    return home.as_study(_folder_of(home, given))
+
+
+def begin(home: Home, given: Federation) -> Home:
+    """The home as the study of that file sees it, for reading; a study that it does not have is begun in it.
+
+    What is written there before the first round belongs to that study, not to the one at the root. Raises as
+    `open_study` does.
+    """
+    for study in studies_of(home):
+        if study.is_of(given):
+            return study.home
+    with home.choosing():
+        folder = _folder_of(home, given)
+        with home.enter_study(folder) as entered:
+            enter(entered, given)
+    return home.as_study(folder)
 
 
 class Elsewhere:

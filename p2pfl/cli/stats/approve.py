@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.federation.statistics_rules import KINDS
+from p2pfl.home import Home
 
 
 @click.command()
@@ -39,13 +40,14 @@ def approve(
         _stand(str(standing), peers_file, home, unlock, as_json)
         return
     from p2pfl.node import question_file, questions
+    from p2pfl.node.studies import begin
 
     federation = Federation.load(peers_file)
     proposal = question_file.load(file, federation)
     for key, value in proposal.told.items():
         output.progress(f"  {key}: {json.dumps(value, ensure_ascii=False)}")
-    with reading(home, unlock, peers_file) as opened:
-        digest, name = questions.approve(opened, federation, proposal.told).hex(), opened.name
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        digest, name = questions.approve(begin(opened, federation), federation, proposal.told).hex(), opened.name
     text = f"{name}: {question_file.called(proposal.told)}, proposed by {proposal.by}, may be asked here"
     facts = {"path": str(file), "question": digest, "told": dict(proposal.told), "by": proposal.by}
     output.result(f"{text}; question {digest[:16]}", facts, as_json)
@@ -53,13 +55,15 @@ def approve(
 
 def _stand(standing: str, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
     from p2pfl.node import questions
+    from p2pfl.node.studies import begin
 
     kinds = [] if standing == "none" else [one.strip() for one in standing.split(",")]
     if unknown := [one for one in kinds if one not in KINDS]:
         evidence = f"--standing {', '.join(unknown)}; kinds are {', '.join(KINDS)}"
         raise WrongUse(evidence=evidence, verb=" stats approve")
-    with reading(home, unlock, peers_file) as opened:
-        questions.stand(opened, kinds)
+    federation = Federation.load(peers_file)
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        questions.stand(begin(opened, federation), kinds)
         name = opened.name
     facts: dict[str, Any] = {"standing": kinds}
     output.result(f"{name}: no approval is needed here for {', '.join(kinds) or 'no kind of question'}", facts, as_json)

@@ -15,7 +15,7 @@ from p2pfl.cli.options import (
     json_option,
     new_file_option,
     peers_option,
-    reading,
+    reading_or_new,
     unlock_options,
     write_new,
 )
@@ -61,7 +61,7 @@ def _propose(
 
     federation = Federation.load(peers_file)
     text = question_file.text_of(question_file.statistic_of(told, federation, "the command line"), federation)
-    with reading(home, unlock, peers_file) as opened:
+    with reading_or_new(home, unlock, federation) as opened:
         identity, name = opened.identity(), opened.name
     federation.own(name, identity.key)
     write_new(target, question_file.to_bytes(text, federation, name, identity))

@@ -10,7 +10,7 @@ import click
 
 from p2pfl import codec
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading_or_new, unlock_options
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 
@@ -29,7 +29,7 @@ def show(*, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None
 
     federation = Federation.load(peers_file)
     rules = federation.statistics
-    with reading(home, unlock, peers_file) as opened:
+    with reading_or_new(home, unlock, federation) as opened:
         held, counts = questions.approvals(opened), read_counts(opened)
         noise = _noise(federation, opened)
     most = int(counts.counts.max()) if counts.counts.size else 0

@@ -26,6 +26,7 @@ from p2pfl.keys import Identity
 from p2pfl.ledger import note
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import verify
+from p2pfl.node import questions
 from p2pfl.node.logs import Logs
 from p2pfl.node.other_logs import OtherLogs
 from p2pfl.node.runs import set_back
@@ -33,7 +34,7 @@ from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
 from p2pfl.node.runs.cohort import Cohort
 from p2pfl.node.runs.set_back import SET_BACK
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.studies import Elsewhere, open_study, studies_of, view
+from p2pfl.node.studies import Elsewhere, begin, open_study, studies_of, view, view_or_new
 from p2pfl.node.witness import SiteHeads
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
@@ -162,6 +163,44 @@ def test_a_verb_needs_no_word_in_a_home_of_one_study_and_asks_in_one_of_more(hos
         assert view(home, lambda: lungs).study == "lungs"
         with pytest.raises(NoSuchStudy):
             view(home, lambda: hospital.file("third"))
+
+
+def test_a_file_of_another_study_is_refused_in_a_home_of_one_study_too(hospital: Hospital, heart: Place) -> None:
+    with hospital.reading() as home:
+        assert view(home, lambda: hospital.file("heart")).study == ""
+        with pytest.raises(NoSuchStudy) as caught:
+            view(home, lambda: hospital.file("lungs"))
+        assert "its studies: heart" in caught.value.evidence
+
+
+@pytest.mark.parametrize("before", ["", "heart"])
+def test_what_is_approved_before_the_first_round_is_found_in_that_study_and_in_no_other(
+    before: str, hospital: Hospital
+) -> None:
+    if before:
+        hospital.open(hospital.file(before)).home.close()
+    lungs, question = hospital.file("lungs"), {"kind": "describe", "columns": []}
+    with hospital.reading() as home:
+        assert not questions.approvals(view_or_new(home, lungs)).questions
+        questions.approve(begin(home, lungs), lungs, question)
+        assert questions.check(view_or_new(home, lungs), lungs, question, "describe") == "approved"
+        assert begin(home, lungs).study == ("lungs" if before else "")
+    for name in ("heart", "kidneys"):
+        place = hospital.open(hospital.file(name))
+        assert not questions.approvals(place.home).questions, name
+        place.home.close()
+    place = hospital.open(lungs)
+    assert questions.check(place.home, lungs, question, "describe") == "approved"
+
+
+def test_a_file_that_was_edited_after_its_study_began_is_still_seen_as_that_studys(
+    hospital: Hospital, heart: Place
+) -> None:
+    Place(heart.home, heart.federation, hospital.identities).logs().close()
+    with hospital.reading() as home:
+        assert view_or_new(home, hospital.file("heart", "rounds=5")).study == ""
+        with pytest.raises(OtherFederation):
+            begin(home, hospital.file("heart", "rounds=5"))
 
 
 # ── one account ───────────────────────────────────────────────────────────────────────────────────────────────
