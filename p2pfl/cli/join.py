@@ -127,12 +127,13 @@ def join(
             facts = run(_train(site, trainer, opened, watch, monitor, go_on))
         with output.doing("verifying the ledger", monitor.tell):
             facts["ledger"] = ledger_of(site.access, site.federation)
-    output.result("\n".join([join_text(facts), *next_steps(home, federation.name)]), facts, as_json)
+    output.result("\n".join([join_text(facts), *next_steps(home, peers_file, federation.name)]), facts, as_json)
 
 
-def next_steps(home: Path, study: str) -> list[str]:
-    """What people do with a study that is through."""
-    at = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
+def next_steps(home: Path, peers_file: Path, study: str) -> list[str]:
+    """What people do with a study that is through, which a home of several is told by its file."""
+    at = f" --peers {shlex.quote(str(peers_file))}"
+    at += "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
     return [
         "next, a page to print and sign, and the model with its card:",
         f"  p2pfl report{at} --audit -o {study}.html",

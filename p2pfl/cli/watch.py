@@ -12,6 +12,7 @@ from typing import Any, Final, assert_never
 
 from p2pfl.cli.output import amount, duration, progress
 from p2pfl.cli.wording import SMALL, dense_bytes
+from p2pfl.errors.round import LedgersDiffer, PeersFileDiffers
 from p2pfl.node import progress as events
 from p2pfl.node.progress import Progress
 from p2pfl.report import words
@@ -42,6 +43,7 @@ class Watch:
         self._metric: float | None = None
         self._seen: set[str] = set()
         self._down: dict[str, str] = {}  # why each link is down, by peer, where it has not been said yet
+        self._refused: dict[str, str] = {}  # by peer that is there and that this site does not agree with, the code
         self._breaches: dict[tuple[str, str, str], float] = {}  # when each was said, by peer, code and proof
         self._ways: dict[str, str] = {}  # what was said of how each link runs, by peer
         self.paths: dict[str, dict[str, str]] = {}  # `path` and `via` of the latest link, by peer
@@ -60,6 +62,8 @@ class Watch:
                 # Said only once somebody waits: a link that is back at once, or a site that is done, is no news.
                 self._down[event.peer] = event.reason.rstrip(".")  # an error's sentence, which goes on here
             case events.LinkRefused():
+                if event.peer is not None and isinstance(event.error, (PeersFileDiffers, LedgersDiffer)):
+                    self._refused[event.peer] = event.error.code
                 self._tell(f"no link with {event.peer or 'somebody'}:\n{event.error.render()}")
             case events.StillWaiting():
                 self._waiting(event)
@@ -96,6 +100,7 @@ class Watch:
     def _link_up(self, event: events.LinkCameUp) -> None:
         self.tls = {"version": event.version, "cipher": event.cipher, "group": event.group}
         peer = event.peer
+        self._refused.pop(peer, None)
         way = {"proxy": ", through the proxy", "relay": f", through {event.via}"}.get(event.path, "")
         if peer in self._seen:
             if self._down.pop(peer, None) is None or way != self._ways.get(peer, ""):
@@ -161,6 +166,8 @@ class Watch:
         listed = ", ".join(map(str, self._roster[name].addresses))
         where = f"listed at {listed}" if listed else "it dials, and is listed nowhere"
         command = self._command_at(name)
+        if name in self._refused:
+            return f"it is there, and no link comes up: {self._refused[name]}, above"
         if seen is None:
             return f"never seen ({where}); there, run: {command}"
         return f"last seen {duration(seen)} ago ({where}); if it stopped, there run again: {command}"

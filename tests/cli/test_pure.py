@@ -222,6 +222,17 @@ def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> N
     ]
 
 
+def test_a_site_that_runs_under_another_file_is_not_told_to_start(tmp_path: Path) -> None:
+    watch, lines, clock = watching(tmp_path)
+    watch(LinkRefused("uppsala", rounds.PeersFileDiffers(peer="uppsala", evidence="yours 0a, theirs 0b")))
+    watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": None}))
+    assert lines[-1] == "waiting for uppsala: it is there, and no link comes up: P2P-ROUND-033, above"
+    watch(LinkCameUp("uppsala", "TLSv1.3", "c", "g", "direct", ""))
+    clock[0] = 40.0
+    watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": 75.0}))
+    assert "last seen 75 s ago" in "".join(lines[-2:])
+
+
 def test_who_fell_silent_is_named_with_when_and_why(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     watch(LinkCameUp("uppsala", "TLSv1.3", "c", "g", "direct", ""))

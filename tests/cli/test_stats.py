@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.main import run
-from p2pfl.cli.stats import KINDS
+from p2pfl.cli.stats import KINDS, asking
 from p2pfl.cli.stats.asking import cell_text, intervals_text
 from p2pfl.cli.stats.kinds import ALSO
 from p2pfl.federation import Federation, statistics_rules
 from p2pfl.node import question_file
 from p2pfl.statistics.crosstab import Crosstab
 from p2pfl.statistics.describe import Histogram
+from p2pfl.statistics.question import TextTable
 from p2pfl.statistics.registry import STATISTICS
 from tests.cli.sites import Sites
 
@@ -120,6 +121,15 @@ def test_an_answer_with_noise_says_which_figures_hold_it_and_which_do_not() -> N
     assert "noise included: odds ratio low" in held
     assert "more certain than they are: chi2, p" in bare
     assert intervals_text(Histogram.held, Histogram.not_held) == ""
+
+
+def test_a_column_that_nothing_is_in_is_not_shown() -> None:
+    table = TextTable(
+        "3 records", ("column", "count", "min from", "mean"), (("age", 3, None, 61.5), ("sex", 2, None, None))
+    )
+    _, header, *rows = asking._table(table, [[None, 0.5, None, 0.25], [None, None, None, None]]).splitlines()
+    assert header.split() == ["column", "count", "mean"]
+    assert [row.split() for row in rows] == [["age", "3", "±0.5", "61.5", "±0.25"], ["sex", "2", "–"]]
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,11 @@ def test_what_init_and_join_say_comes_next_can_be_typed(tmp_path: Path, capsys: 
         "p2pfl keys add",
         "p2pfl peers create",
     ]
-    ended = suggested("\n".join(next_steps(home, "hearts")))
+    peers = tmp_path / "the hearts.yaml"
+    ended = suggested("\n".join(next_steps(home, peers, "hearts")))
     assert [parse(shlex.split(line)[1:]) for line in ended] == ["p2pfl report", "p2pfl model export"]
-    assert all(str(home) in shlex.split(line) for line in ended)
-    assert not any("--home" in line for line in next_steps(DEFAULT_HOME.expanduser(), "hearts"))
+    assert all({str(home), str(peers)} < {*shlex.split(line)} for line in ended)
+    assert not any("--home" in line for line in next_steps(DEFAULT_HOME.expanduser(), peers, "hearts"))
 
 
 def test_the_first_help_has_every_verb_under_a_heading() -> None:

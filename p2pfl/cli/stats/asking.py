@@ -168,14 +168,13 @@ def _words(keys: Sequence[str]) -> str:
 
 
 def _table(table: TextTable, errors: Sequence[Sequence[float | None]]) -> str:
-    """errors: of each row's cells, by the noise; none where there is none."""
+    """errors: of each row's cells, by the noise; none where there is none. A column that nothing is in is left out."""
     shown = [[cell_text(cell) for cell in row] for row in table.rows]
     for row, known in zip(shown, errors, strict=False):
         row[:] = [f"{cell} ±{error:.2g}" if error else cell for cell, error in zip(row, known, strict=True)]
-    rows = [list(table.header), *shown]
-    numbers = [
-        at for at in range(len(table.header)) if all(not isinstance(row[at], str) for row in table.rows if len(row))
-    ]
+    told = [at for at in range(len(table.header)) if any(row[at] is not None for row in table.rows)]
+    rows = [[row[at] for at in told] for row in (list(table.header), *shown)]
+    numbers = [place for place, at in enumerate(told) if not any(isinstance(row[at], str) for row in table.rows)]
     return f"{table.title}\n{output.aligned(rows, numbers)}"
 
 
