@@ -68,6 +68,17 @@ class MaskMissing(ConfigurationError):
     command = "ls {path}/images {path}/labels"
 
 
+class SharesUnfit(ConfigurationError):
+    """The shares of the task's classes do not fit: {shares}, of {classes} classes."""
+
+    code = "P2P-TRAIN-170"
+    likely = (
+        "one was left out: `shares` has one number for each of `classes`, the background's first",
+        "they are not parts of one whole: each lies above 0, and together they are 1",
+    )
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
+
+
 class LabelUnfit(ConfigurationError):
     """{path} names a mask that does not fit."""
 

@@ -21,7 +21,7 @@ with line and column. Nothing here needs numpy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -204,9 +204,15 @@ def read_volumes(row: Table, found: Misfits) -> VolumeSchema:
     spacing = found.read(row, "spacing", nothing_or(_three(decimal(0, 100))), None)
     window = found.read(row, "window", _read_window, None)
     shares = found.read(row, "shares", items(decimal(0, 1), MOST_CLASSES), NO_NUMBERS) if "shares" in row.rows else ()
-    if shares and (len(shares) != len(classes) or abs(math.fsum(shares) - 1.0) > SHARES_APART):
+    if shares and not shares_fit(shares, len(classes)):
         found.add(row.node("shares").place, f"{row.named('shares')} must be one for each class, which add up to 1")
     return VolumeSchema(classes, model, size, channels, spacing, window, _how(row, found), shares)
+
+
+def shares_fit(shares: Sequence[float], classes: int) -> bool:
+    """One share above 0 for each class, and together 1."""
+    numbers = [one for one in shares if isinstance(one, (int, float)) and one > 0]  # a NaN is not
+    return len(numbers) == len(shares) == classes and abs(math.fsum(numbers) - 1.0) <= SHARES_APART
 
 
 def _how(row: Table, found: Misfits) -> HowTrained:

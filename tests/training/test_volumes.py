@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from opacus import GradSampleModule
 from safetensors.torch import save_file
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.scans import LabelUnfit, MaskMissing, VolumeUnreadable
+from p2pfl.errors.scans import LabelUnfit, MaskMissing, SharesUnfit, VolumeUnreadable
 from p2pfl.errors.training import DataEmpty, LossNotPerRecord, ModelNotPrivate
 from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
@@ -294,3 +295,15 @@ def test_the_first_model_says_of_each_voxel_what_shares_say(units: int, train: s
         with torch.no_grad():
             said.append(built.model.eval()(torch.zeros(1, 1, 8, 8, 8)).softmax(1).mean(dim=(0, 2, 3, 4)).numpy())
     assert np.abs(said[0] - [0.96, 0.03, 0.01]).max() < 0.1 < np.abs(said[1] - [0.96, 0.03, 0.01]).max()
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.97, 0.03), (0.9, 0.05, 0.01), (1.0, 0.0, 0.0), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5), "abc"]
+)
+def test_shares_of_a_class_in_python_are_held_to_what_peers_yaml_is_held_to(shares: Any) -> None:
+    task = Volumes()
+    task.classes, task.size, task.levels, task.shares = ("background", "one", "two"), (8, 8, 8), (2, 4), shares
+    built = build(task)
+    with pytest.raises(SharesUnfit) as caught:
+        built.first(task, bytes(32))
+    assert "of 3 classes" in caught.value.happened

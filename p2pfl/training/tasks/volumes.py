@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.errors.scans import LabelUnfit, VolumesExtraMissing, VolumeUnreadable
-from p2pfl.federation.scan_schema import VolumeSchema
+from p2pfl.errors.scans import LabelUnfit, SharesUnfit, VolumesExtraMissing, VolumeUnreadable
+from p2pfl.federation.scan_schema import VolumeSchema, shares_fit
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.measures.segmentation import Segmentation
 from p2pfl.training.nifti import MOST_VOXELS, NotAVolume, Voxels, nifti_bytes, parse_nifti
@@ -107,9 +107,15 @@ class Volumes(ScanTask):
         return self.adapted(made)
 
     def first(self, model: nn.Module, seed: bytes) -> FlatVector:
-        """As for any scan; the last layer's bias is the logarithm of `shares`, the same bits on every machine."""
+        """As for any scan; the last layer's bias is the logarithm of `shares`, the same bits on every machine.
+
+        Raises SharesUnfit: peers.yaml's were checked when it was read, a class's in Python were not.
+        """
         vector = super().first(model, seed)
-        if self.shares:
+        if len(self.shares):
+            if not shares_fit(self.shares, len(self.classes)):
+                told = ", ".join(map(str, self.shares))
+                raise SharesUnfit(evidence=type(self).__name__, shares=told, classes=len(self.classes))
             bias = layout_of(model).split(vector)[f"{self.head}.bias"]
             bias[...] = [float(Decimal(share).ln()) for share in self.shares]
         return vector
