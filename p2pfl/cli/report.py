@@ -183,4 +183,4 @@ def _card(home: Home, federation: Federation) -> tuple[Mapping[str, Any] | None,
 def task_line(federation: Federation) -> str:
     """What is learned, in a line."""
     table = federation.task.table
-    return table.summary if table is not None else federation.task.label
+    return f"{table.summary}{table.asking}" if table is not None else federation.task.label

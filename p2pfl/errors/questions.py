@@ -37,7 +37,7 @@ class QuestionNotApproved(ConfigurationError):
 
     code = "P2P-STATS-004"
     likely = ("it is new here: read it, then approve it", "a column or a number in it differs from what was approved")
-    command = "p2pfl stats approve question.yaml"
+    command = "p2pfl stats approve QUESTION.yaml --peers {source}"
 
 
 class QuestionsSpent(ConfigurationError):
@@ -81,7 +81,10 @@ class QuestionUnfit(ConfigurationError):
     """{source} holds no question that can be asked here: {what}."""
 
     code = "P2P-STATS-009"
-    likely = ("it was written for another peers.yaml, or by another version", "it was changed by hand")
+    likely = (
+        "a column is not described in peers.yaml: one that is to be asked and not learned stands there under `asked:`",
+        "it was written for another peers.yaml, or by another version, or changed by hand",
+    )
     command = "p2pfl stats propose --help"
 
 

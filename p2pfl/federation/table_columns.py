@@ -78,6 +78,7 @@ def number_in(word: str) -> float | None:
 
 NUMBER_KEYS: Final = ("number", "low", "high", "centre", "scale", "zero_is_missing", "indicator")
 CODE_KEYS: Final = ("code", "ordered", "indicator")
+ASKED_KEYS: Final = {"number": ("number", "low", "high", "zero_is_missing"), "code": ("code",)}
 
 
 def is_name(word: str) -> bool:
@@ -140,6 +141,37 @@ def _column(name: str, rows: Table, found: Misfits) -> Column | None:
     return None
 
 
+def read_asked(top: Table, taken: set[str], found: Misfits) -> tuple[Column, ...]:
+    """The columns under `asked`, if it is there: what statistics need of them, and nothing that a model would.
+
+    taken   columns and label: what is learned may be asked as that
+    """
+    if "asked" not in top.rows:
+        return ()
+    none = Table({}, top.place, "asked")
+    rows = found.read(top, "asked", table, none)
+    if rows is not none and not 1 <= len(rows.rows) <= MOST_COLUMNS:
+        found.add(rows.place, f"asked must be 1 to {MOST_COLUMNS} rows (found {len(rows.rows)})")
+    for name in taken & rows.rows.keys():
+        found.add(rows.rows[name][0], f"{name} is a column or the label, and may be asked as that")
+    columns = (_asked(name, rows, found) for name in rows.rows)
+    return tuple(one for one in columns if one is not None)
+
+
+def _asked(name: str, rows: Table, found: Misfits) -> Column | None:
+    row = named_row(name, rows, found)
+    kind = None if row is None else kind_of(row, tuple(ASKED_KEYS), found)
+    if row is None or kind is None:
+        return None
+    found.only(row, ASKED_KEYS[kind])
+    if kind == "code":
+        return CodeColumn(name, read_levels(row, "code", found))
+    unit = found.read(row, "number", read_unit, "")
+    low, high = _read_bounds(row, found)
+    # No model scales it: the whole range is one.
+    return NumberColumn(name, unit, low, high, low, high - low, found.flag(row, "zero_is_missing"))
+
+
 def named_row(name: str, rows: Table, found: Misfits) -> Table | None:
     """The row of a column, which has a name that can be one."""
     place = rows.rows[name][0]
@@ -166,15 +198,22 @@ def kind_of(row: Table, kinds: tuple[str, ...], found: Misfits) -> str | None:
 def read_number_column(name: str, row: Table, found: Misfits, kind: str) -> NumberColumn:
     """The number that `row` describes; its unit stands behind `kind`."""
     unit = found.read(row, kind, read_unit, "")
-    low, high, centre, scale = (found.read(row, key, number, math.nan) for key in ("low", "high", "centre", "scale"))
-    if low >= high:
-        found.add(row.node("high").place, f"{row.named('high')} must lie above low ({low:g})")
-    elif centre < low or centre > high:
+    low, high = _read_bounds(row, found)
+    centre, scale = (found.read(row, key, number, math.nan) for key in ("centre", "scale"))
+    if low < high and (centre < low or centre > high):
         found.add(row.node("centre").place, f"{row.named('centre')} must lie from low to high ({low:g} to {high:g})")
     if scale <= 0:
         found.add(row.node("scale").place, f"{row.named('scale')} must be above 0")
     flags = found.flag(row, "zero_is_missing"), found.flag(row, "indicator")
     return NumberColumn(name, unit, low, high, centre, scale, *flags)
+
+
+def _read_bounds(row: Table, found: Misfits) -> tuple[float, float]:
+    """What is plausible: from `low` to `high`."""
+    low, high = (found.read(row, key, number, math.nan) for key in ("low", "high"))
+    if low >= high:
+        found.add(row.node("high").place, f"{row.named('high')} must lie above low ({low:g})")
+    return low, high
 
 
 def read_levels(row: Table, key: str, found: Misfits) -> tuple[str, ...]:

@@ -28,13 +28,14 @@ def facts_of(schema: TableSchema) -> Facts:
         "learning_rate": decimal_text(schema.learning_rate),
         "expected_batch": decimal_text(schema.expected_batch),
         **({"patient": schema.patient} if schema.patient else {}),
+        **({"asked": [_asked(one) for one in schema.asked]} if schema.asked else {}),
     }
 
 
 def schema_of(facts: Mapping[str, Any], source: str) -> TableSchema:
     """The inverse. Raises leaves of errors.federation: what peers.yaml may not say, nobody's file may."""
     rows = dict(facts)
-    for key in ("columns", "label"):
+    for key in ("columns", "label", *(["asked"] if "asked" in rows else [])):
         rows[key] = _by_name(rows.get(key), key, source)
     found = node_of(rows, source)
     if not isinstance(found, Table):
@@ -84,6 +85,14 @@ def _column(column: Column) -> Facts:
 def _number(column: NumberColumn) -> Facts:
     numbers = {key: decimal_text(getattr(column, key)) for key in ("low", "high", "centre", "scale")}
     return {"name": column.name, "number": column.unit, **numbers}
+
+
+def _asked(column: Column) -> Facts:
+    if isinstance(column, CodeColumn):
+        return _code(column, "code")
+    zero = {"zero_is_missing": True} if column.zero_is_missing else {}
+    bounds = {key: decimal_text(getattr(column, key)) for key in ("low", "high")}
+    return {"name": column.name, "number": column.unit, **bounds, **zero}
 
 
 def _code(column: CodeColumn, kind: str) -> Facts:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingLabelColumn
+from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingColumn, MissingLabelColumn
 from p2pfl.federation.misfits import TODO
 from p2pfl.federation.table_columns import is_column_name, number_in
 from p2pfl.training.column_map import ColumnMap
@@ -23,7 +23,9 @@ from p2pfl.training.columns import header_told, is_record, rows_of
 HEAD: Final = f"""\
 # Drafted by `p2pfl task draft`, from the names of columns and from whether their cells are numbers or words. Every
 # site gets this file: no number in it may come from records, and no word that was only seen there.
-#   1. Delete the columns from which nothing shall be learned: names and numbers of patients, dates, free text.
+#   1. Delete the columns that nobody needs: names and numbers of patients, dates, free text. Whatever stands under
+#      `columns` is learned from, so nothing that comes after the outcome belongs there. What statistics shall ask of
+#      and no model shall see stands under `asked`, without centre and scale.
 #   2. Is a column of numbers a code? Then its row is {{code: [{TODO}, {TODO}]}}.
 #   3. Fill in every {TODO}. number: the unit. low and high: what is plausible. centre and scale: round figures of
 #      clinical practice; most patients lie within centre ± 2 × scale. code: every level of the study's code book.
@@ -33,6 +35,7 @@ HEAD: Final = f"""\
 #      p2pfl peers create A.card B.card … -o peers.yaml --task THIS-FILE
 """
 NUMBER: Final = f"{{number: {TODO}, low: {TODO}, high: {TODO}, centre: {TODO}, scale: {TODO}}}"
+ASKED_NUMBER: Final = f"{{number: {TODO}, low: {TODO}, high: {TODO}}}"
 CODE: Final = f"{{code: [{TODO}, {TODO}]}}"
 EVENT: Final = f"{{event: [{TODO}, {TODO}], positive: [{TODO}]}}"
 LABELS: Final = {
@@ -62,8 +65,12 @@ class TableDraft:
     columns: tuple[DraftedColumn, ...]
     unnamed: tuple[int, ...]
 
-    def text(self, label: str | None, kind: str = "binary", event: str | None = None) -> str:
-        """The description to be filled in. `event`: of a time, the column that says whether the event came."""
+    def text(self, label: str | None, kind: str = "binary", event: str | None = None, asked: Sequence[str] = ()) -> str:
+        """The description to be filled in.
+
+        event   of a time, the column that says whether the event came
+        asked   columns that statistics shall ask of and no model shall see
+        """
         row, meaning = LABELS[kind]
         lines = [
             "label:",
@@ -80,20 +87,30 @@ class TableDraft:
             *(
                 f"  {_key(one.name)}: {NUMBER if one.number else CODE}"
                 for one in self.columns
-                if one.name not in (label, event)
+                if one.name not in (label, event, *asked)
             ),
             *(
                 f"  # column {place} has a name that cannot be used: a column map gives it one"
                 for place in self.unnamed
             ),
+            *self._asked(asked),
         ]
         return HEAD + "\n".join(lines) + "\n"
 
+    def _asked(self, asked: Sequence[str]) -> list[str]:
+        rows = [
+            f"  {_key(one.name)}: {ASKED_NUMBER if one.number else CODE}" for one in self.columns if one.name in asked
+        ]
+        head = "asked:                              # statistics may ask of these; no model sees them"
+        return [head, *rows] if rows else []
 
-def read_draft(raw: bytes, source: str, column_map: ColumnMap, labels: Sequence[str] = ()) -> TableDraft:
-    """The draft of the CSV `raw`; `labels` must be among its columns.
 
-    Raises DataEmpty, DataNotText, HeaderMissing, DuplicateColumn, MissingLabelColumn.
+def read_draft(
+    raw: bytes, source: str, column_map: ColumnMap, labels: Sequence[str] = (), asked: Sequence[str] = ()
+) -> TableDraft:
+    """The draft of the CSV `raw`; `labels` and those that are `asked` must be among its columns.
+
+    Raises DataEmpty, DataNotText, HeaderMissing, DuplicateColumn, MissingLabelColumn, MissingColumn.
     """
     rows = rows_of(raw, source)
     _, header = next(rows, (0, None))
@@ -109,6 +126,9 @@ def read_draft(raw: bytes, source: str, column_map: ColumnMap, labels: Sequence[
     lacking = [name for name in labels if name not in names]
     if lacking:
         raise MissingLabelColumn(evidence=header_told(theirs), path=source, column=", ".join(lacking))
+    if unasked := [name for name in asked if name not in names]:
+        which = f"{'columns' if len(unasked) > 1 else 'column'} {', '.join(unasked)}"
+        raise MissingColumn(evidence=header_told(theirs), path=source, column=which)
     numbers, words = [0] * len(names), [0] * len(names)
     for _, cells in rows:
         for place, cell in enumerate(cells[: len(names)]):

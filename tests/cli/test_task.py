@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.task import check
 from p2pfl.federation import Federation
 from p2pfl.training.table_draft import NUMBER
 from tests.test_json_keys import documented, keys, row
@@ -132,6 +133,16 @@ def test_what_a_model_of_classes_predicts_is_a_csv_whatever_its_levels_are_calle
     assert told == [["record", "no", 'yes, "late"'], ["1", "0.5000", "0.5000"], ["2", "0.5000", "0.5000"]]
 
 
+def test_a_draft_has_what_is_to_be_asked_and_not_learned_apart(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["task", "draft", "records.csv", "-o", "task.yaml", "--label", "ill", "--asked", "age"]) == 0
+    learned, _, asked = Path("task.yaml").read_text().partition("asked:")
+    assert "  age: {number: TODO, low: TODO, high: TODO}\n" in asked and "\n  age:" not in learned
+    for name, code in (("ill", "P2P-USE-001"), ("months", "P2P-TRAIN-005")):
+        capsys.readouterr()
+        assert run(["task", "draft", "records.csv", "-o", "other.yaml", "--label", "ill", "--asked", name]) == 2
+        assert code in capsys.readouterr().err and not Path("other.yaml").exists()
+
+
 DESCRIBED = """label:
   ill: {binary: ["no", "yes"], positive: ["yes"]}
 model: linear
@@ -144,10 +155,13 @@ columns:
 
 
 def test_who_got_the_peers_file_tries_its_task_on_own_records(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("task.yaml").write_text(DESCRIBED)
-    rows = [f"{30 + number % 50};{'wm'[number % 2]};{('no', 'yes')[number % 3 > 0]}" for number in range(80)]
-    Path("records.csv").write_text("\n".join(["age;sex;ill", *rows, ""]))
+    """What is only asked is read too: a level that is not known there is told before anybody asks."""
+    Path("task.yaml").write_text(f"{DESCRIBED}asked:\n  ward: {{code: [north, south]}}\n")
+    rows = [f"{30 + number % 50};{'wm'[number % 2]};{('no', 'yes')[number % 3 > 0]};north" for number in range(80)]
+    Path("records.csv").write_text("\n".join(["age;sex;ill;ward", *rows, ""]))
     assert run(CREATE) == 0
+    assert run(["peers", "show", "peers.yaml"]) == 0
+    assert "of ill (yes or no); asked, not learned: ward; " in capsys.readouterr().out
     facts = []
     for given in ([], ["task.yaml", "--peers", "peers.yaml"]):
         capsys.readouterr()
@@ -155,6 +169,19 @@ def test_who_got_the_peers_file_tries_its_task_on_own_records(here: Path, capsys
         facts.append(json.loads(capsys.readouterr().out))
     assert [one["parameters"] for one in facts] == [3, 3]
     assert facts[0]["records"] == facts[1]["records"] == 80
+    assert facts[0]["asked"] == facts[1]["asked"] == ["ward"]
+    Path("records.csv").write_text(Path("records.csv").read_text().replace("north", "east", 1))
+    assert run(["task", "check", "--data", "records.csv"]) == 2
+    assert "column ward: this code is not known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_a_batch_that_does_not_fit_is_told_with_the_rate_that_it_was_taken_at(agreed: bool) -> None:
+    facts = {"expected_batch": 32.0, "batch_here": 4.0, "unit": "record", "sample_rate": 0.02}
+    (told,) = check._batch(facts, agreed=agreed)
+    assert "privacy.sample_rate 0.02" in told
+    assert ("the default" in told) is not agreed
+    assert not check._batch(facts | {"batch_here": 30.0}, agreed=agreed)
 
 
 def test_a_task_that_the_peers_file_only_names_has_to_be_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,11 @@ model: linear
 learning_rate: 0.01
 expected_batch: 2.0
 """
+ASKED = b"""\
+asked:
+  months: {number: months, low: 0, high: 240, zero_is_missing: true}
+  died: {code: [alive, dead]}
+"""  # what a table may have behind the rest
 LABELLED = tuple(  # the same with labels of other kinds
     TABLE.replace(b'ill: {binary: ["no", "yes"], positive: ["yes"]}', row)
     for row in (

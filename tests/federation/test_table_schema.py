@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import TableUnfit
+from p2pfl.federation import Federation, draft
 from p2pfl.federation.table_columns import CodeColumn, NumberColumn, is_column_name, number_in
 from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, NumberLabel, TimeLabel
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.tasks import heart
 from tests.examples import examples
-from tests.federation.sample import TABLE
+from tests.federation.sample import ASKED, CARDS, TABLE
 
 
 def parsed(text: bytes | str) -> TableSchema:
@@ -225,7 +226,7 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
         "line 3, column 15: columns.sex.code must be a list of 2 to 256 levels, not of 1 (found a list)",
         "line 6, column 8: model must be linear, or {mlp: UNITS} with 1 to 4096 hidden units (found 'cubic')",
         "line 8, column 1: 'speed' is not known; known here are columns, label, model, learning_rate, expected_batch, "
-        "patient",
+        "patient, asked",
     ]
 
 
@@ -254,6 +255,68 @@ def test_an_error_of_a_table_in_peers_yaml_names_the_line_there() -> None:
         Federation.parse(replaced("scale: 30", "scale: none"))
     assert caught.value.happened.startswith("peers.yaml:")
     assert "task.table.columns.age.scale must be a number" in caught.value.happened
+
+
+# ── asked, not learned ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_column_that_is_asked_has_bounds_or_levels_and_is_no_column() -> None:
+    found = parsed(TABLE + ASKED)
+    months, died = found.asked
+    assert isinstance(months, NumberColumn) and isinstance(died, CodeColumn)
+    assert (months.name, months.unit, months.low, months.high) == ("months", "months", 0, 240)
+    assert months.zero_is_missing
+    assert (died.name, died.levels) == ("died", ("alive", "dead"))
+    assert (found.columns, found.label, found.names) == (
+        parsed(TABLE).columns,
+        parsed(TABLE).label,
+        ("age", "sex", "ill"),
+    )
+    assert [one.name for one in found.described] == ["age", "sex", "ill", "months", "died"]
+    assert found.asking == "; asked, not learned: months, died" and not parsed(TABLE).asking
+    assert found.summary == parsed(TABLE).summary
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("high: 240", "high: 240, centre: 60", "asked.months.'centre' is not known; known here are number, low, high"),
+        ("[alive, dead]", "[alive, dead], ordered: true", "asked.died.'ordered' is not known; known here are code"),
+        ("[alive, dead]", "[alive]", "asked.died.code must be a list of 2 to 256 levels"),
+        ("low: 0, high: 240", "low: 240, high: 240", "asked.months.high must lie above low (240)"),
+        ("number: months, ", "", "asked.months says no kind: one of number, code must stand there"),
+        ("code: [alive", "event: [alive", "asked.died says no kind: one of number, code must stand there"),
+        ("  died:", "  sex:", "sex is a column or the label, and may be asked as that"),
+        ("  died:", "  ill:", "ill is a column or the label, and may be asked as that"),
+        ("  died:", "  4th:", "'4th' is not a name"),
+        ("  died: {code", "  died: [code]\n  gone: {code", "asked.died must be a table"),
+        ("high: 240", "high: TODO", "asked.months.high is still to fill in"),
+        ("asked:", "patient: died\nasked:", "died is a column that the model sees, or the label, or one that may be"),
+    ],
+)
+def test_what_does_not_fit_of_an_asked_column_is_told(old: str, new: str, told: str) -> None:
+    text = (TABLE + ASKED).decode()
+    assert text.count(old) == 1
+    error = refused(text.replace(old, new).encode())
+    assert told in f"{error.happened}\n{error.evidence}"
+
+
+@pytest.mark.parametrize("rows", [b"asked: {}\n", b"asked: [a]\n", b"asked: all\n"])
+def test_asked_holds_a_row_at_least(rows: bytes) -> None:
+    error = refused(TABLE + rows)
+    assert "asked must be" in error.happened and error.evidence == "nothing else in it is wrong"
+
+
+def test_what_may_be_asked_is_agreed_on_and_rules_name_it() -> None:
+    """Another bound is another peers.yaml, for which no site approved anything; `never` may name what is asked."""
+    lines = draft.description_lines(TABLE + ASKED, "task.yaml")
+    members = [card.member for card in CARDS]
+    one = Federation.parse(draft.peers_file("trial", members, lines, ["statistics.never=[died]"]))
+    other = Federation.parse(one.raw.replace(b"high: 240", b"high: 360"))
+    assert one.digest != other.digest
+    assert (one.statistics.allows("months"), one.statistics.allows("died")) == (True, False)
+    with pytest.raises(P2PFLError, match="rules on statistics name columns"):
+        draft.peers_file("trial", members, draft.description_lines(TABLE, "task.yaml"), ["statistics.never=[died]"])
 
 
 @given(st.text(max_size=70))

@@ -428,6 +428,7 @@ def _column(data: bytes) -> Any:
 
 
 TABLE: Final = TableTask(heart.heart())
+DESCRIBED: Final = federation_sample.TABLE + federation_sample.ASKED
 
 
 def _read_records(data: bytes) -> Any:
@@ -778,7 +779,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("column map", lambda data: ColumnMap.parse(data, PATH, TABLE.schema.columns),
                 (*OF_A_FILE, *OF_DATA), COLUMNS, (), factor=400, fixed=MIB),
         Decoder("table", lambda data: TableSchema.parse(data, PATH), OF_A_FILE,
-                (heart.TEXT, federation_sample.TABLE, *federation_sample.LABELLED),
+                (heart.TEXT, DESCRIBED, *federation_sample.LABELLED),
                 ("federation.table_schema:TableSchema.parse",),
                 factor=400, fixed=MIB),
         Decoder("description", lambda data: parse_description(data, PATH), OF_A_FILE,
@@ -880,7 +881,7 @@ def _table() -> tuple[Decoder, ...]:
 
 
 def _models() -> tuple[bytes, ...]:
-    tables = [TableSchema.parse(raw, PATH) for raw in (federation_sample.TABLE, *federation_sample.LABELLED)]
+    tables = [TableSchema.parse(raw, PATH) for raw in (DESCRIBED, *federation_sample.LABELLED)]
     return (made(), *map(made, tables), checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY))
 
 

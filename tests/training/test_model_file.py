@@ -30,10 +30,10 @@ from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout
 from tests.examples import examples
-from tests.federation.sample import LABELLED, TABLE
+from tests.federation.sample import ASKED, LABELLED, TABLE
 from tests.training.cards import HEX, card_facts, header_of, layout_of, made, with_header
 
-SCHEMAS = [TableSchema.parse(raw, "task.yaml") for raw in (heart.TEXT, TABLE, *LABELLED)]
+SCHEMAS = [TableSchema.parse(raw, "task.yaml") for raw in (heart.TEXT, TABLE, *LABELLED, TABLE + ASKED)]
 
 
 WHOLE = made()

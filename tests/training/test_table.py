@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.federation.table_columns import CodeColumn, NumberColumn
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.models import build
 from p2pfl.training.private_check import check_private
 from p2pfl.training.records import Records
 from p2pfl.training.tasks.heart import heart
 from p2pfl.training.tasks.table import CUT, SWITCH, TableTask, encode, inputs_of
+from tests.federation.sample import ASKED, TABLE
 from tests.training.tables import described
 
 NUMBER = NumberColumn("bp", "mmHg", 30.0, 300.0, 130.0, 20.0)
@@ -54,6 +56,31 @@ def test_an_indicator_is_on_where_nothing_was_measured() -> None:
 def test_every_column_has_as_many_inputs_as_it_says(levels: int, ordered: bool, indicator: bool) -> None:
     column = CodeColumn("a", tuple(map(str, range(levels))), ordered, indicator)
     assert encode(column, np.array([0.0, NAN])).shape == (2, inputs_of(column))
+
+
+@pytest.mark.claim("DP-7")
+def test_what_is_asked_is_no_input_and_names_no_record() -> None:
+    """Whatever stands in those columns, or where they are not there: to a training the records are the same."""
+    plain, task = (TableTask(TableSchema.parse(raw, "task.yaml")) for raw in (TABLE, TABLE + ASKED))
+    files = [
+        b"age,sex,ill\n61,male,yes\n48,female,no\n",
+        b"months,age,sex,ill,died\n12,61,male,yes,dead\n240,48,female,no,alive\n",
+        b"age,died,sex,ill,months\n61,no level,male,yes,not a number\n48,,female,no,1e9\n",
+    ]
+    first = plain.read(files[0], "a.csv")
+    assert task.inputs == plain.inputs == first.x.shape[1] == 2
+    for raw in files:
+        read = task.read(raw, "a.csv")
+        assert (read.x.tobytes(), read.y.tobytes()) == (first.x.tobytes(), first.y.tobytes())
+        assert read.identities == first.identities
+    assert build(task).layout == build(plain).layout
+
+
+def test_one_column_map_covers_what_is_learned_and_what_is_asked() -> None:
+    columns = b"columns: {Monate: months, Alter: age}\ncodes: {died: {tot: dead}, sex: {m: male}}\nabsent: [died]\n"
+    task = TableTask(TableSchema.parse(TABLE + ASKED, "task.yaml"))
+    read = task.read(b"Alter,sex,ill,Monate\n61,m,yes,12\n", "a.csv", columns)
+    assert read.x.tolist() == task.read(b"age,sex,ill\n61,male,yes\n", "a.csv").x.tolist()
 
 
 def test_heart_disease_is_read_bit_for_bit_as_before_it_was_a_description() -> None:

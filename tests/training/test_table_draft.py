@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import TableUnfit
-from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingLabelColumn
+from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingColumn, MissingLabelColumn
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.table_draft import HEAD, NUMBER, read_draft
@@ -58,6 +58,16 @@ def test_a_time_and_its_event_are_two_rows_and_no_columns() -> None:
         "  ill: {event: [TODO, TODO], positive: [TODO]}",
     ]
     assert not any(row.startswith(("  age", "  ill")) for row in found[3:])
+
+
+def test_what_is_asked_is_drafted_without_what_a_model_needs() -> None:
+    asked = ["stage", "age"]
+    found = rows(read_draft(RAW, "a.csv", ColumnMap(), ["ill"], asked).text("ill", asked=asked))
+    at = found.index(next(row for row in found if row.startswith("asked:")))
+    assert found[at + 1 :] == ["  age: {number: TODO, low: TODO, high: TODO}", "  stage: {code: [TODO, TODO]}"]
+    assert not any(row.startswith(("  age", "  stage")) for row in found[:at])
+    with pytest.raises(MissingColumn, match="months"):
+        read_draft(RAW, "a.csv", ColumnMap(), ["ill"], ["months"])
 
 
 CELLS = st.text(string.ascii_letters + string.digits + " .-+:/éß", max_size=8)

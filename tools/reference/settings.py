@@ -157,6 +157,14 @@ def _table_rows() -> list[tuple[str, str, str, str]]:
             "public divisor of a step's sum: sample_rate × records of a typical site",
         ),
         ("patient", "the name of a column", "none", "whose a record is, for `privacy.unit: patient`; no model sees it"),
+        (
+            "asked",
+            f"1 to {MOST_COLUMNS} rows: {name} ► a number or a code",
+            "none",
+            "columns that statistics may ask of and no model sees",
+        ),
+        ("….number", "a unit", "", "with low, high and zero_is_missing as of a column, and no centre or scale"),
+        ("….code", level, "", "the levels"),
     ]
 
 
@@ -203,6 +211,9 @@ label:
 model: linear
 learning_rate: 0.01
 expected_batch: 2.0
+asked:                                                # of these statistics may ask; no model sees them
+  months: {number: months, low: 0, high: 240}
+  died: {code: [alive, dead]}
 """
 TABLE: Final = f"""\
 ## A table

@@ -61,7 +61,7 @@ def _task(task: TaskChoice) -> str:
         return f"a {task.label} of each site's own, from {first}; averaged is {averaged}"
     if task.scans is not None:
         return task.scans.summary
-    return f"a table: {task.table.summary}" if task.table is not None else task.label
+    return f"a table: {task.table.summary}{task.table.asking}" if task.table is not None else task.label
 
 
 def _privacy(federation: Federation) -> str:

@@ -71,8 +71,27 @@ def check(
     else:
         federation = Federation.load(peers_file) if given else None
         own = task_given(task)
-    facts = _tried(own, data, column_map(data, columns), federation, device, reads, every=every)
-    output.result(_text(facts), facts, as_json)
+    mapped = column_map(data, columns)
+    asked = _asked(own, federation, data, mapped)
+    facts = _tried(own, data, mapped, federation, device, reads, every=every) | {"asked": asked}
+    output.result(_text(facts, agreed=federation is not None), facts, as_json)
+
+
+def _asked(own: GivenTask, federation: Federation | None, data: Path, columns: MapFile | None) -> list[str]:
+    """The columns that are asked and not learned, read as a statistic would. Raises leaves of errors.training."""
+    from p2pfl.federation.description import parse_description
+    from p2pfl.federation.table_schema import TableSchema
+
+    schema: object = federation.task.table if federation is not None else None
+    if own.raw:
+        schema = parse_description(own.raw, own.path) if not own.cls else None
+    if not isinstance(schema, TableSchema) or not schema.asked:
+        return []
+    from p2pfl.node.runs.site_tables import read_records  # late: it brings numpy
+
+    names = [one.name for one in schema.asked]
+    read_records(schema, names, data, columns)
+    return names
 
 
 def _tried(
@@ -129,6 +148,7 @@ def _tried(
         "round_s": round(step_s * agreed.privacy.steps_per_round, 2),
         "dense_bytes_per_round": dense_bytes(sites, trainer.parameters, 1),
         "expected_batch": facts.expected_batch,
+        "sample_rate": rate,
         "batch_here": round(rate * facts.units, 1),
         "peak_memory": peak_memory,
     }
@@ -193,11 +213,13 @@ def task_of(given: str) -> Task:
     return described_task(parse_description(found.raw, found.path), beside=Path(found.path).parent)
 
 
-def _text(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any], *, agreed: bool) -> str:
     shape = "×".join(map(str, facts["input"])) or "one number"
+    shape += " inputs" if len(facts["input"]) == 1 else ""
     figures = ", ".join(f"{name} {value:.3f}" for name, value in list(facts["figures"].items())[:3])
     rows = [
         ["  records", f"{facts['records']}, each {shape}"],
+        *([["  asked", f"{', '.join(facts['asked'])}; no model sees them"]] if facts["asked"] else []),
         ["  model", f"{facts['parameters']} parameters train"],
         ["  private step", f"ok, {_about(facts['step_s'])}; a round {_about(facts['round_s'])}"],
         ["  traffic", f"{output.amount(facts['dense_bytes_per_round'])} a round for each site, not compressed"],
@@ -208,7 +230,7 @@ def _text(facts: dict[str, Any]) -> str:
     lines += [f"notice: {notice}" for notice in facts["notices"]]
     if facts["records_not_read"]:
         lines.append(f"notice: the last {facts['records_not_read']} records were not read: --all reads every one")
-    lines += _batch(facts)
+    lines += _batch(facts, agreed=agreed)
     return "\n".join(lines)
 
 
@@ -216,10 +238,12 @@ def _about(seconds: float) -> str:
     return f"some {output.duration(seconds)}" if round(seconds) else "under 1 s"
 
 
-def _batch(facts: dict[str, Any]) -> list[str]:
-    """A notice where the public divisor is far from what a step sees."""
+def _batch(facts: dict[str, Any], *, agreed: bool) -> list[str]:
+    """A notice where the public divisor is far from what a step sees. agreed: by the settings of a peers.yaml."""
     said, seen = facts["expected_batch"], facts["batch_here"]
     if said / 4 <= seen <= 4 * said:
         return []
     told = f"a step sees some {seen:g} {facts['unit']}s here, and divides by expected_batch {said:g}"
-    return [f"notice: {told}: its steps are that much too large or too small"]
+    rate = f"privacy.sample_rate {facts['sample_rate']:g}"
+    rate += "" if agreed else ", the default: where another one is agreed on, name its file by --peers"
+    return [f"notice: {told}: its steps are that much too large or too small ({rate})"]

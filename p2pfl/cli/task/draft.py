@@ -23,6 +23,13 @@ from p2pfl.errors.people import WrongUse
 )
 @click.option("--event", metavar="COLUMN", help="Of a time: the column that says whether the event came then.")
 @click.option(
+    "--asked",
+    metavar="COLUMN",
+    multiple=True,
+    help="A column that statistics shall ask of and no model shall see, as one that comes after the outcome; once "
+    "for each.",
+)
+@click.option(
     "--columns",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Column map of that CSV: the draft has our names.  [default: FILE.columns.yaml beside it, if it is there]",
@@ -34,6 +41,7 @@ def draft(
     label: str | None,
     kind: str | None,
     event: str | None,
+    asked: tuple[str, ...],
     columns: Path | None,
     as_json: bool,
 ) -> None:
@@ -46,6 +54,9 @@ def draft(
         raise WrongUse(evidence=f"--event {event} goes with --kind time, not {kind}", verb=" task draft")
     if event is not None and event == label:
         raise WrongUse(evidence=f"--label and --event both name {event}", verb=" task draft")
+    if twice := [one for one in asked if one in (label, event)]:
+        evidence = f"--asked {twice[0]}: it is the label, which may be asked as that"
+        raise WrongUse(evidence=evidence, verb=" task draft")
     # Loaded late: they bring numpy.
     from p2pfl.federation.misfits import TODO
     from p2pfl.training.column_map import ColumnMap
@@ -54,8 +65,8 @@ def draft(
 
     raw, mapped = read_file(data), column_map(data, columns)
     known = ColumnMap.parse(mapped, mapped.source, None) if mapped is not None else ColumnMap()
-    found = read_draft(raw, str(data), known, [one for one in (label, event) if one is not None])
-    text = found.text(label, kind or ("binary" if event is None else "time"), event)
+    found = read_draft(raw, str(data), known, [one for one in (label, event) if one is not None], asked)
+    text = found.text(label, kind or ("binary" if event is None else "time"), event, asked)
     write_new(target, text.encode())
     numbers = sum(one.number for one in found.columns)
     left = sum(line.partition("#")[0].count(TODO) for line in text.splitlines())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ class CsvFile(bytes):
 
 @dataclass(frozen=True)
 class AskedRecords:
-    """What a site brings to a question. names: of each record, its cells in the described columns.
+    """What a site brings to a question. names: of each record, its cells in the columns that are learned.
+
+    What is only asked, as a time of follow-up that every export has longer, names no record: it would be another one to
+    the budget of questions, and to whoever withdrew (docs/adr/0077).
 
     counted   what the budget of questions knows each by: its name, and whose it is where a column says. The records of
               two patients may have the same cells, and one of the two may withdraw
@@ -53,8 +56,8 @@ class AskedRecords:
 
 
 def columns_of(schema: TableSchema) -> dict[str, Column]:
-    """Every column that the schema describes, the label's last."""
-    return {one.name: one for one in (*schema.columns, *schema.label.columns)}
+    """Every column that the schema describes, those that no training reads too."""
+    return {one.name: one for one in schema.described}
 
 
 def variable_of(column: Column) -> Variable:
@@ -92,7 +95,7 @@ def read_records(
     read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
-    names = _names(raw, source, column_map, every)
+    names = _names(raw, source, column_map, {one.name for one in (*schema.columns, *schema.label.columns)})
     whose = _patients(raw, source, column_map, schema.patient)
     counted = names if whose is None else tuple(map(bytes.__add__, names, whose))  # 32 bytes behind each
     out = np.zeros(len(names), np.bool_)  # (N,)
@@ -102,14 +105,14 @@ def read_records(
             out |= withdrawn.among(whose)
     rows = np.flatnonzero(~out).tolist()
     if one_each:
-        rows = _one_each(read.patients, names, rows, source)
+        rows = _one_each(read.patients, _names(raw, source, column_map, every.keys()), rows, source)
     table = SiteTable({name: values[rows] for name, values in held.items()}, levels, shows_own=shows_own, noised=noised)
     gone = tuple(counted[row] for row in np.flatnonzero(out).tolist())
     return AskedRecords(table, tuple(names[row] for row in rows), tuple(counted[row] for row in rows), gone)
 
 
-def _one_each(patients: Sequence[bytes], names: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:
-    """Of `rows` those that count, one of each patient: chosen by the patient's own records alone.
+def _one_each(patients: Sequence[bytes], whole: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:
+    """Of `rows` those that count, one of each patient: chosen by the patient's own records alone, each as a `whole`.
 
     Raises PatientsUnknown.
     """
@@ -119,7 +122,7 @@ def _one_each(patients: Sequence[bytes], names: Sequence[bytes], rows: Sequence[
     chosen: dict[bytes, int] = {}
     for row in named:
         patient = patients[row]
-        if patient not in chosen or _order(names[row]) < _order(names[chosen[patient]]):
+        if patient not in chosen or _order(whole[row]) < _order(whole[chosen[patient]]):
             chosen[patient] = row
     return sorted(chosen.values())
 
@@ -158,8 +161,8 @@ def _patients(raw: bytes, source: str, column_map: ColumnMap, column: str) -> li
     return [patient_name(b"" if one in column_map.missing else one.encode()) for one in told]
 
 
-def _names(raw: bytes, source: str, column_map: ColumnMap, known: dict[str, Column]) -> tuple[bytes, ...]:
-    """Of each record, its cells in the columns that the schema describes, as they are written."""
+def _names(raw: bytes, source: str, column_map: ColumnMap, known: Set[str]) -> tuple[bytes, ...]:
+    """Of each record, its cells in the `known` columns, as they are written."""
     rows = rows_of(raw, source)
     _, header = next(rows)
     ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]

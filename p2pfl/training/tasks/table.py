@@ -91,7 +91,8 @@ class TableTask(Task):
         wanted, labels = self.schema.columns, self.schema.label.columns
         mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
         patient = self.schema.patient
-        known = (*wanted, *labels, *([CodeColumn(patient, ())] if patient else []))
+        # What is only asked has a place in the column map of the one file, and is not read here.
+        known = (*self.schema.described, *([CodeColumn(patient, ())] if patient else []))
         column_map = ColumnMap.parse(columns, mapped, known) if columns is not None else ColumnMap()
         read = TableReader(wanted, labels, column_map, source, patient).read_cells(raw, labelled=labelled)
         x = np.concatenate([encode(one, read.values[:, place]) for place, one in enumerate(wanted)], axis=1)  # (N, d)

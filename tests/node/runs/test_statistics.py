@@ -15,6 +15,7 @@ from p2pfl.errors.federation import WrongValue
 from p2pfl.errors.questions import FewWithdrew, QuestionNotApproved, QuestionsSpent, QuestionUnfit
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.federation import Federation
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.node import question_file, questions
@@ -30,8 +31,8 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.question import Factor, Quantity
 from p2pfl.training.accounts import marks_of
-from p2pfl.training.withdrawn import patient_name
-from tests.federation.sample import IDENTITIES, NAMES, peers_yaml
+from p2pfl.training.withdrawn import Withdrawn, patient_name
+from tests.federation.sample import ASKED, IDENTITIES, NAMES, TABLE, peers_yaml
 from tests.home.home_fixtures import make
 from tests.node.runs.homes import Place, attempt_digest
 from tests.node.runs.test_sum_run import FEWER, FOUR, answers, asks_of
@@ -152,6 +153,38 @@ def test_columns_that_nobody_asks_may_be_blank_wrong_or_away() -> None:
     assert read.table.columns["age"].tolist()[:1] == [61.0] and read.table.records == 2
     assert len(set(read.names)) == 2
     assert read.names == read_records(schema, ["age"], csv("sex,age\nunheard-of,61\nmale,\n")).names
+
+
+ASKING = TableSchema.parse(TABLE + ASKED, "task.yaml")
+FOLLOWED = "age,sex,ill,months,died\n61,male,no,12,alive\n48,female,yes,9,dead\n"
+LATER = FOLLOWED.replace("12,alive", "18,dead")
+
+
+@pytest.mark.claim("STAT-5")
+def test_a_longer_follow_up_makes_no_new_record_of_one_that_was_asked_about() -> None:
+    first, later = (read_records(ASKING, ["months", "died"], csv(text)) for text in (FOLLOWED, LATER))
+    assert first.counted == later.counted
+    assert first.table.columns["months"].tolist() == [12.0, 9.0]
+    assert (later.table.columns["months"].tolist(), later.table.levels["died"]) == ([18.0, 9.0], ("alive", "dead"))
+
+
+@pytest.mark.claim("HOME-15")
+def test_whoever_withdrew_is_in_no_answer_about_what_is_only_asked() -> None:
+    key = Secret(bytes(32), "a home's")
+    gone = Withdrawn(key, marks_of(key, read_records(ASKING, (), csv(FOLLOWED)).names[:1]))
+    for text in (FOLLOWED, LATER):
+        read = read_records(ASKING, ["months", "died"], csv(text), withdrawn=gone)
+        assert (read.table.columns["months"].tolist(), read.table.columns["died"].tolist()) == ([9.0], [1.0])
+
+
+def test_of_a_patients_records_one_is_chosen_by_what_is_asked_too_and_not_by_its_line() -> None:
+    schema = TableSchema.parse(TABLE + b"patient: who\n" + ASKED, "task.yaml")
+    rows = ["61,male,no,12,alive,a", "61,male,no,18,dead,a"]
+    found = []
+    for order in (rows, rows[::-1]):
+        text = "\n".join(["age,sex,ill,months,died,who", *order, ""])
+        found.append(read_records(schema, ["months"], csv(text), noised=True, one_each=True).table.columns["months"])
+    assert found[0].size == 1 and found[0].tolist() == found[1].tolist()
 
 
 # ── how many questions ────────────────────────────────────────────────────────────────────────────────────────
