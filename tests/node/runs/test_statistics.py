@@ -177,7 +177,7 @@ def test_whoever_withdrew_is_in_no_answer_about_what_is_only_asked() -> None:
         assert (read.table.columns["months"].tolist(), read.table.columns["died"].tolist()) == ([9.0], [1.0])
 
 
-def test_of_a_patients_records_one_is_chosen_by_what_is_asked_too_and_not_by_its_line() -> None:
+def test_which_of_a_patients_records_counts_is_chosen_by_no_line() -> None:
     schema = TableSchema.parse(TABLE + b"patient: who\n" + ASKED, "task.yaml")
     rows = ["61,male,no,12,alive,a", "61,male,no,18,dead,a"]
     found = []

@@ -174,9 +174,7 @@ def test_a_file_of_another_study_is_refused_in_a_home_of_one_study_too(hospital:
 
 
 @pytest.mark.parametrize("before", ["", "heart"])
-def test_what_is_approved_before_the_first_round_is_found_in_that_study_and_in_no_other(
-    before: str, hospital: Hospital
-) -> None:
+def test_what_is_approved_before_the_first_round_is_of_that_study_alone(before: str, hospital: Hospital) -> None:
     if before:
         hospital.open(hospital.file(before)).home.close()
     lungs, question = hospital.file("lungs"), {"kind": "describe", "columns": []}
