@@ -221,7 +221,7 @@ class EffectRunner:
             return
         await asyncio.to_thread(self._store.finish, active, done, effect)
         payload_bytes = sum(vector.words.nbytes for vector in done.state.sum.total)
-        settled = active.run.finished(effect.round)
+        settled = active.run.finished(effect.round, self._store.reader(active.run))
         active.older.pop(effect.round, None)
         record = codec.read_facts(effect.record)
         self._observer(

@@ -35,11 +35,11 @@ from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.pledge import pledge_of
 from p2pfl.node.post import PARTING_S, Post
 from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Moment, Observer
-from p2pfl.node.resume import RunMaker, begun_before, left_items
+from p2pfl.node.resume import RunMaker, begun_before
 from p2pfl.node.runs.passes import most_said
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
-from p2pfl.node.store import Store
+from p2pfl.node.store import Store, left_items
 from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
 from p2pfl import codec
 from p2pfl.home import Home
@@ -14,7 +15,22 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.source import ActiveRun
 from p2pfl.sharing import events as e
 from p2pfl.sharing.round import Round
+from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import FINAL_ITEM, SUMS_ITEMS
+
+RUN_BYTES: Final = 64  # a run, packed, before what this home keeps of it
+KEPT: Final = (FINAL_ITEM, *SUMS_ITEMS)  # of a final round, for peers that missed it
+
+
+def left_items(home: Home, items: Iterable[str]) -> dict[bytes, dict[str, bytes]]:
+    """By run, those of `items` that lie in the home, by name."""
+    found: dict[bytes, dict[str, bytes]] = {}
+    for item in items:
+        data = home.read(item)
+        if data is not None:
+            run_id, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
+            found.setdefault(run_id, {})[item] = bytes(inner)
+    return found
 
 
 class Heard(Protocol):
@@ -28,12 +44,16 @@ class Store:
 
     def __init__(self, home: Home, logs: Logs, heard: Heard) -> None:
         self.home, self.logs, self._heard = home, logs, heard
+        self._from_disk: dict[bytes, Run] = {}  # runs that serve their last final round from here
 
     def replace(self, run_id: bytes, items: tuple[tuple[str, e.Stored], ...], *, anew: bool = False) -> None:
         """Make items of a run durable, in one step where they are small; None removes one.
 
         anew   what they held before must not be found on the disk any more
         """
+        if any(item in KEPT for item, _ in items):
+            for other in self._from_disk.keys() - {run_id}:
+                self._from_disk.pop(other).take_back()
         with self.home.one_step():
             for item, data in items:
                 secret = anew and item not in SUMS_ITEMS  # masked words are none
@@ -62,6 +82,15 @@ class Store:
         if done.state.leaving.slot is not None:
             self.home.remove(done.state.item)
             self.home.remove(done.state.sums_item)
+
+    def reader(self, run: Run) -> Callable[[], Mapping[str, bytes]]:
+        """Reads what lies here of the run's last final round, by item; its words need not be held from now on.
+
+        Before another run takes the place here they are held again: a home has room for one.
+        """
+        run_id = run.context.run
+        self._from_disk[run_id] = run
+        return lambda: left_items(self.home, KEPT).get(run_id, {})
 
     def keep_proof(self, proof: tuple[bytes, ...]) -> bytes:
         """Keep letters that convict a liar; the digest that names them."""

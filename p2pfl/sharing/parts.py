@@ -7,7 +7,7 @@ what this peer sends, `Unmasking` opens it. To destroy a part's secrets is to pu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from p2pfl.keys import Secret
@@ -197,6 +197,21 @@ class Sum:
     asked: int = 0  # peers that were asked
     parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
     gone: set[str] = field(default_factory=set)  # peers that were asked, and hold its words no more
+    kept: Callable[[], tuple[Vector, ...]] | None = None  # of a final round: reads Σx, which the disk alone holds
+
+    @property
+    def here(self) -> bool:
+        """Σx is held, or on the disk."""
+        return bool(self.total) or self.kept is not None
+
+    def keep(self, kept: Callable[[], tuple[Vector, ...]] | None) -> None:
+        """The words are held no more; `kept` reads them from the disk, where somebody may still ask for them."""
+        self.total, self.masked, self.wanted, self.kept = (), (), "", kept
+
+    def take_back(self) -> None:
+        """The disk is about to hold something else: the words are held again."""
+        if self.kept is not None:
+            self.total, self.kept = self.kept(), None
 
 
 @dataclass

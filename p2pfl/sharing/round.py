@@ -8,13 +8,12 @@ docs/spec/sharing.md §4 to §14.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
-from p2pfl.codec import Malformed, Pieces, read_facts, split_tail, with_tail
+from p2pfl.codec import Malformed, Pieces, read_facts
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import MalformedMessage, SetsDiffer, UnexpectedEvent, UnexpectedMessage
-from p2pfl.keys import Secret
 from p2pfl.messages import (
     LARGE,
     SMALL,
@@ -58,15 +57,14 @@ from p2pfl.sharing.events import (
     UpdateReady,
 )
 from p2pfl.sharing.history import NO_BASE
+from p2pfl.sharing.keepsake import Items, KeptSum, pack_keepsake, read_keepsake
 from p2pfl.sharing.parts import Leaving
 from p2pfl.sharing.peers import PeerView
-from p2pfl.sharing.phases import ballot, confirm, fetch, missing, questions, unmask
-from p2pfl.sharing.snapshot import pack_sums, read_vectors, restore
-from p2pfl.sharing.state import Context, Phase, State, sums_item
+from p2pfl.sharing.phases import ballot, confirm, fetch, missing, questions
+from p2pfl.sharing.snapshot import read_vectors, restore
+from p2pfl.sharing.state import Context, Phase, State
 from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
 
-MOST_KEEPSAKE_HEAD: Final = 1 << 26  # bytes before the words of the sum: a certificate and a CONFIRM of each peer
-NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 EARLY_BYTES: Final = 256 << 20  # held of one peer that is a step ahead
 EARLY_LETTERS: Final = 4096  # held of one peer that is a step ahead
 # Kinds that may be handed on: each counts by its own signature.
@@ -145,40 +143,18 @@ class Round:
         return found, effects + found._run_guarded()
 
     def keepsake(self) -> Pieces:
-        """What a final round keeps for peers that missed it: certificate, record, and the source of its sum.
-
-        The source is the masked sums that are on the disk already with U's seeds, which all have; or the sum itself.
-        """
-        state = self.state
-        certificate = state.certificate.wire if state.certificate else b""
-        confirms = tuple(letter.wire for letter in state.confirming.confirm_letters.values())
-        masked = state.sum.stored and state.leaving.slot is None and set(state.survivors) <= state.sum.reveals.keys()
-        seeds = tuple((name, seed.reveal()) for name, seed in state.sum.reveals.items()) if masked else ()
-        sums = () if masked else pack_sums(state.sum.total, b"")
-        return with_tail(
-            (state.round, state.attempt, state.base, certificate, state.confirming.record, confirms, seeds), *sums
-        )
+        """What a final round keeps for peers that missed it."""
+        return pack_keepsake(self.state)
 
     @classmethod
-    def finished(cls, context: Context, peers: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
-        """The final round of a `keepsake`, in a new process, which only serves it. Raises Malformed."""
-        head, total = split_tail(keepsake, most=MOST_KEEPSAKE_HEAD, items=256)
-        number, attempt, base, certificate, record, confirms, seeds = head
-        found = cls(context, peers, number, base=tuple(base))
-        state = found.state
-        state.attempt, state.confirming.record, state.confirming.signed = attempt, record, True
-        state.view = bytes.fromhex(read_facts(record)["view"])
-        if certificate:
-            decided = narrow(read_letter(certificate), Certificate).message
-            state.certificate = state.seal(decided)
+    def finished(cls, context: Context, peers: PeerView, kept: bytes, items: Items) -> Round:
+        """The final round of a keepsake, in a new process, which only serves it. Raises Malformed."""
+        state, confirms = read_keepsake(context, peers, kept, items)
+        found = cls(context, peers, state.round, base=state.base)
+        found.state = state
+        state.view = bytes.fromhex(read_facts(state.confirming.record)["view"])
+        if state.certificate is not None:
             state.outbox.append(Send(None, state.certificate))
-            state.members = narrow(read_letter(decided.members), Members) if decided.members else None
-        state.sum.total = read_vectors(total, b"") if total else ()
-        if seeds:
-            state.sum.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
-            state.sum.masked = read_vectors(items.get(sums_item(number)) or NO_SUMS, state.attempt_digest)
-            unmask.compute(state)
-        state.sum.reveals = {}
         for wire in confirms:
             letter = narrow(read_letter(wire), Confirm)
             state.confirming.confirms[letter.sender] = (confirm.read(state, letter.message), letter.message.cosignature)
@@ -188,9 +164,12 @@ class Round:
         found.phase = Phase.FINAL
         return found
 
-    def settled(self) -> list[Effect]:
-        """The round is in this peer's ledger: tell the others."""
+    def settled(self, items: Callable[[], Items] | None = None) -> list[Effect]:
+        """The round is in this peer's ledger: tell the others. `items` reads what the disk holds of the run."""
         self.state.sum.reveals = {}
+        if items is not None:
+            kept = KeptSum(self.state.context, self.state.peers, self.number, items)
+            self.state.sum.keep(kept.vectors)
         return confirm.settled(self.state)
 
     @property

@@ -11,7 +11,7 @@ applied, each resting on the one before: the next proposal rests on the last of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -359,8 +359,8 @@ class Run:
             self.number = 0
         return [persist(one.state, Moved, (one.state.sums_item, sums)), erased]
 
-    def finished(self, number: int) -> list[Effect]:
-        """Round `number` is in the ledger."""
+    def finished(self, number: int, items: Callable[[], Mapping[str, bytes | None]] | None = None) -> list[Effect]:
+        """Round `number` is in the ledger. `items` reads what the disk has of it, which is then held no more."""
         done = self.rounds.get(number)
         if done is None:
             return []
@@ -373,7 +373,12 @@ class Run:
         if self.number <= number:
             self.number = 0
         self._grounds = ()
-        return [*map(_erased, over), *done.settled()]
+        return [*map(_erased, over), *done.settled(items)]
+
+    def take_back(self) -> None:
+        """The disk is about to hold another run's last round: this one's sum is held again. Raises as reading does."""
+        if self.previous is not None:
+            self.previous.state.sum.take_back()
 
     def adopt(self, final_round: int, record: bytes) -> list[Effect]:
         """The ledger has come to hold rounds that this peer took no part in, up to `final_round`."""

@@ -375,4 +375,4 @@ class SimulatedPeer:
         self.disk.items.pop(done.state.item, None)
         if done.state.leaving.slot is not None:
             self.disk.items.pop(done.state.sums_item, None)
-        self._carry_out(run.finished(effect.round))
+        self._carry_out(run.finished(effect.round, lambda: self.disk.items))

@@ -233,7 +233,7 @@ def test_seeds_are_opened_where_a_certificate_was_checked_and_nowhere_else() -> 
     assert places_of(lambda node: isinstance(node, ast.Assign) and ".reveals" in ast.unparse(node.targets[0])) == {
         "sharing/phases/unmask.py:reveal",
         "sharing/phases/unmask.py:combine",
-        "sharing/round.py:finished",
+        "sharing/keepsake.py:read_keepsake",
         "sharing/round.py:settled",
     }
     assert places_of(lambda node: isinstance(node, ast.Call) and ".reveals.set" in ast.unparse(node)) == {

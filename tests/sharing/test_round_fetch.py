@@ -49,7 +49,7 @@ def asking(masked: bool) -> tuple[SimulatedFederation, Round, str, list[m.Total]
     """
     federation, me = begun()
     others = [peer for peer in federation.peers.values() if peer is not me]
-    while not all(done(peer).state.sum.total and (masked or peer.final_round == 1) for peer in others):
+    while not all(done(peer).state.sum.here and (masked or peer.final_round == 1) for peer in others):
         assert federation.clock.step()
     federation.start(me)
     while not (me.round and me.round.state.sum.wanted):
@@ -62,7 +62,8 @@ def asking(masked: bool) -> tuple[SimulatedFederation, Round, str, list[m.Total]
         told(federation, found, holder.name, m.Reveal(seeds))
         return federation, found, holder.name, parts_of(unmask.masked_again(state) or state.sum.masked, masked=True)
     told(federation, found, holder.name, m.Handed(tuple(one.wire for one in state.confirming.confirm_letters.values())))
-    return federation, found, holder.name, parts_of(state.sum.total, masked=False)
+    assert state.sum.kept is not None
+    return federation, found, holder.name, parts_of(state.sum.kept(), masked=False)
 
 
 def done(peer: SimulatedPeer) -> Round:
@@ -120,7 +121,7 @@ def test_a_peer_whose_sum_all_have_let_go_asks_for_it_no_more() -> None:
     while federation.clock.step():
         pass
     found, asked = done(me), sums_asked(federation, ME)
-    assert asked and not found.state.sum.total
+    assert asked and not found.state.sum.here
     for holder in asked:
         again = found.handle(e.LinkUp(found.state.now, holder, federation.peers[holder].incarnation))
         assert not any(isinstance(one, e.Send) and wants_sum(one.letter) for one in again)
@@ -321,13 +322,12 @@ def test_the_words_of_a_sum_go_when_every_ledger_has_its_round() -> None:
     """And not before: whoever was away still asks for them."""
     federation, *_ = asking(masked=False)
     others = [peer for peer in federation.peers.values() if peer.name != ME]
-    held = [done(peer).state.sum.total for peer in others]
-    assert all(total[0].words.size == LENGTH for total in held)
+    assert all(kept()[0].words.size == LENGTH for peer in others if (kept := done(peer).state.sum.kept))
+    assert all(done(peer).state.sum.here for peer in others)
     while not all(peer.final_round == 1 for peer in federation.peers.values()):
         assert federation.clock.step()
     federation.settle()
-    assert [done(peer).state.sum.total for peer in others] == [()] * 3
-    assert done(federation.peers[ME]).state.sum.total == ()
+    assert not any(done(peer).state.sum.here for peer in (*others, federation.peers[ME]))
 
 
 def test_a_new_process_may_ask_another_holder() -> None:

@@ -27,7 +27,7 @@ MOMENTS = [m.Ready, m.Ballot, m.Reveal]
 
 def has_let_go(peer: SimulatedPeer) -> bool:
     previous = peer.run.previous if peer.run is not None else None
-    return previous is not None and not previous.state.sum.total
+    return previous is not None and not previous.state.sum.here
 
 
 def set_back(peers: int, rounds: int, moment: type[m.Message] | None) -> ByHand:

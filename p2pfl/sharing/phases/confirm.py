@@ -164,4 +164,4 @@ def has_let_go(state: State) -> bool:
 def let_go(state: State) -> None:
     """Once every ledger has the round nobody asks for its sum any more, and the words are not held on."""
     if has_let_go(state):
-        state.sum.total, state.sum.masked, state.sum.wanted = (), (), ""
+        state.sum.keep(None)

@@ -57,7 +57,7 @@ def is_gone(state: State) -> bool:
 
     So this home was set back to before its ledger had the round. Its record is all that there is to have.
     """
-    return not state.sum.total and len(state.sum.gone) > state.context.roster.quorums.c
+    return not state.sum.here and len(state.sum.gone) > state.context.roster.quorums.c
 
 
 def _vouched(state: State) -> set[str]:
@@ -82,7 +82,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     state.confirming.served.pop(event.peer, None)  # what it was given before may be lost with its link
     state.sum.asked = min(state.sum.asked, len(state.names))  # the peer that is back may have it
     state.sum.gone.discard(event.peer)
-    if event.peer == state.sum.wanted and not state.sum.total:
+    if event.peer == state.sum.wanted and not state.sum.here:
         state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))
     return effects
@@ -136,8 +136,9 @@ def _serve_sum(state: State, asker: str) -> list[Effect]:
     effects += _confirms(state, asker)
     if confirm.has_let_go(state):
         return [*effects, Send(asker, state.seal(GONE))]
-    if state.sum.total and confirm.agreed(state) == state.confirming.record != b"":
-        return effects + [Send(asker, state.seal(part)) for part in parts_of(state.sum.total, masked=False)]
+    if state.sum.here and confirm.agreed(state) == state.confirming.record != b"":
+        total = state.sum.kept() if state.sum.kept is not None else state.sum.total
+        return effects + [Send(asker, state.seal(part)) for part in parts_of(total, masked=False)]
     if state.certificate is not None and state.sum.reveals:
         seeds = tuple((name, seed.reveal()) for name, seed in state.sum.reveals.items())
         effects.append(Send(asker, state.seal(Reveal(seeds))))

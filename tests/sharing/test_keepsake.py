@@ -1,0 +1,102 @@
+"""Of a final round a process holds no word: whoever asks for the sum is given what the disk has."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.sharing import events as e
+from p2pfl.sharing.parts import Sum
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import FINAL_ITEM, sums_item
+from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.peer import SimulatedPeer
+
+LENGTH = 70_000
+
+
+def stopped() -> tuple[SimulatedFederation, SimulatedPeer, Round]:
+    """A federation whose round is final at site-0, while site-3 has not said that it has it."""
+    federation = SimulatedFederation(4, length=LENGTH, seed=5)
+    federation.begin()
+    peer, silent = federation.peers["site-0"], federation.peers["site-3"]
+    while peer.final_round == 0:
+        if silent.round is not None and silent.round.state.certificate is not None:
+            silent.kill()
+        assert federation.clock.step()
+    assert peer.run is not None and peer.run.previous is not None
+    return federation, peer, peer.run.previous
+
+
+def kept(of: Sum) -> tuple[e.Vector, ...]:
+    assert of.kept is not None
+    return of.kept()
+
+
+def asked(federation: SimulatedFederation, found: Round, by: str) -> list[m.Total]:
+    """What `by` is sent when it asks for the sum."""
+    peer = federation.peers[by]
+    place = m.Envelope(peer.run_id, 1, found.number, found.attempt, by, peer.incarnation)
+    letter = m.seal(m.Want(m.Question.SUM, ()), place, peer.identity)
+    sent = found.handle(e.Received(found.state.now, letter))
+    return [one.letter.message for one in sent if isinstance(one, e.Send) and isinstance(one.letter.message, m.Total)]
+
+
+def test_a_process_holds_no_word_of_a_round_that_is_final() -> None:
+    federation, peer, found = stopped()
+    assert found.state.sum.total == found.state.sum.masked == ()
+    peer.disk.totals.clear()  # the simulation's own record of it
+    words = b"".join(bytes(part.words) for part in asked(federation, found, "site-3"))
+    expected = b"".join(number.to_bytes(8, "little") for number in federation.expected(1))
+    assert words == expected
+
+
+def test_letters_that_wait_share_what_was_read_once() -> None:
+    _, _, found = stopped()
+    first, again = kept(found.state.sum), kept(found.state.sum)
+    assert [one.words is two.words for one, two in zip(first, again, strict=True)] == [True]
+    gone = weakref.ref(first[0].words)
+    del first, again
+    gc.collect()
+    assert gone() is None
+    assert kept(found.state.sum)[0].words.size == LENGTH
+
+
+def test_nothing_is_made_up_of_what_the_disk_lacks() -> None:
+    federation, peer, found = stopped()
+    del peer.disk.items[sums_item(1)]
+    assert kept(found.state.sum) == (), "it held seeds, and what they open is lacking"
+    assert asked(federation, found, "site-3") == []
+
+
+def test_before_another_run_takes_its_place_the_words_are_held_again() -> None:
+    federation, peer, found = stopped()
+    assert peer.run is not None
+    peer.run.take_back()
+    peer.disk.items[FINAL_ITEM] = b""
+    assert found.state.sum.kept is None
+    assert found.state.sum.total[0].words.tolist() == federation.expected(1)
+    assert asked(federation, found, "site-3")
+
+
+@pytest.mark.parametrize("words", ["held", "on the disk"])
+def test_once_all_have_the_round_they_are_neither_held_nor_read(words: str) -> None:
+    federation, _, found = stopped()
+    if words == "held":
+        found.state.sum.take_back()
+    found.state.confirming.settled |= set(found.state.context.others)
+    assert asked(federation, found, "site-1")  # is given them: only a Settled lets go of them
+    place = m.Envelope(
+        federation.peers["site-3"].run_id,
+        1,
+        found.number,
+        found.attempt,
+        "site-3",
+        federation.peers["site-3"].incarnation,
+    )
+    letter = m.seal(m.Want(m.Question.NOTHING, ()), place, federation.peers["site-3"].identity)
+    found.handle(e.Received(found.state.now, letter))
+    assert not found.state.sum.here
