@@ -9,6 +9,7 @@ Then come the files that start real processes, and what takes long: so all worke
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -87,6 +88,13 @@ def need(file: Path) -> str:
     return next((NEEDS[row] for row in rows if row in NEEDS), "")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if seed := os.environ.get("P2PFL_SHAKEN"):
+        from tests.shaken.plugin import Plugin
+
+        config.pluginmanager.register(Plugin(seed), "shaken")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     if marker := need(item.path):
         item.add_marker(marker)
@@ -94,6 +102,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if shaken := config.pluginmanager.get_plugin("shaken"):
+        items[:] = shaken.shuffled(items)
     if not config.pluginmanager.hasplugin("xdist"):
         return
     begins: dict[str, int] = {}  # by group: the first of BEGINS that one of its tests has
