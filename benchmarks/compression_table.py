@@ -6,7 +6,7 @@ TUNED_ON; beyond an end as far as it gets better, twice at most. What is reporte
 peers.yaml stand beside `random`, so many positions drawn anew each round, and `turning`, random carriers.
 
     python benchmarks/compression_table.py --models heart,cnn --methods none,lowrank:1 --seeds 5 \\
-        [--epsilon 3] [--rounds N] [--tuned 1] [--xrays FILE.npz] [--volumes FILE.npz]
+        [--epsilon 3] [--rounds N] [--tuned 1] [--at RATE] [--xrays FILE.npz] [--volumes FILE.npz]
         [--cells FILE.jsonl] [--plot FILE.svg] [--quick] [--json]
     python benchmarks/compression_table.py --held --plot docs/compression.svg
 
@@ -23,7 +23,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -182,15 +182,12 @@ def best_rate(cells: Cells, of: Study, method: str, budget: float, tuned: Sequen
     return max(rates, key=lambda rate: rates[rate])
 
 
-def rows(
-    cells: Cells, of: Study, methods: Sequence[str], budget: float, tuned: Sequence[int], seeds: Sequence[int]
-) -> Iterator[Row]:
-    """The rows of one model. Seed by seed, so that whoever breaks off has as many of each method."""
-    rates = {method: best_rate(cells, of, method, budget, tuned) for method in methods}
+def rows(cells: Cells, of: Study, rates: Mapping[str, float], budget: float, seeds: Sequence[int]) -> Iterator[Row]:
+    """The rows of one model, by method at its rate. Seed by seed: whoever breaks off has as many of each method."""
     for seed in seeds:
-        for method in methods:
+        for method in rates:
             cells.get(of, method, budget, rates[method], seed)
-    for method in methods:
+    for method in rates:
         yield Row.of([cells.get(of, method, budget, rates[method], seed) for seed in seeds])
 
 
@@ -235,6 +232,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epsilon", default="3", help="budgets, with commas between")
     parser.add_argument("--seeds", type=int, default=5, help="reported, from 0 on")
     parser.add_argument("--tuned", type=int, default=1, help="seeds that choose a learning rate")
+    parser.add_argument("--at", type=float, help="report at this learning rate and choose none")
     parser.add_argument("--rounds", type=int, help="another number of rounds than the model's own")
     parser.add_argument("--xrays", type=Path, help=".npz of *_images and *_labels, 28 × 28; default: made up")
     parser.add_argument("--volumes", type=Path, help=".npz of image and label; default: generated")
@@ -256,7 +254,8 @@ def asked_for(cells: Cells, asked: argparse.Namespace) -> Iterator[Row]:
     for name in asked.models.split(","):
         of = study(name, asked.xrays, asked.volumes, asked.rounds)
         for budget in map(float, asked.epsilon.split(",")):
-            yield from rows(cells, of, methods, budget, tuned, range(asked.seeds))
+            rates = {one: asked.at or best_rate(cells, of, one, budget, tuned) for one in methods}
+            yield from rows(cells, of, rates, budget, range(asked.seeds))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -89,6 +89,9 @@ def test_a_training_that_has_ended_is_a_line_and_is_not_run_again(
     monkeypatch.setattr(compression_table, "trained", never)
     assert compression_table.main(asked) == 0
     assert capsys.readouterr().out.splitlines()[:4] == told.splitlines()[:4]
+    monkeypatch.setattr(compression_table, "best_rate", never)
+    assert compression_table.main([*asked, "--at", "0.1"]) == 0
+    assert capsys.readouterr().out.splitlines()[:4] == told.splitlines()[:4]
     assert compression_table.main(["--held", "--cells", str(cells)]) == 0  # without the model and its records
     assert capsys.readouterr().out.splitlines()[:4] == told.splitlines()[:4]
 
