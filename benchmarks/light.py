@@ -139,11 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in ROWS:
         if row.name not in options.only:
             continue
-        print(f"{row.name} …", file=sys.stderr)
-        given = [*settings, f"compression.method={row.method}", f"compression.density={row.density}"]
-        found = simulate_training(
-            Pictures(row.learning_rate), dealt, settings=given, epsilon=options.epsilon, seeds=range(options.seeds)
-        )
+        given, found = [*settings, f"compression.method={row.method}", f"compression.density={row.density}"], []
+        for seed in range(options.seeds):  # each is told when it ends: whoever breaks off has the others
+            task = Pictures(row.learning_rate)
+            found += simulate_training(task, dealt, settings=given, epsilon=options.epsilon, seeds=(seed,))
+            print(f"{row.name}, seed {seed}: AUC {found[-1].final:.4f}", file=sys.stderr, flush=True)
         sent = statistics.fmean(one.sent_bytes / one.dense_bytes for one in found)
         findings += [
             Finding(f"{row.name}: AUC", tuple(one.final for one in found)),
