@@ -64,6 +64,14 @@ class Verb(click.Command):
             hidden=command.hidden,
         )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As of any command; an option that lacks its argument is told as one of this command, not of `p2pfl`."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Under headings, where there are many."""
         options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]

@@ -65,6 +65,7 @@ class GroupTooSmall(RoundLeftBehind):
     likely = (
         "a level or an interval is rare: merge it with its neighbour, or ask in coarser steps",
         "few have the value, or few lack it: leave the column out, or ask table-one with --complete",
+        "of times, an interval in which few had the event or left: fewer and wider ones, the last to the longest time",
     )
     command = "p2pfl stats --help"
 

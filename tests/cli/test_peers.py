@@ -454,6 +454,8 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
     capsys.readouterr()
     assert run(["doctor", "peers.yaml"]) == 2
     assert "did you mean --peers peers.yaml?" in capsys.readouterr().err
+    assert run(["stats", "km", "--group"]) == 2
+    assert "p2pfl stats km --help" in capsys.readouterr().err
     assert run(["doctor", "--home", "homes"]) == 2
     assert f"homes in it: {', '.join(sorted(SITES))}" in capsys.readouterr().err
     for verb, meant in (("propose", "peers propose"), ("approve", "peers approve"), ("rotate", "peers propose rotate")):

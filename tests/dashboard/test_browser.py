@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def test_the_page_shows_round_links_curves_ledger_and_members(chromium: Browser)
     assert "0.871" in text("metric")
     assert "2.50" in text("epsilon")
     assert "22.0 kB in the last round" in text("traffic")
+    assert re.search(r"of trainings and of questions.*would send [0-9.]+ k?B in one of training", text("traffic"))
     assert "verified" in text("ledger")
     assert all(name in text("members") for name in NAMES)
     assert chromium.value("location.hash") == "", "the link's token is out of the address"

@@ -231,5 +231,5 @@ def _traffic(rows: Sequence[Row], dense: float) -> dict[str, Any]:
     return {
         "traffic": chart(points, "kB sent by round", base=0.0),
         "traffic_last": f"{amount(rows[-1][2])} in the last round" if rows else "",
-        "dense": f"A dense fp32 all-reduce would send {amount(dense)} in each." if dense else "",
+        "dense": f"A dense fp32 all-reduce would send {amount(dense)} in one of training." if dense else "",
     }

@@ -247,7 +247,8 @@ def _chosen(found: Plan) -> list[str]:
                 if found.batch.parts > 1
                 else []
             ),
-            "A learning rate is found on records that are public or made up: --simulate, or p2pfl simulate.",
+            "The learning rate goes with the batch. It is found on records that are public, or on made-up ones, with",
+            "  p2pfl privacy plan … --simulate made-up --task task.yaml",
         ]
     rows = [["", "batch", "noise", "learning rate", found.metric, "± sd", "seeds"]]
     for one in found.tried:

@@ -171,7 +171,7 @@ class Inquiry:
         labels = [label for label, small in zip(_labels(ask), (~enough).tolist(), strict=True) if small]
         more = f" and {len(labels) - LABELS_TOLD} more" if len(labels) > LABELS_TOLD else ""
         least = self.federation.statistics.minimum_cell
-        evidence = f"at no site alone {least} or more, and not all empty: {', '.join(labels[:LABELS_TOLD])}{more}"
+        evidence = f"at no site alone {least} or more, and not all empty: {'; '.join(labels[:LABELS_TOLD])}{more}"
         raise GroupTooSmall(evidence=evidence, query=self.called, least=least)
 
     def sum(self, number: int, ask: Ask, over: tuple[str, ...]) -> Part:

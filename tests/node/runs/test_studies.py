@@ -173,6 +173,7 @@ def test_a_file_of_another_study_is_refused_in_a_home_of_one_study_too(hospital:
         assert "its studies: heart" in caught.value.evidence
 
 
+@pytest.mark.claim("HOME-10", "STAT-6")
 @pytest.mark.parametrize("before", ["", "heart"])
 def test_what_is_approved_before_the_first_round_is_of_that_study_alone(before: str, hospital: Hospital) -> None:
     if before:
