@@ -14,7 +14,7 @@ class FileUnreadable(LocalFault):
     code = "P2P-FED-001"
     exit_status = 2
     likely = (
-        "the path is mistyped",
+        "the path is mistyped, or the file has another name: --peers FILE names a peers.yaml",
         "nobody has made it yet (`p2pfl init` makes a card, `p2pfl peers create` a peers.yaml)",
         "the command runs in another folder",
         "the file belongs to another user",
