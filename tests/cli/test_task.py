@@ -11,6 +11,7 @@ import pytest
 
 from p2pfl.cli.main import run
 from p2pfl.cli.task import check
+from p2pfl.errors.training import MissingColumn
 from p2pfl.federation import Federation
 from p2pfl.training.table_draft import NUMBER
 from tests.test_json_keys import documented, keys, row
@@ -173,6 +174,13 @@ def test_who_got_the_peers_file_tries_its_task_on_own_records(here: Path, capsys
     Path("records.csv").write_text(Path("records.csv").read_text().replace("north", "east", 1))
     assert run(["task", "check", "--data", "records.csv"]) == 2
     assert "column ward: this code is not known" in capsys.readouterr().err
+
+
+def test_records_that_can_be_read_once_are_left_to_the_task(here: Path) -> None:
+    given = check.GivenTask("task.yaml", "", f"{DESCRIBED}asked:\n  ward: {{code: [north, south]}}\n".encode())
+    assert check._asked(given, None, Path("/dev/null"), None) == []
+    with pytest.raises(MissingColumn, match="ward"):
+        check._asked(given, None, Path("records.csv"), None)
 
 
 @pytest.mark.parametrize("agreed", [True, False])

@@ -20,6 +20,7 @@ from p2pfl.cli.tasks import device_option, reads_option, secret_places, task_pro
 from p2pfl.cli.wording import dense_bytes
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
+from p2pfl.files import is_file
 
 if TYPE_CHECKING:
     from p2pfl.training.column_map import MapFile
@@ -78,14 +79,17 @@ def check(
 
 
 def _asked(own: GivenTask, federation: Federation | None, data: Path, columns: MapFile | None) -> list[str]:
-    """The columns that are asked and not learned, read as a statistic would. Raises leaves of errors.training."""
+    """The columns that are asked and not learned, read as a question would; what can be read once is left to the task.
+
+    Raises leaves of errors.training.
+    """
     from p2pfl.federation.description import parse_description
     from p2pfl.federation.table_schema import TableSchema
 
     schema: object = federation.task.table if federation is not None else None
     if own.raw:
         schema = parse_description(own.raw, own.path) if not own.cls else None
-    if not isinstance(schema, TableSchema) or not schema.asked:
+    if not isinstance(schema, TableSchema) or not schema.asked or not is_file(data):
         return []
     from p2pfl.node.runs.site_tables import read_records  # late: it brings numpy
 
