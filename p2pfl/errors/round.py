@@ -248,6 +248,7 @@ class AnotherCohort(ConfigurationError):
     code = "P2P-ROUND-038"
     likely = (
         "a site joined, left or was away since they were first summed, under whichever name",
+        "they were summed in another study, whose sites are other ones to this one: ask there, or have one study",
         "they are the same numbers by chance: nothing can tell that from the same data",
     )
     command = "p2pfl ledger show --log site"
