@@ -3,6 +3,7 @@ each time; each way to send has a colour and a mark of its own, so that either s
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -33,13 +34,14 @@ def drawing(rows: Sequence[Row]) -> bytes:
             axes = canvas.add_subplot(high, wide, place)
             mine = [row for row in rows if row.panel == panel]
             of = mine[0]
-            for number, row in enumerate(sorted(mine, key=lambda one: one.share)):
+            middle = statistics.median(row.mean for row in mine)
+            for row in mine:
                 kind, _, value = row.method.partition(":")
                 colour, mark = LOOKS[kind]
                 axes.errorbar(
                     row.share, row.mean, row.spread or None, color=colour, marker=mark, capsize=3, linestyle=""
                 )
-                up = number % 2 == 0  # neighbours' names stand above and below
+                up = row.mean >= middle  # of neighbours the better one's name stands above
                 end = row.mean + (row.spread if up else -row.spread)
                 axes.annotate(
                     f"{kind} {value}".strip(), (row.share, end), (0, 5 if up else -12),
@@ -48,7 +50,7 @@ def drawing(rows: Sequence[Row]) -> bytes:
             axes.margins(y=0.15)
             axes.set_xscale("log")
             shares = [row.share for row in mine]
-            axes.set_xlim(min(shares) / 2.5, 2.5 * max(shares))
+            axes.set_xlim(min(shares) / 4, 4 * max(shares))
             axes.set_xlabel("bytes of a site / whole fp32 updates")
             axes.set_ylabel(f"{of.metric}, mean ± sd")
             told = dict.fromkeys(f"{len(row.seeds)}" for row in sorted(mine, key=lambda one: len(one.seeds)))
