@@ -1,9 +1,9 @@
 """One link through the tunnel against a bare SSLSocket: bandwidth, round trip, and bytes on the wire.
 
 Both sides run interleaved, each as two processes on this machine's loopback, with the same certificates and the same
-TLS 1.3 context. The rows of processor time say where it goes: beside TLS and TCP, a link pays for the unix socket
-between the tunnel and ZeroMQ, twice through the kernel at each end, and for ZeroMQ's own thread. The last rows have
-one sender with several takers at once: what the slowest link had moved when the first was done.
+TLS 1.3 context. The rows of processor time say where it goes: beside TLS and TCP, a link pays for ZeroMQ's messages,
+frames and their acknowledgement. The last rows have one sender with several takers at once: what the slowest link had
+moved when the first was done.
 """
 
 from __future__ import annotations

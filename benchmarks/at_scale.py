@@ -85,7 +85,6 @@ def trained(asked: argparse.Namespace, places: Sequence[links.Place]) -> list[di
         children = []
         for number, place in enumerate(places):
             env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": place.interface, "TMPDIR": held}
-            env.pop("XDG_RUNTIME_DIR", None)
             site = [sys.executable, str(Path(__file__).with_name("_scaled_site.py")), held, str(number)]
             given = [str(asked.peers), str(base_of(asked.scale)), place.interface, "gloo" if asked.gloo else "-"]
             child = subprocess.Popen([*place.prefix, *site, *given], stdout=subprocess.PIPE, env=env, text=True)

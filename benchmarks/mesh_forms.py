@@ -132,7 +132,6 @@ def interpreters(count: int) -> float:
 
 def _start(alive: contextlib.ExitStack, command: list[str], folder: str) -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder, "PYTHONPATH": str(ROOT)}
-    env.pop("XDG_RUNTIME_DIR", None)  # a site that is killed leaves its socket folder where it is removed
     child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
     alive.callback(process.end, child)
     return child

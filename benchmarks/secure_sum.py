@@ -283,7 +283,6 @@ def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
         children = []
         for number, place in enumerate(places):
             env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": place.interface, "TMPDIR": held}
-            env.pop("XDG_RUNTIME_DIR", None)  # a peer that is killed leaves its socket folder where it is removed
             command = [*place.prefix, *argv, "--site", str(number), "--interface", place.interface]
             child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
             alive.callback(process.end, child)

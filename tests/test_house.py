@@ -101,7 +101,7 @@ ONLY = {
     "threading": "mesh training node peer cli home",  # a pass is stopped from another thread; several write to a home
     "random": "simulate",
     "secrets": "",
-    "fcntl": "home mesh",  # locks: of a home, of a folder of sockets
+    "fcntl": "home",  # its lock
     "os": "clocks files home federation mesh training adapters node peer cli",
 }
 # An auditor is handed one file that holds the whole of the check; it is still one that can be read in an hour.

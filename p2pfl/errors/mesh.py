@@ -263,9 +263,4 @@ class TooFewDescriptors(LocalFault):
     command = "ulimit -Hn"
 
 
-class NoSocketFolder(LocalFault):
-    """No folder for local sockets could be made under {folder}."""
-
-    code = "P2P-MESH-026"
-    likely = ("the folder is not writable", "its path is too long for a socket (107 characters)")
-    command = "ls -ld {folder}"
+# P2P-MESH-026 was of a folder for local sockets that could not be made; its number stays taken.

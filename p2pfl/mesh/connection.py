@@ -17,11 +17,9 @@ class Connection:
 
     tunnel: Tunnel
     tag: bytes
-    opened_at: float
     sent_at: float  # when the last frame left
-    joined: bool = False  # ZeroMQ's current connection belongs to this tunnel
     blocked: bool = False  # ZeroMQ had no room for the next frame
-    handed_bytes: int = 0  # given to ZeroMQ, and not forwarded by the tunnel yet
+    handed_bytes: int = 0  # given to ZeroMQ, and not taken by the tunnel yet
     own_frame_seen: bool = False
     stale_frames: int = 0
 

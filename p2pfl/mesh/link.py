@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -26,16 +25,16 @@ from p2pfl.mesh.connection import Connection
 from p2pfl.mesh.events import Delivered, Limits, LinkClosed, LinkOpened, LinkStatus, MeshEvent
 from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing, Payload
 from p2pfl.mesh.link_record import LinkRecord
+from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import NO_SESSION, NOBODY, OpenedLink, Superseded
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
 
 GOODBYE_S: Final = 0.5  # longest wait for the peer to close; a live one needs a round trip
-HANDED_BYTES: Final = 2 << 20  # most bytes in ZeroMQ and its socket before another frame is handed over
+HANDED_BYTES: Final = 2 << 20  # most bytes in ZeroMQ before another frame is handed over
 ACK_BYTES: Final = 2 << 20  # received bytes that are acknowledged at once …
 ACK_S: Final = 0.05  # … and seconds after which any number is
-JOIN_S: Final = 3.0  # longest wait for ZeroMQ to connect, which takes milliseconds
 
 OnRelayFrame = Callable[[str, int, bytes], None]  # the peer, and kind and body of CALL, COME or DECLINED
 
@@ -115,23 +114,11 @@ class Link:
             raise MalformedStream(peer=self.peer, evidence=str(error)) from error
         self._down.clear()
         now = self._now()
-        self._connection = Connection(tunnel, opened.tag, opened_at=now, sent_at=now)
+        self._connection = Connection(tunnel, opened.tag, sent_at=now)
         self.record.opened(tunnel, opened.facts, now)
         self._report(LinkOpened(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts, tunnel.path))
-        self._endpoint.when_connected(lambda local: self._join(tunnel, local))
-
-    def _join(self, tunnel: Tunnel, local: socket.socket) -> None:
-        """ZeroMQ has connected anew: frames given to it from now on go through this tunnel.
-
-        Earlier ones could still go into the connection of the previous tunnel and be lost there.
-        """
-        tunnel.start_zmtp(
-            local,
-            lambda reason, error: self._tunnel_ended(tunnel, reason, error),
-            lambda count: self._forwarded(tunnel, count),
-        )
-        if self._connection is not None:
-            self._connection.joined = True
+        local = RouterEnd(self._endpoint, lambda count: self._forwarded(tunnel, count))
+        tunnel.start(local, lambda reason, error: self._tunnel_ended(tunnel, reason, error))
         self._send_control(PING, self._stamp())
         self._send_frames()
 
@@ -173,7 +160,6 @@ class Link:
         tunnel = connection.tunnel
         if tunnel.path.kind != "direct":
             reason = f"{reason}, {tunnel.path}"
-        self._endpoint.cancel()
         tunnel.close()
         self.record.closed(self._now())
         self._down.set()
@@ -211,7 +197,7 @@ class Link:
     def _send_frames(self) -> None:
         """Hand frames to ZeroMQ until it holds enough, or the window is full."""
         connection = self._connection
-        if connection is None or not connection.joined:
+        if connection is None:
             return
         connection.blocked = False
         while connection.handed_bytes < HANDED_BYTES and (frame := self._outgoing.next_frame()) is not None:
@@ -225,7 +211,7 @@ class Link:
             self.record.throughput.in_flight(connection.sent_at)
 
     def _forwarded(self, tunnel: Tunnel, count: int) -> None:
-        """The tunnel forwarded bytes that ZeroMQ held, so there is room for more."""
+        """The tunnel took bytes that ZeroMQ held, so there is room for more."""
         if self._connection is not None and self._connection.tunnel is tunnel:
             self._connection.handed_bytes = max(0, self._connection.handed_bytes - count)
             self._send_frames()
@@ -240,7 +226,7 @@ class Link:
     def _send_control(self, kind: int, number: int, body: memoryview | None = None) -> bool:
         """Send an unnumbered frame. Without room an acknowledgement stays owed, and a heartbeat is not needed."""
         connection = self._connection
-        if connection is None or not connection.joined:
+        if connection is None:
             return False
         header = Header(kind, 0, connection.tag, number, self._acknowledgement(), 0)
         sent = self._router.send(self.peer, header.encode(), body)
@@ -356,9 +342,6 @@ class Link:
         if connection is None:
             return
         now, tunnel = self._now(), connection.tunnel
-        if not connection.joined and now - connection.opened_at > JOIN_S:
-            # libzmq reports a connection that it gave up only to a sender.
-            self._router.send(self.peer, Header(ACK, 0, connection.tag, 0, self._acknowledgement(), 0).encode())
         tunnel.look()
         if connection is not self._connection:  # what came has ended it
             return

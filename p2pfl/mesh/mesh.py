@@ -107,17 +107,12 @@ class Mesh:
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Bind, and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
+        """Bind, and begin to dial. Raises PortBusy, AddressUnusable, and then holds nothing."""
         site = self._site
         site.credentials.current()
         raise_descriptor_limit(len(site.roster.names))
         sock = bind(self._listen) if self._listen is not None else None
-        try:
-            self._router = Router(self._on_message, self._on_drained)
-        except P2PFLError:
-            if sock is not None:
-                sock.close()
-            raise
+        self._router = Router(self._on_message, self._on_drained)
         for peer in site.roster.names:
             if peer != site.name:
                 self._links[peer] = Link(

@@ -1,12 +1,11 @@
-"""Moves one link's bytes:  TCP ► decrypt ► Checker ► unix socket of the local ROUTER, and back.
+"""Moves one link's bytes:  TCP ► decrypt ► the local end (local_ends.py), and back.
 
 Everything happens in callbacks of one event loop. A direction stops reading while its other end cannot take more, so
 a link's memory is bounded: OpenSSL's two memory buffers, and one chunk that waits in each direction.
 
-Chunks are large because each step costs the same for a byte as for a chunk: a callback, two system calls, a thread
-woken at the other end of the unix socket. So TCP wakes this end for what a large part of a message lacks, and not for
-each packet of it (docs/adr/0066). The buffers that move chunks are empty between two callbacks, so all links of a mesh
-share them, and they stay in the processor's cache.
+Chunks are large because each step costs the same for a byte as for a chunk: a callback, a system call. So TCP wakes
+this end for what a large part of a message lacks, and not for each packet of it (docs/adr/0066). The buffers that move
+chunks are empty between two callbacks, so all links of a mesh share them, and they stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from p2pfl.mesh.zmtp import Checker, MalformedZmtp
+from p2pfl.mesh.zmtp import MalformedZmtp
 
 CHUNK_BYTES: Final = 512 << 10
 TURNS: Final = 2  # most chunks that one callback moves, so that every link gets its turn
@@ -32,7 +31,30 @@ WASTE: Final = 4
 WASTE_BYTES: Final = 128 << 10
 
 OnEnd = Callable[[str, Exception | None], None]  # the reason; an error when the far end broke ZMTP
-OnForwarded = Callable[[int], None]  # bytes of the ROUTER that are on their way to the far end
+
+
+class LocalEnd(Protocol):
+    """Where decrypted bytes go, and where those come from that are to be encrypted."""
+
+    @property
+    def lacking(self) -> int:
+        """Bytes that the part which has begun still lacks, and that its sender owes; 0 where that is not known."""
+
+    @property
+    def full(self) -> bool:
+        """It holds bytes that it cannot hand on: it is given no more before it calls `Pump.room_again`."""
+
+    def begin(self, pump: Pump) -> None:
+        """Give bytes to `pump.send` from now on, except while that is stalled."""
+
+    def take(self, clear: memoryview) -> None:
+        """Decrypted bytes, in memory that the caller uses again. Raises MalformedZmtp."""
+
+    def go_on(self) -> None:
+        """The pump is stalled no longer."""
+
+    def close(self) -> None:
+        """The pump is closed."""
 
 
 class Scratch:
@@ -62,43 +84,28 @@ class Pump:
         self.bytes_received = 0
         self.last_heard = now()
         self.closed = False
+        self.scratch = scratch or Scratch()
         self._now = now
         self._tcp = sock
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._in, self._out, server_side=not self.dialed)
-        self._scratch = scratch or Scratch()
         self._early = bytearray()  # decrypted before the pump started, and not consumed yet
         self._loop = asyncio.get_running_loop()
-        self._local: socket.socket | None = None
+        self._local: LocalEnd | None = None
         self._on_end: OnEnd | None = None
-        self._on_forwarded: OnForwarded | None = None
-        self._zmtp = True
         self._content_bytes = 0  # decrypted so far
-        self._far_checker = Checker()  # of the far end's ZMTP
-        self._own_checker = Checker()  # of the ROUTER's ZMTP, until its READY has passed
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
-        self._local_rest = memoryview(b"")  # decrypted and checked, waits for the ROUTER
         self._tcp_full = self._local_full = False
         self._awaited = 1  # bytes that TCP collects before it wakes this end
 
-    def start_zmtp(self, local: socket.socket, on_end: OnEnd, on_forwarded: OnForwarded) -> None:
-        """Carry ZMTP between the far end and `local`, the ROUTER's connection, until one of them ends.
+    def start(self, local: LocalEnd, on_end: OnEnd) -> None:
+        """Carry bytes between the far end and `local` until one of them ends.
 
-        Both callbacks come from the loop. `on_end` comes once; its error is MalformedZmtp when the far end broke ZMTP.
+        `on_end` comes once, from the loop; its error is MalformedZmtp when the far end broke ZMTP.
         """
-        self._on_forwarded = on_forwarded
-        self._start(local, on_end)
-
-    def start_raw(self, local: socket.socket, on_end: OnEnd) -> None:
-        """Carry any bytes between the far end and `local`: a relayed call's, which are another pair's TLS records."""
-        self._zmtp = False
-        self._start(local, on_end)
-
-    def _start(self, local: socket.socket, on_end: OnEnd) -> None:
-        local.setblocking(False)
         self._local, self._on_end = local, on_end
-        self._loop.add_reader(local, self._from_local)
         self._loop.add_reader(self._tcp, self._from_tcp)
+        local.begin(self)
         self._loop.call_soon(self._forward_early)
 
     def _forward_early(self) -> None:
@@ -113,14 +120,12 @@ class Pump:
         return self.bytes_received - self._in.pending > WASTE_BYTES + WASTE * self._content_bytes
 
     def close(self) -> None:
-        """Close both sockets at once; safe to call twice."""
+        """Close both sides at once; safe to call twice."""
         if self.closed:
             return
         self.closed = True
-        for sock in (self._tcp, self._local):
-            if sock is not None:
-                self._loop.remove_reader(sock)
-                self._loop.remove_writer(sock)
+        self._loop.remove_reader(self._tcp)
+        self._loop.remove_writer(self._tcp)
         if self._local is not None:
             self._local.close()
             if not self._tcp_rest:  # half a record is out: anything more would be noise
@@ -130,56 +135,46 @@ class Pump:
                     self._tcp.send(self._out.read())
         self._tcp.close()
 
-    def _end(self, reason: str, error: Exception | None = None) -> bool:
-        """Close and report; always False, so that a step can return it for "do not go on"."""
+    def end(self, reason: str, error: Exception | None = None) -> None:
+        """Close and report."""
         if not self.closed:
             self.close()
             if self._on_end is not None:
                 self._on_end(reason, error)
-        return False
 
-    # ── from the ROUTER to the far end ────────────────────────────────────────────────────────────────────────
+    # ── from the local end to the far end ─────────────────────────────────────────────────────────────────────
 
-    def _from_local(self) -> None:
-        """Encrypt what the ROUTER says; a few turns in a row cost less than a callback for each."""
-        for _ in range(TURNS):
-            if self._local is None or self.closed or self._tcp_full or not self._one_from_local(self._local):
-                return
+    @property
+    def stalled(self) -> bool:
+        """TCP has to take what waits before more is given to it."""
+        return self._tcp_full or self.closed
 
-    def _one_from_local(self, local: socket.socket) -> bool:
-        clear = self._scratch.plain
+    def send(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Encrypt the pieces, and hand them to TCP. What that cannot take at once waits here."""
+        if self.closed:
+            return
         try:
-            count = local.recv_into(clear, CHUNK_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            return self._end(f"local socket: {error.strerror}")
-        if not count:
-            return self._end("the local socket closed")
-        try:
-            if self._zmtp and not self._own_checker.ready:
-                self._own_checker.feed(clear[:count])
-            self._encrypt(clear[:count])
+            for piece in pieces:
+                self._encrypt(memoryview(piece))
         except ssl.SSLError as error:
-            return self._end(f"TLS: {error.reason or error}")
-        self._to_tcp()
-        if self._on_forwarded is not None:
-            self._on_forwarded(count)
-        return True
+            self.end(f"TLS: {error.reason or error}")
+            return
+        if not self._tcp_full:
+            self._to_tcp()
 
     def _encrypt(self, clear: memoryview) -> None:
         while clear:  # mostly once: OpenSSL cuts it into records, and a memory buffer is never full
             clear = clear[self._ssl.write(clear) :]
 
     def _to_tcp(self) -> None:
-        """Hand encrypted bytes to TCP; while it cannot take all of them, nothing more is read from the ROUTER."""
+        """Hand encrypted bytes to TCP; while it cannot take all of them, the local end sends nothing more."""
         rest = self._tcp_rest or memoryview(self._out.read())
         try:
             count = self._tcp.send(rest)
         except BlockingIOError:
             count = 0
         except OSError as error:
-            self._end(f"connection lost: {error.strerror}")
+            self.end(f"connection lost: {error.strerror}")
             return
         self.bytes_sent += count
         self._tcp_rest = rest[count:] or memoryview(self._out.read())
@@ -187,13 +182,12 @@ class Pump:
         if full != self._tcp_full and self._local is not None:
             self._tcp_full = full
             if full:
-                self._loop.remove_reader(self._local)
                 self._loop.add_writer(self._tcp, self._to_tcp)
             else:
                 self._loop.remove_writer(self._tcp)
-                self._loop.add_reader(self._local, self._from_local)
+                self._local.go_on()
 
-    # ── from the far end to the ROUTER ────────────────────────────────────────────────────────────────────────
+    # ── from the far end to the local end ─────────────────────────────────────────────────────────────────────
 
     def _from_tcp(self) -> None:
         for _ in range(TURNS):
@@ -201,15 +195,17 @@ class Pump:
                 return
 
     def _one_from_tcp(self) -> bool:
-        cipher = self._scratch.cipher
+        cipher = self.scratch.cipher
         try:
             count = self._tcp.recv_into(cipher)
         except BlockingIOError:
             return False
         except OSError as error:
-            return self._end(f"connection lost: {error.strerror}")
+            self.end(f"connection lost: {error.strerror}")
+            return False
         if not count:
-            return self._end("connection cut")
+            self.end("connection cut")
+            return False
         self.bytes_received += count
         self.last_heard = self._now()
         self._in.write(cipher[:count])
@@ -225,9 +221,9 @@ class Pump:
         The end of the connection wakes this end at once, and `look` comes often enough that a slow link is not taken
         for a dead one.
         """
-        if self.closed or self._tcp.family == socket.AF_UNIX:
+        if self.closed or self._local is None or self._tcp.family == socket.AF_UNIX:
             return
-        lacking = min(self._far_checker.lacking - self._in.pending - RECORD_BYTES, MOST_AWAITED)
+        lacking = min(self._local.lacking - self._in.pending - RECORD_BYTES, MOST_AWAITED)
         self._await(lacking if lacking >= LEAST_AWAITED else 1)
 
     def _await(self, count: int) -> None:
@@ -244,9 +240,9 @@ class Pump:
             self._await_part()
 
     def _decrypt(self) -> None:
-        if self.closed or self._local_rest:
+        if self.closed or self._local_full:
             return
-        got, read, plain = 0, self._ssl.read, self._scratch.plain
+        got, read, plain = 0, self._ssl.read, self.scratch.plain
         ended = False
         try:
             while got + RECORD_BYTES <= len(plain):
@@ -260,61 +256,38 @@ class Pump:
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
-            self._end(f"TLS: {error.reason or error}")
+            self.end(f"TLS: {error.reason or error}")
             return
         self._content_bytes += got
         if self.wasteful:
-            self._end("TLS records that hold nothing", MalformedZmtp("TLS records that hold next to nothing"))
+            self.end("TLS records that hold nothing", MalformedZmtp("TLS records that hold next to nothing"))
             return
         if got and not self._forward(plain[:got]):
             return
         if ended:
-            if not self._local_rest:  # else the bytes before the end go first, and the end is read again
-                self._end("closed by the far end")
+            if not self._local_full:  # else the bytes before the end go first, and the end is read again
+                self.end("closed by the far end")
             return
         if self._out.pending and not self._tcp_rest:
             self._to_tcp()  # TLS's own answer to a key update
 
     def _forward(self, clear: memoryview) -> bool:
-        """Check decrypted bytes and hand them to the ROUTER; False when the link ended."""
-        if self._zmtp:
-            try:
-                self._far_checker.feed(clear)
-                # libzmq gives its pipe up for good when a message comes before its own READY has left.
-                if self._far_checker.message_begun and not self._own_checker.ready:
-                    raise MalformedZmtp("a message before the handshake was done")
-            except MalformedZmtp as error:
-                self._end("malformed ZMTP", error)
-                return False
-        self._to_local(clear)
-        return not self.closed
-
-    def _to_local(self, clear: memoryview) -> None:
-        """Hand checked bytes to the ROUTER; while it cannot take all of them, nothing more is read from TCP."""
+        """Hand decrypted bytes to the local end; False when the link ended. While that is full TCP is not read."""
         local = self._local
         if local is None:
-            return
+            return False
         try:
-            count = local.send(clear)
-        except BlockingIOError:
-            count = 0
-        except OSError as error:
-            self._end(f"local socket: {error.strerror}")
-            return
-        # `clear` lies in the buffer that the next link will use: the rest needs memory of its own.
-        own = clear is self._local_rest
-        self._local_rest = clear[count:] if own else memoryview(bytes(clear[count:]))
-        full = bool(self._local_rest)
-        if full != self._local_full:
-            self._local_full = full
-            if full:
-                self._loop.remove_reader(self._tcp)
-                self._loop.add_writer(local, self._local_writable)
-            else:
-                self._loop.remove_writer(local)
-                self._loop.add_reader(self._tcp, self._from_tcp)
+            local.take(clear)
+        except MalformedZmtp as error:
+            self.end("malformed ZMTP", error)
+        if local.full and not self.closed and not self._local_full:
+            self._local_full = True
+            self._loop.remove_reader(self._tcp)
+        return not self.closed
 
-    def _local_writable(self) -> None:
-        self._to_local(self._local_rest)
-        if not self._local_rest and not self.closed:
-            self._decrypt()  # whole records may wait in memory, and TCP would not wake us for them
+    def room_again(self) -> None:
+        """The local end can take more: whole records may wait in memory, and TCP would not wake us for them."""
+        if self._local_full and not self.closed:
+            self._local_full = False
+            self._loop.add_reader(self._tcp, self._from_tcp)
+            self._decrypt()

@@ -27,6 +27,7 @@ from p2pfl.errors.mesh import TooFewDescriptors
 from p2pfl.errors.paths import UnknownTicket
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.framing import COME, DECLINED, MalformedFrame
+from p2pfl.mesh.local_ends import SocketEnd
 from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import NAME
@@ -232,7 +233,7 @@ class RelayServer:
         self._calls += 1
         self._carried[call.key] = pair
         for tunnel, end in zip(pair, ends, strict=True):
-            tunnel.start_raw(end, lambda reason, error: self._tunnel_ended(pair))
+            tunnel.start(SocketEnd(end), lambda reason, error: self._tunnel_ended(pair))
 
     def _tunnel_ended(self, pair: tuple[Tunnel, Tunnel]) -> None:
         if all(tunnel.closed for tunnel in pair):  # the second forwards what it still holds, and ends by itself

@@ -20,6 +20,7 @@ from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.certificates import RELAY_ALPN
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import CALL, COME
+from p2pfl.mesh.local_ends import SocketEnd
 from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.relay import JOINED, REASONS, YOU_CALLED, SendFrame, decode_come, decode_declined
 from p2pfl.mesh.site import LocalSite
@@ -241,7 +242,7 @@ async def redeem(
         if isinstance(error, OSError):  # ssl.SSLError and TimeoutError too
             raise translate(error, peer=relay, first_bytes=tunnel.first_bytes, dialed=True) from None
         raise
-    tunnel.start_raw(inside, lambda reason, error: tunnels.discard(tunnel))
+    tunnel.start(SocketEnd(inside), lambda reason, error: tunnels.discard(tunnel))
     return outside, first.address
 
 

@@ -1,12 +1,10 @@
-"""The one ZeroMQ socket of a mesh, and the unix sockets through which its tunnels reach it.
+"""The one ZeroMQ socket of a mesh, and what its links hold of it: one socket per peer in the same context.
 
-The ROUTER *connects*, once per peer, to a path on which this process listens, with the roster name as routing id: the
-name that the far end claims is ignored, nobody can squat a name, and the named pipe survives a cut. When a tunnel
-ends, its unix connection is closed; libzmq connects again within milliseconds, and that connection waits here for the
-next tunnel. The paths lie in a fresh 0700 folder, and a connection from another process is closed unread.
-
-Both ends of a unix connection get a large send buffer: with the kernel's default, ZeroMQ's thread and the loop's would
-take turns every 200 kB. libzmq has no option for it, so its monitor reports which descriptor it has connected.
+The ROUTER *connects*, once per peer, over `inproc` to a DEALER of this very process, with the roster name as routing
+id: the name that the far end claims is ignored, nobody can squat a name, and what waits outlives no connection. Both
+are used by the event loop alone, so a message goes from one to the other without a thread, without a descriptor that
+somebody watches, and without a system call for its bytes; whoever sends says that something waits, and it is taken in
+the loop's next turn. Bounds are counted here: libzmq's are of messages, and in steps (docs/adr/0074).
 
 `on_message(peer, header, body)` is called from the loop for every message, `on_drained()` once the socket was read to
 its end.
@@ -15,36 +13,32 @@ its end.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import socket
-import stat
-import struct
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
-from p2pfl.mesh.framing import FRAME_BYTES, PAYLOAD_BYTES
-from p2pfl.mesh.socket_folder import SocketFolder
-from p2pfl.mesh.zmtp import HEADER_PART_BYTES
+from p2pfl.mesh.framing import PAYLOAD_BYTES
+from p2pfl.mesh.zmtp import BODY_PART_BYTES, Message
 
-PIPE_OUT_MESSAGES: Final = 16  # libzmq counts messages; links count bytes, and hand over fewer than these would hold
-PIPE_IN_MESSAGES: Final = 3  # one is read here while libzmq assembles the next
-RECONNECT_MS: Final = 5
+MOST_OUT: Final = 64  # messages to one peer that its tunnel has not taken; links count bytes
+MOST_IN: Final = 32  # messages of one peer that were not read here, fewer than a link forgives of the one before …
+MOST_IN_BYTES: Final = 2 << 20  # … and bytes of them, above which no other comes
 ZERO_COPY_BYTES: Final = 256 << 10  # below this size a copy costs less than tracking the caller's memory
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
-SOCKET_BUFFER_BYTES: Final = 1 << 20
 KEPT_BYTES: Final = PAYLOAD_BYTES  # largest freed block that the allocator keeps
 
 _NOWAIT: Final = int(zmq.NOBLOCK)  # pyzmq's flags are slow to combine
 _MORE: Final = int(zmq.SNDMORE)
-_NOWAIT_MORE: Final = _NOWAIT | _MORE
-_READABLE: Final = int(zmq.POLLIN)
+_ZEROS: Final = memoryview(bytes(BODY_PART_BYTES))
 
 OnMessage = Callable[[str, bytes, memoryview], None]
 NOTHING: Final = memoryview(b"")
+
+
+def new_body(size: int) -> zmq.Frame:
+    """Memory of ZeroMQ's own for a body: what is written there is handed on without a copy."""
+    return zmq.Frame(_ZEROS[:size], copy=True)
 
 
 class Router:
@@ -53,156 +47,148 @@ class Router:
     def __init__(self, on_message: OnMessage, on_drained: Callable[[], None]) -> None:
         self._on_message = on_message
         self._on_drained = on_drained
-        self._folder = SocketFolder()
         _keep_freed_memory()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
-        self._socket = self._context.socket(zmq.ROUTER)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.ROUTER_MANDATORY, 1),
-            (zmq.SNDHWM, PIPE_OUT_MESSAGES),
-            (zmq.RCVHWM, PIPE_IN_MESSAGES),
-            (zmq.MAXMSGSIZE, FRAME_BYTES + HEADER_PART_BYTES),
-            (zmq.HANDSHAKE_IVL, 0),  # it connects long before there is a tunnel to speak through
-            (zmq.RECONNECT_IVL, RECONNECT_MS),
-        ):
-            self._socket.setsockopt(option, value)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(0)  # no thread: nothing leaves this process by it
+        self._socket = _unbounded(self._context.socket(zmq.ROUTER))
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._loop = asyncio.get_running_loop()
-        self._endpoints: dict[str, UnixEndpoint] = {}
-        self._check_due = False  # the socket will be checked in this turn of the loop
-        self._loop.add_reader(self._socket.fileno(), self._readable)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED)
-        self._loop.add_reader(self._monitor.fileno(), self._connected)
-        self._connected()  # its descriptor is edge-triggered: it signals only after one read to the end
+        self._endpoints: dict[str, Endpoint] = {}
+        self._read_due = False  # the socket will be read in this turn of the loop
 
-    def connect(self, peer: str) -> UnixEndpoint:
-        """Connect to a new unix socket for `peer`, once: libzmq aborts the process when a routing id is used twice."""
+    def connect(self, peer: str) -> Endpoint:
+        """A new endpoint for `peer`, once: libzmq aborts the process when a routing id is used twice."""
         if peer in self._endpoints:
-            raise ValueError(f"{peer} has a unix socket already")
-        path = self._folder.path / str(len(self._endpoints))
-        endpoint = self._endpoints[peer] = UnixEndpoint(path)
-        self._connect(peer, path)
+            raise ValueError(f"{peer} has an endpoint already")
+        address = f"inproc://{len(self._endpoints)}"
+        dealer = _unbounded(self._context.socket(zmq.DEALER))
+        dealer.bind(address)
+        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, peer.encode())
+        self._socket.connect(address)
+        endpoint = self._endpoints[peer] = Endpoint(dealer, self._read_soon)
         return endpoint
 
-    def _connect(self, peer: str, path: Path) -> None:
-        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, peer.encode())
-        self._socket.connect(f"ipc://{path}")
-
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
-        """Queue one message; False when the peer's pipe is full: try again at `on_drained`."""
-        try:
-            self._socket.send(peer.encode(), _NOWAIT_MORE)  # the only part for which there may be no room
-            self._socket.send(header, 0 if body is None else _MORE)
-            if body is not None:
-                self._socket.send(body, 0, len(body) < ZERO_COPY_BYTES)
-        except zmq.Again:
-            sent = False
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            # libzmq gave up the pipe for good, as it does on bytes that it cannot read; the name is free again.
-            self._connect(peer, self._endpoints[peer].path)
-            sent = False
-        else:
-            sent = True
-        # libzmq's descriptor is edge-triggered: a send may swallow the edge of a message that arrived.
-        if not self._check_due:
-            self._check_due = True
-            self._loop.call_soon(self._check_readable)
-        return sent
+        """Queue one message; False when enough waits for the peer: try again when the tunnel has taken some of it."""
+        endpoint = self._endpoints[peer]
+        if endpoint.waiting >= MOST_OUT:
+            return False
+        self._socket.send(peer.encode(), _MORE)
+        self._socket.send(header, 0 if body is None else _MORE)
+        if body is not None:
+            self._socket.send(body, 0, len(body) < ZERO_COPY_BYTES)
+        endpoint.put()
+        return True
 
     def close(self) -> None:
-        """Close everything and remove the folder."""
-        self._loop.remove_reader(self._monitor.fileno())
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._loop.remove_reader(self._socket.fileno())
+        """Close everything."""
         for endpoint in self._endpoints.values():
             endpoint.close()
         self._socket.close(0)
         self._context.term()
-        self._folder.close()
 
-    def _check_readable(self) -> None:
-        self._check_due = False
-        if not self._socket.closed and int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
-            self._readable()
+    def _read_soon(self) -> None:
+        if not self._read_due:
+            self._read_due = True
+            self._loop.call_soon(self._read)
 
-    def _connected(self) -> None:
-        """Enlarge the buffer of each connection that libzmq has made since the last call."""
-        paths = {str(endpoint.path) for endpoint in self._endpoints.values()}
-        with contextlib.suppress(zmq.Again):
-            while True:
-                (event, _) = self._monitor.recv_multipart(_NOWAIT)
-                _, descriptor = struct.unpack("=HI", event)
-                _enlarge(descriptor, paths)
-
-    def _readable(self) -> None:
+    def _read(self) -> None:
+        self._read_due = False
         for _ in range(BATCH):
             if self._socket.closed:
                 return
             try:
-                peer = self._socket.recv(_NOWAIT)
+                peer = self._socket.recv(_NOWAIT).decode()
             except zmq.Again:
                 break
             # A body stays in ZeroMQ's memory until its payload is whole: one copy, not two.
             header = self._socket.recv()
             body = self._socket.recv(copy=False).buffer if self._socket.getsockopt(zmq.RCVMORE) else NOTHING
-            self._on_message(peer.decode(), header, body)
+            self._endpoints[peer].was_read(len(body))
+            self._on_message(peer, header, body)
         else:
-            self._loop.call_soon(self._readable)
+            self._read_soon()
+        if self._socket.closed:
+            return
+        for endpoint in self._endpoints.values():
+            endpoint.tell_room()
         self._on_drained()
 
 
-class UnixEndpoint:
-    """The unix socket of one peer: hands out the ROUTER's latest connection to it."""
+class Endpoint:
+    """One peer's end of the ROUTER, for the tunnel that is its link at the moment: the last one that was attached."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._loop = asyncio.get_running_loop()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen(4)
-        self._listener.setblocking(False)
-        self._waiting: socket.socket | None = None
-        self._use: Callable[[socket.socket], None] | None = None
-        self._loop.add_reader(self._listener, self._accept)
+    def __init__(self, dealer: zmq.Socket[bytes], read_soon: Callable[[], None]) -> None:
+        self.waiting = 0  # messages of the ROUTER that no tunnel has taken
+        self._dealer = dealer
+        self._read_soon = read_soon
+        self._unread = self._unread_bytes = 0  # given to the ROUTER, and not read by its owner
+        self._refused = False  # it had no room since it last told that it has
+        self._on_waiting: Callable[[], None] | None = None
+        self._on_room: Callable[[], None] | None = None
 
-    def when_connected(self, use: Callable[[socket.socket], None]) -> None:
-        """Call `use` with the ROUTER's connection, now or once it has connected again; the last caller wins."""
-        if self._waiting is not None:
-            connection, self._waiting = self._waiting, None
-            use(connection)
-        else:
-            self._use = use
+    def attach(self, on_waiting: Callable[[], None], on_room: Callable[[], None]) -> None:
+        """A tunnel takes over. What waits was meant for the one before, and its link sends it again.
 
-    def cancel(self) -> None:
-        """Nobody waits for a connection any more."""
-        self._use = None
+        on_waiting   the ROUTER has said something       on_room   `give` would not refuse any more
+        """
+        while self.take() is not None:
+            pass
+        self._on_waiting, self._on_room = on_waiting, on_room
+
+    def detach(self, on_waiting: Callable[[], None]) -> None:
+        """The tunnel that attached with this callback is over."""
+        if self._on_waiting == on_waiting:
+            self._on_waiting = self._on_room = None
+
+    def put(self) -> None:
+        """The ROUTER has said something."""
+        self.waiting += 1
+        if self._on_waiting is not None:
+            self._on_waiting()
+
+    def take(self) -> tuple[bytes, memoryview | None] | None:
+        """The next message of the ROUTER: header and body; None when there is none."""
+        if not self.waiting:
+            return None
+        self.waiting -= 1
+        header = self._dealer.recv(_NOWAIT)
+        return header, self._dealer.recv(copy=False).buffer if self._dealer.getsockopt(zmq.RCVMORE) else None
+
+    def give(self, message: Message) -> bool:
+        """Say a message to the ROUTER; False when its owner has to read first."""
+        if self._unread >= MOST_IN or self._unread_bytes >= MOST_IN_BYTES:
+            self._refused = True
+            return False
+        header, body = message
+        self._dealer.send(header, 0 if body is None else _MORE)
+        if body is not None:
+            self._dealer.send(body, copy=False)  # it is ZeroMQ's already
+            self._unread_bytes += len(body)
+        self._unread += 1
+        self._read_soon()
+        return True
+
+    def was_read(self, body_bytes: int) -> None:
+        """The ROUTER's owner has read a message of this peer."""
+        self._unread -= 1
+        self._unread_bytes -= body_bytes
+
+    def tell_room(self) -> None:
+        """Tell the tunnel that was refused to go on."""
+        refused, self._refused = self._refused, False
+        if refused and self._on_room is not None:
+            self._on_room()
 
     def close(self) -> None:
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
-        if self._waiting is not None:
-            self._waiting.close()
+        self._on_waiting = self._on_room = None
+        self._dealer.close(0)
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
-            return
-        if not _is_ours(connection):
-            connection.close()
-            return
-        connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        if self._use is not None:
-            use, self._use = self._use, None
-            use(connection)
-            return
-        if self._waiting is not None:
-            self._waiting.close()
-        self._waiting = connection
+
+def _unbounded(socket: Any) -> Any:
+    """Bounds are counted here, and nothing lingers."""
+    for option in (zmq.LINGER, zmq.SNDHWM, zmq.RCVHWM):
+        socket.setsockopt(option, 0)
+    return socket
 
 
 def _keep_freed_memory() -> None:
@@ -212,22 +198,3 @@ def _keep_freed_memory() -> None:
     been freed; from then on it keeps them. For frames the difference is a fifth of a link's processor time.
     """
     bytes(KEPT_BYTES)  # never written, so no page of it ever exists
-
-
-def _enlarge(descriptor: int, paths: set[str]) -> None:
-    """Give the connection a large send buffer, if the descriptor is still a connection to one of our paths."""
-    with contextlib.suppress(OSError):
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            if connection.family == socket.AF_UNIX and connection.getpeername() in paths:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-
-
-def _is_ours(connection: socket.socket) -> bool:
-    """The other end is this process; where the system cannot tell, the folder's mode 0700 has to suffice."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return True
-    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return bool(pid == os.getpid())

@@ -1,54 +1,76 @@
-"""Lets through exactly the ZMTP that this program speaks, before libzmq sees a byte of it.
+"""The ZMTP that this program speaks, in bytes: one message after another out of what the far end sends, or a refusal.
 
-libzmq trusts its peer further than we do: it keeps parts with MORE set without end, far past ZMQ_MAXMSGSIZE. So the
-tunnel feeds every decrypted byte through a `Checker` first: a 64-byte NULL greeting, one READY of a ROUTER, then
-messages of one or two parts, a small header and at most one body of at most 1 MiB (RFC 23, ZMTP 3.x). Commands after
-READY (heartbeats, subscriptions, errors) are refused: ours run above ZMTP. READY means ZMTP's command here and nowhere
-else in the mesh. Pure; bodies are skipped, not copied.
+Exactly this passes: a 64-byte NULL greeting, one READY of a ROUTER, then messages of one or two parts, a small header
+and at most one body of at most 1 MiB (RFC 23, ZMTP 3.x). Commands after READY (heartbeats, subscriptions, errors) are
+refused: ours run above ZMTP. READY means ZMTP's command here and nowhere else in the mesh. libzmq, which trusts its
+peer further than we do, sees messages and no byte of a stream. Pure.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
 
-GREETING_BYTES: Final = 64
+MECHANISM: Final = b"NULL".ljust(20, b"\0")
+GREETING: Final = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + MECHANISM + bytes(32)  # as libzmq says it
+READY: Final = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0"
 HEADER_PART_BYTES: Final = 64
 BODY_PART_BYTES: Final = 1 << 20
 
 _MORE: Final = 1
 _LONG: Final = 2
 _COMMAND: Final = 4
-_MECHANISM: Final = b"NULL".ljust(20, b"\0")
+
+Message = tuple[bytes, Any]  # the header; the body, as `new_body` made it, or None
 
 
 class MalformedZmtp(ValueError):
     """The stream is not the ZMTP that this program speaks; the text is the evidence."""
 
 
-class Checker:
-    """Follows one direction of a ZMTP connection. `feed` returns while all bytes so far are in order, else raises."""
+def encode_parts(header: bytes, body_bytes: int | None) -> bytes:
+    """All of a message but its body, which has so many bytes and follows; None: it has none."""
+    if body_bytes is None:
+        return bytes((0, len(header))) + header
+    long = body_bytes > 255
+    size = bytes((_LONG,)) + body_bytes.to_bytes(8, "big") if long else bytes((0, body_bytes))
+    return bytes((_MORE, len(header))) + header + size
 
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._skip = 0  # bytes of the current part that have not arrived
-        self._second = False  # the next part is the second of its message
-        self._greeted = False
+
+class Decoder:
+    """Follows what the far end of a ZMTP connection says. `messages` are those that are whole, oldest first.
+
+    new_body   makes a buffer of so many bytes, whose memory can be written
+    """
+
+    def __init__(self, new_body: Callable[[int], Any] = bytearray) -> None:
+        self.messages: deque[Message] = deque()
         self.ready = False  # READY has passed
-        self.message_begun = False  # after READY
+        self._new_body = new_body
+        self._held = bytearray()
+        self._header = bytearray()
+        self._body: Any = None
+        self._room = memoryview(b"")  # what the current part lacks
+        self._more = self._second = False  # of the current part: another follows, it is the second of its message
+        self._greeted = False
 
     @property
     def lacking(self) -> int:
         """Bytes of the current part that have yet to come; 0 where its size is not known."""
-        return self._skip
+        return len(self._room)
 
     def feed(self, data: memoryview) -> None:
-        """Check the next bytes of the stream. Raises MalformedZmtp; the stream is then over."""
+        """Take the next bytes of the stream. Raises MalformedZmtp; the stream is then over."""
         at, end = 0, len(data)
         while at < end:
-            if self._skip:
-                taken = min(self._skip, end - at)
-                self._skip -= taken
+            if self._room:
+                taken = min(len(self._room), end - at)
+                self._room[:taken] = data[at : at + taken]
+                self._room = self._room[taken:]
                 at += taken
+                if not self._room:
+                    self._end_part()
                 continue
             wanted = self._wanted() - len(self._held)
             self._held += data[at : at + wanted]
@@ -59,7 +81,7 @@ class Checker:
     def _wanted(self) -> int:
         """Bytes that the greeting, command or part header at the start of `_held` needs, as far as is known."""
         if not self._greeted:
-            return GREETING_BYTES
+            return len(GREETING)
         if len(self._held) < 2:
             return 2
         if self.ready:
@@ -68,6 +90,7 @@ class Checker:
 
     def _step(self) -> None:
         held = bytes(self._held)
+        self._held.clear()
         if not self._greeted:
             _check_greeting(held)
             self._greeted = True
@@ -77,12 +100,10 @@ class Checker:
             _check_ready(held[2:])
             self.ready = True
         else:
-            self._part(held)
-        self._held.clear()
+            self._begin_part(held)
 
-    def _part(self, held: bytes) -> None:
+    def _begin_part(self, held: bytes) -> None:
         flags = held[0]
-        self.message_begun = True
         if flags & ~(_MORE | _LONG):
             raise MalformedZmtp(f"flags 0x{flags:02x} after READY: only messages are spoken here")
         size = int.from_bytes(held[1:9], "big") if flags & _LONG else held[1]
@@ -91,10 +112,24 @@ class Checker:
         limit = BODY_PART_BYTES if self._second else HEADER_PART_BYTES
         if size > limit:
             raise MalformedZmtp(f"a part of {size} bytes where at most {limit} are allowed")
-        if self._second and flags & _MORE:
+        self._more = bool(flags & _MORE)
+        if self._second and self._more:
             raise MalformedZmtp("a third part in one message")
-        self._second = bool(flags & _MORE)
-        self._skip = size
+        if self._second:
+            self._body = self._new_body(size)
+        else:
+            self._header = bytearray(size)
+        self._room = memoryview(self._body if self._second else self._header)
+        if not size:
+            self._end_part()
+
+    def _end_part(self) -> None:
+        self._room = memoryview(b"")
+        if self._more:
+            self._second = True
+            return
+        self.messages.append((bytes(self._header), self._body))
+        self._body, self._second = None, False
 
 
 def _check_greeting(held: bytes) -> None:
@@ -102,7 +137,7 @@ def _check_greeting(held: bytes) -> None:
         raise MalformedZmtp("no ZMTP signature")
     if held[10] != 3:
         raise MalformedZmtp(f"ZMTP version {held[10]}.{held[11]}, not 3")
-    if held[12:32] != _MECHANISM:
+    if held[12:32] != MECHANISM:
         raise MalformedZmtp(f"mechanism {held[12:32].rstrip(bytes(1))!r}, not NULL")
     if any(held[32:]):
         raise MalformedZmtp("a greeting whose filler is not zero")

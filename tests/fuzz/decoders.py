@@ -63,7 +63,8 @@ from p2pfl.mesh.probe import wire as probe
 from p2pfl.mesh.probe.rendezvous import CallRequest
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.serverhello import group_of
-from p2pfl.mesh.zmtp import Checker, MalformedZmtp
+from p2pfl.mesh.zmtp import GREETING, READY, MalformedZmtp
+from p2pfl.mesh.zmtp import Decoder as ZmtpDecoder
 from p2pfl.messages import Envelope, Letter, authentic
 from p2pfl.node import question_file, retention
 from p2pfl.node.hello import Greetings, Standing
@@ -99,7 +100,6 @@ from tests.federation import sample as federation_sample
 from tests.federation.test_scan_schema import IMAGES, VOLUMES
 from tests.ledger import exports
 from tests.ledger import sample as books
-from tests.mesh.test_zmtp import GREETING, READY
 from tests.node.test_hello import Heads, Members
 from tests.sharing import test_evidence as liars
 from tests.sharing.test_evidence import LIAR, MEMBERS, D, V, paper
@@ -238,7 +238,7 @@ WINDOW: Final = 256 * KIB
 
 def frame(kind: int, flags: int = 0, number: int = 0, acknowledged: int = 0, total: int = 0, body: bytes | None = None,
           tag: bytes = TAG) -> bytes:  # fmt: skip
-    """A message as libzmq writes it."""
+    """A message as a tunnel writes it."""
     head = Header(kind, flags, tag, number, acknowledged, total).encode()
     if body is None:
         return bytes([0, len(head)]) + head
@@ -247,39 +247,20 @@ def frame(kind: int, flags: int = 0, number: int = 0, acknowledged: int = 0, tot
 
 
 def _link(data: bytes) -> Any:
-    """One direction of a link as the tunnel, libzmq and the framing take it, one after another."""
-    Checker().feed(memoryview(data))
+    """One direction of a link as the tunnel and the framing take it, one after another."""
+    decoder = ZmtpDecoder()
+    decoder.feed(memoryview(data))
     incoming, outgoing = Incoming(WINDOW), Outgoing(WINDOW)
     outgoing.queue_payload(b"something")
     outgoing.mark_sent()
     payloads = []
-    behind = len(GREETING) + 2 + (data[len(GREETING) + 1] if len(data) > len(GREETING) + 1 else 0)
-    for header, body in _messages(data[behind:]):
+    for header, body in decoder.messages:
         found = Header.decode(header)
         outgoing.acknowledge(found.acknowledged)
-        if found.kind == DATA and (payload := incoming.receive(found, memoryview(body))) is not None:
+        if found.kind == DATA and (payload := incoming.receive(found, memoryview(body or b""))) is not None:
             payloads.append(len(payload))
     outgoing.resume(0)
     return payloads
-
-
-def _messages(data: bytes) -> list[tuple[bytes, bytes]]:
-    """What libzmq hands on: whole messages alone."""
-    found, parts, at = [], [], 0
-    while at + 2 <= len(data):
-        long = data[at] & 2
-        if long and at + 9 > len(data):
-            break
-        size = int.from_bytes(data[at + 1 : at + 9], "big") if long else data[at + 1]
-        begin = at + (9 if long else 2)
-        if begin + size > len(data):
-            break
-        parts.append(data[begin : begin + size])
-        if not data[at] & 1:
-            found.append((parts[0], parts[1] if len(parts) > 1 else b""))
-            parts = []
-        at = begin + size
-    return found
 
 
 SPOKEN: Final = GREETING + READY + b"".join((
@@ -719,7 +700,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("header", Header.decode, (MalformedFrame,), (Header(DATA, 3, TAG, 1, 2, 3).encode(),),
                 ("mesh.framing:Header.decode",), Header.encode),
         Decoder("link", _link, (MalformedZmtp, MalformedFrame), (SPOKEN, GREETING + READY),
-                ("mesh.zmtp:Checker._part", "mesh.zmtp:_check_ready"), fixed=17 * MIB),
+                ("mesh.zmtp:Decoder._begin_part", "mesh.zmtp:_check_ready"), fixed=17 * MIB),
         Decoder("come", lambda data: relay.decode_come(data), (MalformedFrame,),
                 (relay.encode_come(1, bytes(16), "mayo"),), ("mesh.relay:decode_come",),
                 lambda found: relay.encode_come(*found)),
@@ -935,8 +916,6 @@ OWN: Final = {
     "ledger.verify:_signatures": "a record that entry.read_record has passed",
     "federation.membership:Lineage.joiners": "a record that Lineage.check_change has passed, or this site's own",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
-    "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
-    "mesh.router:_is_ours": "what the kernel tells of a unix socket",
     "node.runs.models:Models.skip_to": "a record that q sites signed",
     "sharing.digests:leaving_draw": "a hash",
     "node.site_index:SiteIndex.charges": "the same",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from p2pfl.mesh.dialer import Backoff
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
+from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import LinkHello, OpenedLink
 from tests.mesh.sites import OVERALL_S
 
@@ -35,7 +35,7 @@ class Stage:
         self.sent: list[Header] = []
         self.told: list[MeshEvent] = []
         self.said = asyncio.Event()
-        endpoint = SimpleNamespace(when_connected=lambda use: use(None), cancel=lambda: None)
+        endpoint: Any = SimpleNamespace()
         router: Any = SimpleNamespace(connect=lambda peer: endpoint, send=self.send)
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append, unexpected)
         tunnel: Any = SimpleNamespace(
@@ -43,7 +43,7 @@ class Stage:
             bytes_sent=0,
             bytes_received=0,
             close=lambda: None,
-            start_zmtp=self.start_zmtp,
+            start=self.start,
             look=lambda: None,
             path=Path("direct", "10.0.0.1:7443"),
             dialed=True,
@@ -59,8 +59,8 @@ class Stage:
         ours, theirs = LinkHello(b"me" * 8, bytes(32), session, expected), LinkHello(b"i" * 16, bytes(32), session, 0)
         return OpenedLink(ours, theirs, b"", bytes(32), tag, b"session " * 2, TlsFacts("", "", ""))
 
-    def start_zmtp(self, local: None, on_end: Any, on_taken: Callable[[int], None]) -> None:
-        self.taken = on_taken
+    def start(self, local: RouterEnd, on_end: Any) -> None:
+        self.taken = local._on_forwarded
 
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
         self.sent.append(Header.decode(header))
@@ -72,37 +72,6 @@ class Stage:
         if heard:
             self.tunnel.last_heard = self.clock
         self.link.tick()
-
-
-def test_nothing_is_given_to_zeromq_before_it_has_connected() -> None:
-    """For the tunnel of the moment.
-
-    A frame given earlier may be written into the connection of the tunnel before, and no link sends it again.
-    """
-
-    def scene(stage: Stage) -> None:
-        waiting: list[Callable[[None], None]] = []
-        stage.link._endpoint.when_connected = waiting.append  # type: ignore[method-assign, assignment]
-        stage.link.attach(stage.tunnel, stage.opened(b"new-link"))
-        stage.link.queue_payload(b"payload")
-        stage.link.check_alive()
-        stage.second(heard=True)
-        assert stage.sent == []
-        waiting[0](None)
-        assert [(header.kind, header.tag) for header in stage.sent] == [(PING, b"new-link"), (DATA, b"new-link")]
-
-    staged(scene)
-
-
-def test_zeromq_is_asked_for_a_connection_that_does_not_come() -> None:
-    def scene(stage: Stage) -> None:
-        stage.link._endpoint.when_connected = lambda use: None  # type: ignore[method-assign]
-        stage.link.attach(stage.tunnel, stage.opened(b"new-link"))
-        for _ in range(4):
-            stage.second(heard=True)
-        assert [(header.kind, header.tag) for header in stage.sent] == [(ACK, b"new-link")]
-
-    staged(scene)
 
 
 def staged(scene: Any) -> None:

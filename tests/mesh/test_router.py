@@ -1,76 +1,146 @@
-"""Both ends of a unix connection to the ROUTER hold a whole frame, so that neither side works a few pages at a time."""
+"""The ROUTER and its endpoints: whole messages by name, bounded in each direction, and ZMTP as libzmq speaks it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import socket
-import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from p2pfl.mesh.router import SOCKET_BUFFER_BYTES, Router, UnixEndpoint
+import zmq
+
+from p2pfl.mesh import router as module
+from p2pfl.mesh.connection import STALE_FRAMES
+from p2pfl.mesh.router import MOST_IN, MOST_IN_BYTES, MOST_OUT, Router, new_body
+from p2pfl.mesh.zmtp import BODY_PART_BYTES, GREETING, READY, Decoder, encode_parts
 from tests.mesh.sites import OVERALL_S
 
-
-def buffers(path: str) -> list[int]:
-    """The send buffer of every socket of this process that is connected to or accepted at `path`."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                with socket.socket(fileno=os.dup(int(name))) as sock:
-                    if path in (sock.getsockname(), sock.getpeername()):
-                        found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
-    return found
+Told = list[tuple[str, bytes, bytes]]
 
 
-def test_both_ends_of_a_unix_connection_get_a_large_send_buffer() -> None:
-    async def scene() -> None:
-        with socket.socket(socket.AF_UNIX) as plain:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-            wanted = plain.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # what this system allows
-        router = Router(lambda peer, header, body: None, lambda: None)
+def staged(scene: Callable[[Router, Told], Awaitable[None]]) -> None:
+    """The scene, with a ROUTER and what it was told."""
+
+    async def run() -> None:
+        told: Told = []
+        router = Router(lambda peer, header, body: told.append((peer, header, bytes(body))), lambda: None)
         try:
-            endpoint = router.connect("bob")
-            taken = asyncio.get_running_loop().create_future()
-            endpoint.when_connected(taken.set_result)
             async with asyncio.timeout(OVERALL_S):
-                with await taken:
-                    while buffers(str(endpoint.path)) != [wanted, wanted]:
-                        await asyncio.sleep(0)
+                await scene(router, told)
         finally:
             router.close()
 
-    asyncio.run(scene())
+    asyncio.run(run())
 
 
-def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None:
-    """libzmq gives a connection up on bytes that it cannot read, and tells only a sender."""
-
-    async def scene() -> None:
-        router = Router(lambda peer, header, body: None, lambda: None)
-        try:
-            endpoint = router.connect("bob")
-            first = await taken(endpoint)
-            first.setblocking(True)
-            with first:
-                first.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
-                first.sendall(b"\x04\x03\x05WRONG"[:1] + bytes(8))
-                while await asyncio.to_thread(first.recv, 4096):
-                    pass  # until libzmq closes
-            again = asyncio.ensure_future(taken(endpoint))
-            async with asyncio.timeout(OVERALL_S):
-                while not again.done():
-                    router.send("bob", b"header")
-                    await asyncio.wait([again], timeout=0.01)
-            again.result().close()
-        finally:
-            router.close()
-
-    asyncio.run(scene())
+def filled(data: bytes) -> zmq.Frame:
+    body = new_body(len(data))
+    memoryview(body)[:] = data
+    return body
 
 
-async def taken(endpoint: UnixEndpoint) -> socket.socket:
-    found: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
-    endpoint.when_connected(found.set_result)
-    return await found
+def test_messages_go_both_ways_under_the_name_of_the_endpoint() -> None:
+    async def scene(router: Router, told: Told) -> None:
+        bob, cyd = router.connect("bob"), router.connect("cyd")
+        long = bytes(range(256)) * 4096
+        for header, body in ((b"one", None), (b"two", b""), (b"three", long)):
+            assert router.send("bob", header, memoryview(body) if body is not None else None)
+        taken = [bob.take() for _ in range(4)]
+        assert [one and (one[0], one[1] and bytes(one[1])) for one in taken[:3]] == [
+            (b"one", None), (b"two", b""), (b"three", long),
+        ]  # fmt: skip
+        assert taken[3] is None and cyd.take() is None
+        assert cyd.give((b"header", filled(long))) and bob.give((b"alone", None)) and cyd.give((b"short", filled(b"x")))
+        while len(told) < 3:
+            await asyncio.sleep(0)
+        assert [one for one in told if one[0] == "cyd"] == [("cyd", b"header", long), ("cyd", b"short", b"x")]
+        assert ("bob", b"alone", b"") in told
+
+    staged(scene)
+
+
+def test_a_body_is_memory_of_its_own() -> None:
+    """It is written in place, and what it was made from stays zeros."""
+    first, second = filled(b"x" * BODY_PART_BYTES), new_body(BODY_PART_BYTES)
+    assert bytes(first.buffer) == b"x" * BODY_PART_BYTES
+    assert not any(bytes(second.buffer)) and not any(module._ZEROS)
+
+
+def test_what_waits_for_a_peer_is_bounded_and_room_comes_back() -> None:
+    async def scene(router: Router, told: Told) -> None:
+        endpoint = router.connect("bob")
+        said = [router.send("bob", b"%d" % number) for number in range(MOST_OUT + 3)]
+        assert said == [True] * MOST_OUT + [False] * 3
+        assert endpoint.take() == (b"0", None)
+        assert router.send("bob", b"again") and not router.send("bob", b"one too many")
+        taken = [one[0] for one in iter(endpoint.take, None)]
+        assert taken == [*(b"%d" % number for number in range(1, MOST_OUT)), b"again"]
+
+    staged(scene)
+
+
+def test_what_a_peer_gives_is_bounded_in_messages_and_bytes_until_it_was_read() -> None:
+    assert MOST_IN <= STALE_FRAMES  # those of a connection before are forgiven
+
+    async def scene(router: Router, told: Told) -> None:
+        endpoint, rooms = router.connect("bob"), list[int]()
+        endpoint.attach(lambda: None, lambda: rooms.append(len(told)))
+        given = [endpoint.give((b"%d" % number, None)) for number in range(MOST_IN + 2)]
+        assert given == [True] * MOST_IN + [False] * 2
+        while not rooms:
+            await asyncio.sleep(0)
+        assert rooms == [MOST_IN]  # once, when all was read
+        assert [header for _, header, _ in told] == [b"%d" % number for number in range(MOST_IN)]
+        long = filled(bytes(BODY_PART_BYTES))
+        given = [endpoint.give((b"long", long)) for _ in range(MOST_IN_BYTES // BODY_PART_BYTES)]
+        assert all(given) and not endpoint.give((b"one too many", None))
+        while len(rooms) < 2:
+            await asyncio.sleep(0)
+        assert endpoint.give((b"more", None))
+
+    staged(scene)
+
+
+def test_a_tunnel_takes_nothing_that_was_meant_for_the_one_before() -> None:
+    async def scene(router: Router, told: Told) -> None:
+        endpoint, woken = router.connect("bob"), list[str]()
+        first, second = (lambda: woken.append("first")), (lambda: woken.append("second"))
+        endpoint.attach(first, lambda: None)
+        router.send("bob", b"for the first")
+        endpoint.attach(second, lambda: None)
+        assert endpoint.take() is None
+        endpoint.detach(first)  # late: it changes nothing
+        router.send("bob", b"for the second")
+        assert woken == ["first", "second"]
+        endpoint.detach(second)
+        router.send("bob", b"for nobody")
+        assert woken == ["first", "second"]
+
+    staged(scene)
+
+
+def test_libzmq_says_first_what_we_say_and_reads_our_messages(tmp_path: Path) -> None:
+    """A site of another make may have libzmq's own ROUTER at the end of its tunnel."""
+    body = bytes(range(256)) * 2
+    with socket.socket(socket.AF_UNIX) as listener, zmq.Context(1) as context, context.socket(zmq.ROUTER) as router:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.CONNECT_ROUTING_ID, b"bob")
+        router.connect(f"ipc://{tmp_path / 's'}")
+        end, _ = listener.accept()
+        with end:
+            end.settimeout(OVERALL_S)
+            end.sendall(GREETING + READY)
+            said = b""
+            while len(said) < len(GREETING + READY):
+                said += end.recv(len(GREETING + READY) - len(said))
+            assert said == GREETING + READY
+            end.sendall(encode_parts(b"header", len(body)) + body + encode_parts(b"alone", None))
+            assert [router.recv_multipart() for _ in range(2)] == [[b"bob", b"header", body], [b"bob", b"alone"]]
+            router.send_multipart([b"bob", b"there", body])
+            decoder = Decoder()
+            decoder.feed(memoryview(said))
+            while not decoder.messages:
+                decoder.feed(memoryview(end.recv(4096)))
+            assert list(decoder.messages) == [(b"there", body)]

@@ -29,7 +29,7 @@ class End:
         self.far: End | None = None  # of the connection that stands here, or stood last
         self.nonce = b""  # that names the connection
         self.told: list[MeshEvent] = []
-        endpoint = SimpleNamespace(when_connected=lambda use: use(None), cancel=lambda: None)
+        endpoint: Any = SimpleNamespace()
         router: Any = SimpleNamespace(connect=lambda peer: endpoint, send=self.send)
         self.link = Link(peer, router, Limits(), lambda: 0.0, self.told.append, lambda *of: None)
         self._on_the_way: list[tuple[bytes, End, bytes, bytes]] = []
@@ -46,7 +46,7 @@ class End:
         """The connection of these two hellos is this end's link; False when this end does not take it."""
         nonce = digest("nonce", *sorted((ours.nonce, theirs.nonce)))
         tunnel: Any = SimpleNamespace(
-            last_heard=0.0, bytes_sent=0, bytes_received=0, close=self._on_the_way.clear, start_zmtp=lambda *of: None,
+            last_heard=0.0, bytes_sent=0, bytes_received=0, close=self._on_the_way.clear, start=lambda *of: None,
             path=Path("direct", "10.0.0.1:7443"), dialed=True,
         )  # fmt: skip
         facts, session = TlsFacts("", "", ""), digest("link-session", nonce)[:16]

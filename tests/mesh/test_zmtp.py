@@ -1,15 +1,16 @@
-"""The checker lets through what libzmq's ROUTER says to us, in whatever pieces it comes, and nothing else."""
+"""The decoder reads what libzmq's ROUTER would say to us, in whatever pieces it comes, and nothing else."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.mesh.zmtp import BODY_PART_BYTES, Checker, MalformedZmtp
+from p2pfl.mesh.zmtp import BODY_PART_BYTES, GREETING, READY, Decoder, MalformedZmtp, encode_parts
 from tests.examples import examples
-
-GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 
 def ready(*properties: tuple[bytes, bytes]) -> bytes:
@@ -19,22 +20,19 @@ def ready(*properties: tuple[bytes, bytes]) -> bytes:
     return bytes([4, len(body)]) + body
 
 
-READY = ready((b"Socket-Type", b"ROUTER"), (b"Identity", b""))
-
-
 def part(size: int, *, more: bool = False) -> bytes:
     if size < 256:
         return bytes([int(more), size]) + bytes(size)
     return bytes([2 | int(more)]) + size.to_bytes(8, "big") + bytes(size)
 
 
-def feed(data: bytes, pieces: list[int] | None = None) -> Checker:
-    checker, view = Checker(), memoryview(data)
+def feed(data: bytes, pieces: list[int] | None = None) -> Decoder:
+    decoder, view = Decoder(), memoryview(data)
     for size in pieces or []:
-        checker.feed(view[:size])
+        decoder.feed(view[:size])
         view = view[size:]
-    checker.feed(view)
-    return checker
+    decoder.feed(view)
+    return decoder
 
 
 SPOKEN = GREETING + READY + part(30) + part(30, more=True) + part(300) + part(30, more=True) + part(0) + part(30)
@@ -43,16 +41,41 @@ SPOKEN = GREETING + READY + part(30) + part(30, more=True) + part(300) + part(30
 @examples(200)
 @given(pieces=st.lists(st.integers(1, 40), max_size=40))
 def test_what_we_speak_passes_in_whatever_pieces_it_comes(pieces: list[int]) -> None:
-    checker = feed(SPOKEN, pieces)
-    assert checker.ready
-    assert checker.message_begun
+    decoder = feed(SPOKEN, pieces)
+    assert decoder.ready
+    bodies = [None, bytes(300), b"", None]
+    assert list(decoder.messages) == [(bytes(30), body) for body in bodies]
     with pytest.raises(MalformedZmtp, match="after READY"):  # it stands between two messages, and reads on from there
-        checker.feed(memoryview(b"\x04\x07"))
+        decoder.feed(memoryview(b"\x04\x07"))
+
+
+def test_the_specification_has_the_bytes_that_are_said_first() -> None:
+    spec = (Path(__file__).parents[2] / "docs/spec/wire.md").read_text(encoding="utf-8")
+    for name, said in (("greeting", GREETING), ("READY", READY)):
+        written = re.search(rf"^    {name} +(.+)$", spec, re.MULTILINE)
+        assert written is not None
+        spelled = re.sub(r"\((\d+) zeros\)", lambda zeros: "00" * int(zeros[1]), written[1])
+        assert bytes.fromhex(spelled) == said
+
+
+@pytest.mark.parametrize("size", [None, 0, 1, 255, 256, 65_536, BODY_PART_BYTES])
+def test_what_is_written_is_read(size: int | None) -> None:
+    header, body = b"h" * 30, b"b" * (size or 0)
+    decoder = feed(GREETING + READY + encode_parts(header, size) + body)
+    assert list(decoder.messages) == [(header, body if size is not None else None)]
+    assert not decoder.lacking
+
+
+def test_a_message_is_there_once_it_is_whole_and_not_before() -> None:
+    decoder = feed(GREETING + READY + part(30, more=True) + part(300)[:-1])
+    assert not decoder.messages and decoder.lacking == 1
+    decoder.feed(memoryview(b"!"))
+    assert list(decoder.messages) == [(bytes(30), bytes(299) + b"!")]
 
 
 def test_a_body_of_a_mebibyte_passes_and_one_more_byte_does_not() -> None:
-    checker = feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES))
-    checker.feed(memoryview(part(30)))
+    decoder = feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES))
+    decoder.feed(memoryview(part(30)))
     with pytest.raises(MalformedZmtp, match="a part of 1048577 bytes"):
         feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES + 1)[:9])
 
@@ -88,12 +111,12 @@ def test_what_we_do_not_speak_is_refused(data: bytes, evidence: str) -> None:
 
 
 def test_parts_without_end_are_refused_at_the_second_more() -> None:
-    checker = Checker()
-    checker.feed(memoryview(GREETING + READY))
+    decoder = Decoder()
+    decoder.feed(memoryview(GREETING + READY))
     fed = 0
     with pytest.raises(MalformedZmtp):
         while fed < 1 << 30:
-            checker.feed(memoryview(part(8, more=True)))
+            decoder.feed(memoryview(part(8, more=True)))
             fed += 10
     assert fed <= 20
 
@@ -101,9 +124,9 @@ def test_parts_without_end_are_refused_at_the_second_more() -> None:
 @examples(300)
 @given(noise=st.binary(max_size=300), after=st.sampled_from([b"", GREETING, GREETING + READY]))
 def test_noise_never_does_worse_than_a_refusal(noise: bytes, after: bytes) -> None:
-    checker = Checker()
-    checker.feed(memoryview(after))
+    decoder = Decoder()
+    decoder.feed(memoryview(after))
     try:
-        checker.feed(memoryview(noise))
+        decoder.feed(memoryview(noise))
     except MalformedZmtp:
         return
