@@ -72,7 +72,8 @@ class RouterEnd:
             messages.popleft()
 
     def _send_soon(self) -> None:
-        if not self._send_due and self._decoder.ready and self._endpoint.waiting:
+        # While TCP is full nothing is due: it says when it is not (go_on), and the loop has nothing to do until then.
+        if not (self._send_due or self._pump.stalled) and self._decoder.ready and self._endpoint.waiting:
             self._send_due = True
             asyncio.get_running_loop().call_soon(self._send)
 

@@ -18,10 +18,13 @@ from p2pfl import messages as m
 from p2pfl.sharing import events as e
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
+from p2pfl.sharing.state import Phase
 
 SMALL_WORDS: Final = 1 << 14  # of a round: each step over so many takes about a millisecond
 SMALL_BYTES: Final = 64 << 10  # of all that was proposed in it: nominated positions, for the most part
 MOST_EARLY: Final = 256  # letters ahead of their turn; of twenty honest sites about 120
+SUMMED_BYTES: Final = 4 << 20  # of all members' words of one chunk: to add and hash them takes a millisecond or two
+OF_ONE_CHUNK: Final = (m.Chunk, m.SumDigest, m.SumChunk, m.Nonce)  # while more has to come, however long the round
 # What these lead to reads and writes no word, however many there are.
 OF_ANY: Final = (
     m.Share, m.Ack, m.Propose, m.Held, m.Ready, m.Confirm,
@@ -47,8 +50,22 @@ def is_light(run: Run, event: e.Event) -> bool:
         return False
     if isinstance(event, e.UpdateReady):
         return len(event.proposal.support) + len(event.proposal.configuration) <= SMALL_BYTES
+    if letter is not None and isinstance(letter.message, OF_ONE_CHUNK) and _is_one_of_many(current, letter):
+        return True
     kind: type = type(event if letter is None else letter.message)
     return kind in OF_ANY or (kind in OF_SMALL and _words(current, event) <= SMALL_WORDS)
+
+
+def _is_one_of_many(current: Round, letter: m.Letter[m.Message]) -> bool:
+    """It leads to no more than the sum of its own chunk: tags and checks of all words follow the last member's nonce.
+
+    On a link that comes behind the last of its bulk.
+    """
+    gathering, members = current.state.gathering, len(current.state.survivors)
+    if current.phase is not Phase.GATHER or gathering is None:
+        return False
+    opened = len(gathering.nonces.keys() - {current.state.context.me}) + isinstance(letter.message, m.Nonce)
+    return opened < members - 1 and letter.size * members <= SUMMED_BYTES
 
 
 def _ends(over: Round, letter: m.Letter[m.Message]) -> bool:

@@ -30,8 +30,8 @@ class Ends:
         self.told: list[bytes] = []
         self.ended: list[str] = []
         self.router = Router(lambda peer, header, body: self.told.append(header + bytes(body)), lambda: None)
-        local = RouterEnd(self.router.connect("bob"), lambda count: None)
-        near.start(local, lambda reason, error: self.ended.append(f"{reason}: {error}"))
+        self.local = RouterEnd(self.router.connect("bob"), lambda count: None)
+        near.start(self.local, lambda reason, error: self.ended.append(f"{reason}: {error}"))
         self.sent_before = 0  # bytes on the wire before the first message
         self._passed = 0
 

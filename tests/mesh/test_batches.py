@@ -51,6 +51,23 @@ def test_a_long_body_shares_its_first_record_with_what_stands_before_it() -> Non
     asyncio.run(scene())
 
 
+def test_while_tcp_is_full_the_loop_has_nothing_to_do_for_the_link() -> None:
+    async def scene() -> None:
+        made, said = await ends(), list[bytes]()
+        while not made.near.stalled:
+            said.append(len(said).to_bytes(4, "big") + bytes(100_000))
+            assert made.router.send("bob", b"header", memoryview(said[-1]))
+            await asyncio.sleep(0)
+        assert made.router.send("bob", b"one more") and made.router.send("bob", b"and one")
+        assert not made.local._send_due
+        content = b"".join(encode_parts(b"header", len(body)) + body for body in said)
+        content += encode_parts(b"one more", None) + encode_parts(b"and one", None)
+        assert await made.far.read_exactly(len(content)) == content
+        made.close()
+
+    asyncio.run(scene())
+
+
 def test_nothing_is_said_before_the_far_end_is_ready() -> None:
     """libzmq at the far end gives its pipe up for good when a message comes before its own READY has left."""
 

@@ -11,7 +11,7 @@ import pytest
 from p2pfl import messages as m
 from p2pfl.federation import draft
 from p2pfl.node import effects, weight
-from p2pfl.node.weight import MOST_EARLY, OF_ANY, OF_SMALL, SMALL_BYTES, SMALL_WORDS
+from p2pfl.node.weight import MOST_EARLY, OF_ANY, OF_ONE_CHUNK, OF_SMALL, SMALL_BYTES, SMALL_WORDS, SUMMED_BYTES
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import Phase
@@ -67,7 +67,7 @@ def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
     assert {m.Ready, m.Ballot, m.Confirm, e.BallotStored, m.Tags, e.WordsReady, e.UpdateReady} <= few["loop"]
     assert not few["loop"] & NEVER
     many = summed("many", SMALL_WORDS + 1)
-    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= {*OF_ANY, *BY_MORE}
+    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= {*OF_ANY, *OF_ONE_CHUNK, *BY_MORE}
     monkeypatch.setattr(weight, "SMALL_BYTES", -1)
     assert summed("again", 10)["loop"] <= {m.Confirm, m.Want, e.Tick}  # of the round before
 
@@ -147,6 +147,36 @@ def test_an_update_that_nominates_much_is_not_light() -> None:
 
     assert weight.is_light(run, ready(bytes(SMALL_BYTES)))
     assert not weight.is_light(run, ready(bytes(SMALL_BYTES + 1)))
+
+
+ONE_CHUNK = (
+    m.Chunk(bytes(32), 0, bytes(8)), m.SumChunk(bytes(32), 0, bytes(8)),
+    m.SumDigest(bytes(32), 0, bytes(32), bytes(32)), m.Nonce(bytes(32), bytes(32)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("message", ONE_CHUNK, ids=lambda message: type(message).__name__)
+def test_a_chunk_of_a_long_round_is_light_until_it_may_be_what_tags_wait_for(message: m.Message) -> None:
+    federation, current = standing(Phase.GATHER, peers=4)
+    run = federation.peers[ME].run
+    assert run is not None
+    run.rounds[current.number] = current
+    gathering, size = current.state.gathering, SUMMED_BYTES // len(current.state.survivors)
+    assert gathering is not None and len(current.state.survivors) == 4
+    gathering.segments, gathering.nonces = ((31, SMALL_WORDS + 1),), {}
+    place = m.Envelope(run.context.run, 1, current.number, current.attempt, "site-0", bytes(16))
+
+    def letter(size: int) -> e.Received:
+        return e.Received(0.0, m.Letter(place, message, bytes(size), b""))
+
+    assert weight.is_light(run, letter(size))
+    assert not weight.is_light(run, letter(size + 1))
+    others = [name for name in current.state.survivors if name != ME]
+    nonce: m.Letter[m.Nonce] = m.Letter(place, m.Nonce(bytes(32), bytes(32)), b"", b"")
+    gathering.nonces = dict.fromkeys([ME, *others[:-1]], nonce)
+    assert weight.is_light(run, letter(size)) != isinstance(message, m.Nonce)  # that would be the last one
+    gathering.nonces = dict.fromkeys(others, nonce)
+    assert not weight.is_light(run, letter(size))
 
 
 def _place() -> str:
