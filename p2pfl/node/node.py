@@ -325,6 +325,8 @@ class Node:
         was away in the round before this process, and in all of it, is not waited for again, nor a revoked site.
         """
         active = self._latest
+        while active is not None and active.run.held:  # an error ended the next round's update before they were final
+            await self._drive(active)
         if active is not None and active.run.previous is None:
             await self.catch_up.tell_settled(active.run.context.run)
         while active is not None and (done := active.run.previous) is not None:

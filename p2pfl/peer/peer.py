@@ -15,10 +15,12 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from p2pfl.clocks import SYSTEM
-from p2pfl.errors.round import RolledBack
+from p2pfl.errors import IntegrityError, LocalFault, LocalProtocolError, P2PFLError, RemoteProtocolError
+from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.round import GaveUpWaiting, PeersFileDiffers, RolledBack
 from p2pfl.federation import Federation
 from p2pfl.federation.agreement import assent
 from p2pfl.home.keyslots import KeyFile, KeySource
@@ -37,6 +39,13 @@ from p2pfl.peer.blocking import BlockingPeer, wait_in
 from p2pfl.peer.statistics import Statistics
 from p2pfl.peer.training import Trainings
 from p2pfl.roster import Address
+
+# Errors after which this site has nothing more to say to the others, or must not. After any other (a question that the
+# last round refuses, a budget that is spent) a peer may still lack the last round, and nobody else may be there.
+LEFT_AT_ONCE: Final = (
+    *(IntegrityError, LocalFault, LocalProtocolError, RemoteProtocolError),
+    *(GaveUpWaiting, NoLongerListed, PeersFileDiffers),
+)
 
 
 class Peer(Statistics, Trainings):
@@ -62,7 +71,8 @@ class Peer(Statistics, Trainings):
         home      default: $P2PFL_HOME, else ~/.p2pfl
         listen    where to bind; default: the first address of this site in peers.yaml, or nowhere without one
         wait_s    seconds without progress after which to give up (GaveUpWaiting); None waits for ever
-        linger_s  most seconds to serve sites that lack the last round, at the end of the block
+        linger_s  most seconds to serve sites that lack the last round, at the end of the block; also where it ends with
+                  an error that the last round gave, or for want of budget
         proxy     the HTTP proxy that outgoing connections pass; default: $P2PFL_PROXY with $NO_PROXY, else none
         agreement  the business associate agreement as this site holds it; needed at the first start, where peers.yaml
                   names one, since that start signs it
@@ -95,7 +105,12 @@ class Peer(Statistics, Trainings):
                 )
                 await peer.node.start()
                 async with shown(opened, peer.links, SYSTEM, live):
-                    yield peer
+                    try:
+                        yield peer
+                    except P2PFLError as error:
+                        if not isinstance(error, LEFT_AT_ONCE):
+                            await peer.node.close(linger_s)
+                        raise
                     await peer.forget_answer(peer._given)
                     await peer.node.close(linger_s)
             except RolledBack:

@@ -174,6 +174,10 @@ class Process:
                 self._news.wait(left)
         return Ended(self.process.wait(PATIENCE_S), self.out, self.said)
 
+    def given(self) -> Any:
+        """What its next order gave. That is final here; others may lack the round until this process is killed."""
+        return self.event("given")["given"]
+
     @property
     def tail(self) -> str:
         """The last lines that it said, for a failure's text."""

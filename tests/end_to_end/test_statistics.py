@@ -16,7 +16,7 @@ from p2pfl.node.runs.site_tables import CsvFile, read_records
 from p2pfl.statistics.lockstep import in_lockstep
 from p2pfl.training.data import deal
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Sites
+from tests.end_to_end.processes import PATIENCE_S, Sites
 
 
 def of(kind: str, **parameters: Any) -> dict[str, Any]:
@@ -80,19 +80,28 @@ def same(found: Any, wanted: Any) -> bool:
     )
 
 
+def answers_without(sites: Sites, moment: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the others are answered when the last site dies at that moment.
+
+    They would wait for it, to hand the last round over: each is killed once all have their answers.
+    """
+    *others, victim = sites.names
+    asking = [sites.site(name, [ask(DESCRIBE)], linger=PATIENCE_S) for name in others]
+    assert sites.site(victim, [ask(DESCRIBE)], die=moment).end().status == -9
+    answers = [process.given() for process in asking]
+    for process in asking:
+        process.kill()
+    return answers
+
+
 @pytest.mark.claim("STAT-3")
 def test_a_site_that_dies_before_the_data_are_summed_is_left_out_of_the_question(make: MakeSites) -> None:
     """It was in the roll call: so the first guard is void, and the question begins anew over the rest."""
     sites = make(4, *RULES)
     held = with_records(sites)
     moment = {"told": {"event": "phase", "phase": "propose", "round": 2}}
-    *others, victim = sites.names
-    ends = {name: sites.site(name, [ask(DESCRIBE)], linger=15.0) for name in others}
-    assert sites.site(victim, [ask(DESCRIBE)], die=moment).end().status == -9
-    for process in ends.values():
-        ended = process.end()
-        assert ended.status == 0, ended.text
-        (answer,) = ended.facts["given"]
+    others = sites.names[:-1]
+    for answer in answers_without(sites, moment):
         assert answer["survivors"] == others
         assert same(answer["result"], pooled(sites, held, others, DESCRIBE))
 
@@ -103,15 +112,10 @@ def test_with_noise_a_site_that_dies_is_left_out_and_the_others_charge_once(make
     sites = make(4, *RULES, "statistics.noise_multiplier=8")
     held = with_records(sites)
     moment = {"told": {"event": "phase", "phase": "propose", "round": 2}}
-    *others, victim = sites.names
-    ends = {name: sites.site(name, [ask(DESCRIBE)], linger=3.0) for name in others}
-    assert sites.site(victim, [ask(DESCRIBE)], die=moment).end().status == -9
+    others, told = sites.names[:-1], []
+    answers = answers_without(sites, moment)
     (wanted,) = pooled(sites, held, others, DESCRIBE)["quantities"]
-    told = []
-    for name, process in ends.items():
-        ended = process.end()
-        assert ended.status == 0, ended.text
-        (answer,) = ended.facts["given"]
+    for name, answer in zip(others, answers, strict=True):
         assert answer["survivors"] == others
         (age,) = answer["result"]["quantities"]
         assert age["count"] != wanted["count"] or age["mean"] != wanted["mean"]

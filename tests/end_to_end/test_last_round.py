@@ -1,0 +1,42 @@
+"""A round whose end is an error to everybody: whoever is last in it has it from the others before they end, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Sites, of
+from tests.end_to_end.test_statistics import DESCRIBE, RULES, ask, with_records
+
+
+def last_in_a_round(
+    sites: Sites, do: dict[str, Any], number: int, waits: dict[str, Any], code: str, status: int
+) -> None:
+    """All end with this error; one of them stands still in that round until the others have only to wait for it."""
+    stops = {"die": {"told": {"event": "phase", "phase": "unmask", "round": number}}, "signal": "SIGSTOP"}
+    *names, slow = sites.names
+    last = sites.site(slow, [do], **stops)
+    others = [sites.site(name, [do]) for name in names]
+    last.stopped()
+    for process in others:
+        process.event("waiting", missing=of(slow), **waits)
+    last.wake()
+    for process in (*others, last):
+        ended = process.end()
+        assert (ended.status, code in ended.text) == (status, True), ended.text
+    assert len(sites.roots()) == 1
+
+
+@pytest.mark.claim("LIVE-5")
+def test_sites_whose_budget_is_spent_hand_the_last_round_over_first(make: MakeSites) -> None:
+    sites = make(3, "rounds=5", "privacy.steps_per_round=10", "privacy.max_epsilon=0.15")  # one pass of 0.1
+    last_in_a_round(sites, {"train": 5}, 1, {"round": 2}, "P2P-TRAIN-030", 4)
+
+
+@pytest.mark.claim("LIVE-5")
+def test_sites_whose_question_is_refused_hand_its_last_round_over_first(make: MakeSites) -> None:
+    sites = make(4, *RULES, "statistics.minimum_cell=100")
+    with_records(sites)
+    last_in_a_round(sites, ask(DESCRIBE), 3, {"phase": "final"}, "P2P-STATS-007", 1)
