@@ -21,15 +21,15 @@ from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import VolumeSchema
 from p2pfl.keys import Secret
 from p2pfl.simulate.training import MakesCompressor
-from p2pfl.training.compression import Compresses, Compressor, Positions
-from p2pfl.training.data import deal
-from p2pfl.training.lowrank import Lowrank
-from p2pfl.training.noise import BitStream
-from p2pfl.training.records import Records
+from p2pfl.training.compression.lowrank import Lowrank
+from p2pfl.training.compression.nomination import Compresses, Compressor, Positions
+from p2pfl.training.compression.subspace import Subspace, length_of, ranks
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.records.records import Records
 from p2pfl.training.resnet import BasicBlock, norm
-from p2pfl.training.subspace import Subspace, length_of, ranks
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.heart_records import deal
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.tasks.volumes import Volumes
 from p2pfl.training.update import FlatVector, TensorLayout

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _process as process  # noqa: E402
 from p2pfl.home.keyslots import KeyFile  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
-from p2pfl.training.records import Arrays  # noqa: E402
+from p2pfl.training.records.records import Arrays  # noqa: E402
 from p2pfl.training.tasks.volumes import Volumes  # noqa: E402
 
 RECORDS: Final = 20

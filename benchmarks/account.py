@@ -38,7 +38,7 @@ def measure(who: str, passes: int, every: int) -> dict[str, list[float]]:
     """Memory and time of one accountant over a training, in this process."""
     from opacus.accountants import PRVAccountant
 
-    from p2pfl.training.accountant import upper_bound
+    from p2pfl.training.privacy.accountant import upper_bound
 
     def plain(steps: int) -> float:
         accountant = PRVAccountant()

@@ -147,9 +147,9 @@ class Clock:
 
 def alone(scale: float, rounds: int) -> list[Finding]:
     """Nominating the top 1 % and 0.1 %; carriers, projection, expansion of rank 1. Processor seconds of one thread."""
-    from p2pfl.training.compression import Compressor
+    from p2pfl.training.compression.nomination import Compressor
+    from p2pfl.training.compression.subspace import Subspace
     from p2pfl.training.models import build
-    from p2pfl.training.subspace import Subspace
 
     layout = build(Scaled(base_of(scale))).layout
     size, found = layout.parameters, list[Finding]()

@@ -36,13 +36,13 @@ from p2pfl.federation.federation import Privacy  # noqa: E402
 from p2pfl.federation.optimisers import SiteOptimiser  # noqa: E402
 from p2pfl.keys import SEED_BYTES, Secret  # noqa: E402
 from p2pfl.simulate.training import held_out, seeded  # noqa: E402
-from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.given import records_of  # noqa: E402
 from p2pfl.training.local import Trainer  # noqa: E402
-from p2pfl.training.privacy import Account, Mechanism  # noqa: E402
-from p2pfl.training.records import Records  # noqa: E402
+from p2pfl.training.privacy.account import Account, Mechanism  # noqa: E402
+from p2pfl.training.records.records import Records  # noqa: E402
 from p2pfl.training.task import Task  # noqa: E402
 from p2pfl.training.tasks.heart import heart  # noqa: E402
+from p2pfl.training.tasks.heart_records import deal  # noqa: E402
 from p2pfl.training.tasks.table import TableTask  # noqa: E402
 
 SITES: Final = 5

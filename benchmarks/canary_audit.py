@@ -33,7 +33,7 @@ from benchmarks._report import Finding, keep  # noqa: E402
 from p2pfl.simulate.training import held_out, simulate_training  # noqa: E402
 from p2pfl.training.measures.classification import Binary  # noqa: E402
 from p2pfl.training.measures.measure import Measure  # noqa: E402
-from p2pfl.training.records import Arrays, Records  # noqa: E402
+from p2pfl.training.records.records import Arrays, Records  # noqa: E402
 from p2pfl.training.task import Task  # noqa: E402
 from p2pfl.training.update import write_vector  # noqa: E402
 

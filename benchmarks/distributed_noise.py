@@ -32,13 +32,13 @@ from benchmarks.federated_auc import PRIVACY, joined, metric  # noqa: E402
 from p2pfl.simulate.planning import NEAR  # noqa: E402
 from p2pfl.simulate.training import held_out, seeded, simulate_training  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
-from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.given import records_of  # noqa: E402
 from p2pfl.training.local import Trainer  # noqa: E402
-from p2pfl.training.privacy import Mechanism, alone_after  # noqa: E402
-from p2pfl.training.records import Records  # noqa: E402
+from p2pfl.training.privacy.account import Mechanism, alone_after  # noqa: E402
+from p2pfl.training.records.records import Records  # noqa: E402
 from p2pfl.training.task import Task  # noqa: E402
 from p2pfl.training.tasks.heart import heart  # noqa: E402
+from p2pfl.training.tasks.heart_records import deal  # noqa: E402
 from p2pfl.training.tasks.table import TableTask  # noqa: E402
 
 SITES: Final = 5

@@ -30,10 +30,10 @@ from benchmarks._report import keep  # noqa: E402
 from p2pfl.federation.federation import Privacy  # noqa: E402
 from p2pfl.simulate.training import held_out, seeded, simulate_training, simulated  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
-from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.local import Trainer  # noqa: E402
-from p2pfl.training.records import Arrays, Records  # noqa: E402
+from p2pfl.training.records.records import Arrays, Records  # noqa: E402
 from p2pfl.training.tasks.heart import heart  # noqa: E402
+from p2pfl.training.tasks.heart_records import deal  # noqa: E402
 from p2pfl.training.tasks.table import TableTask  # noqa: E402
 from p2pfl.training.update import FlatVector  # noqa: E402
 

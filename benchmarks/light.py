@@ -30,7 +30,7 @@ from benchmarks._report import Finding, machine, show  # noqa: E402
 from p2pfl import simulate_training  # noqa: E402
 from p2pfl.training.measures.classification import Binary  # noqa: E402
 from p2pfl.training.measures.measure import Measure  # noqa: E402
-from p2pfl.training.records import Arrays, Dataset  # noqa: E402
+from p2pfl.training.records.records import Arrays, Dataset  # noqa: E402
 from p2pfl.training.task import Task  # noqa: E402
 
 BATCH: Final = 64

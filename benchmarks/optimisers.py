@@ -33,12 +33,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from p2pfl import simulate_training  # noqa: E402
-from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.measures.classification import Binary  # noqa: E402
 from p2pfl.training.measures.measure import Measure  # noqa: E402
-from p2pfl.training.records import Arrays, Dataset  # noqa: E402
+from p2pfl.training.records.records import Arrays, Dataset  # noqa: E402
 from p2pfl.training.task import Task  # noqa: E402
 from p2pfl.training.tasks.heart import heart  # noqa: E402
+from p2pfl.training.tasks.heart_records import deal  # noqa: E402
 from p2pfl.training.tasks.table import TableTask  # noqa: E402
 
 SITES = 5

@@ -23,7 +23,7 @@ import numpy as np
 from p2pfl import simulate_training
 from p2pfl.cli.ports import free_ports
 from p2pfl.federation.table_schema import TableSchema
-from p2pfl.training.plan import least_noise
+from p2pfl.training.privacy.plan import least_noise
 from p2pfl.training.tasks.table import TableTask
 
 SITES, OTHER_WAY, RECORDS = ("ada", "ben", "cyd", "dot", "eve"), ("dot", "eve"), 600

@@ -33,7 +33,7 @@ from p2pfl.federation.cards import Card  # noqa: E402
 from p2pfl.home import Home  # noqa: E402
 from p2pfl.home.keyslots import KeyFile  # noqa: E402
 from p2pfl.roster import Address  # noqa: E402
-from p2pfl.training.data import deal  # noqa: E402
+from p2pfl.training.tasks.heart_records import deal  # noqa: E402
 
 PROMISED_S: Final = 0.5
 HOME: Final = ("--home", "ada", "--key-file", "ada.key")

@@ -38,7 +38,7 @@ import numpy as np
 from torch import nn
 import p2pfl
 from p2pfl.training.measures.classification import Binary
-from p2pfl.training.records import Arrays
+from p2pfl.training.records.records import Arrays
 
 class Wide(p2pfl.Task):
     name, learning_rate, expected_batch = "wide", 0.1, 8.0
@@ -70,7 +70,7 @@ def one_site(parameters: int, at_once: int) -> None:
     """A pass as a site makes it, in this process and the task's; prints m and both peaks in bytes."""
     from p2pfl.keys import Secret
     from p2pfl.simulate.training import federation_of
-    from p2pfl.training.privacy import Account
+    from p2pfl.training.privacy.account import Account
     from p2pfl.training.process.facts import Reach, TaskSource
     from p2pfl.training.process.remote import RemoteTrainer
 

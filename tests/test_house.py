@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import re
 import subprocess
 import sys
@@ -173,6 +174,19 @@ def test_arrows_point_down_and_places_of_one_floor_never_import_one_another() ->
     assert floor.keys() == INNER.keys() == {place(file) for file in FILES}
 
 
+@pytest.mark.parametrize("where", INNER)
+def test_packages_within_a_place_import_one_another_in_no_circle(where: str) -> None:
+    """What lies loose in a place is apart: it joins its packages, and they stand on it."""
+    packages: dict[str, set[str]] = {}
+    for file in FILES:
+        parts = file.relative_to(PACKAGE).parts
+        if parts[0] == where and len(parts) > 2:
+            others = (name.split(".") for name in imports(file) if name.startswith(f"p2pfl.{where}."))
+            known = {name[2] for name in others if PACKAGE.joinpath(where, name[2]).is_dir()}
+            packages.setdefault(parts[1], set()).update(known - {parts[1]})
+    graphlib.TopologicalSorter(packages).prepare()  # raises CycleError, with the circle
+
+
 def test_the_drawing_in_the_architecture_is_this_table() -> None:
     rows = [f"| {level} | `{where}` | {INNER[where] or '–'} |" for level, row in enumerate(FLOORS) for where in row]
     drawn = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if re.match(r"\| \d \| ", line)]
@@ -235,7 +249,7 @@ def test_one_file_syncs_one_file_prints_and_none_draws_from_a_global_generator(f
     # samples come from a keystream: tests/training/test_local.py seeds torch and finds them different.
     seeded = {"torch.manual_seed"} if name == "training/repeatable.py" else set()
     # Pretrained weights may be a torch file: one file reads it, by the reader that runs nothing.
-    loaded = {"torch.load"} if name == "training/weights.py" else set()
+    loaded = {"torch.load"} if name == "training/tasks/pretrained.py" else set()
     assert file.read_text().count("torch.load(") == file.read_text().count("weights_only=True")
     drawn = {"np.random", "numpy.random", "torch.manual_seed", "torch.randn", "torch.load"}
     assert not used & drawn - seeded - loaded

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from p2pfl.cli.ports import free_ports
 from p2pfl.errors.training import DataPackageMissing
-from p2pfl.training.data import HEADER, deal
+from p2pfl.training.tasks.heart_records import HEADER, deal
 
 SITES = {"cleveland-1": 152, "cleveland-2": 151, "hungary": 294, "switzerland": 123, "long-beach": 200}
 THEIRS = {"age": "Alter", "sex": "Geschlecht", "cp": "Brustschmerz"}

@@ -32,8 +32,8 @@ from p2pfl.federation.federation import Privacy
 from p2pfl.federation.table_columns import NumberColumn
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
-from p2pfl.training.privacy import Account
-from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.records.records import Arrays, Records, SiteRecords
 from p2pfl.training.tasks.table import TableTask, encode
 from p2pfl.training.update import FlatVector, apply_mean
 

@@ -23,7 +23,7 @@ from p2pfl import simulate_training
 from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import ImageSchema
 from p2pfl.simulate.training import summary
-from p2pfl.training.records import Arrays
+from p2pfl.training.records.records import Arrays
 from p2pfl.training.tasks.images import Images
 
 HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ from p2pfl.errors.adapters import ClientArraysUnfit, FirstModelUnfit
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation.clients import ClientChoice
 from p2pfl.files import LARGE_BYTES, read_file
-from p2pfl.training import checkpoint
+from p2pfl.training.model import checkpoint
 
 
 def zeros(algorithm: Algorithm) -> Arrays:

@@ -23,9 +23,9 @@ from p2pfl.errors.adapters import ClientArraysUnfit
 from p2pfl.federation import Federation
 from p2pfl.federation.clients import ClientChoice
 from p2pfl.keys import Secret, digest
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.measures.measure import UNIT, UNKNOWN, Counts, Figure
-from p2pfl.training.privacy import Charge, Mechanism
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.privacy.account import Charge, Mechanism
 from p2pfl.training.update import FlatVector, TensorLayout
 
 BOUND: Final = 1 << 50  # of one site's count of one number, as a measure's

@@ -59,7 +59,7 @@ def _column(path: Path, column: str) -> list[Decimal]:
         raise NotReadable(evidence=f"line {reader.line_num} is no CSV: {error}", path=path) from None
     header = [name.strip() for name in (rows[0][1] if rows else [])]
     if column not in header:
-        from p2pfl.training.columns import header_told  # only on this path: it brings numpy
+        from p2pfl.training.records.columns import header_told  # only on this path: it brings numpy
 
         raise NoSuchColumn(evidence=header_told(header), path=path, column=column)
     at = header.index(column)

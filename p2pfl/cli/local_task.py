@@ -17,7 +17,7 @@ from p2pfl.node.withdrawals import read_withdrawn
 
 if TYPE_CHECKING:
     from p2pfl.training.process.facts import Reach, TaskSource
-    from p2pfl.training.withdrawn import Withdrawn
+    from p2pfl.training.records.withdrawn import Withdrawn
 
 
 @dataclass(frozen=True, slots=True)

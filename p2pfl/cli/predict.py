@@ -39,10 +39,10 @@ from p2pfl.home import notes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from p2pfl.training.column_map import MapFile
-    from p2pfl.training.model_card import ModelCard
-    from p2pfl.training.model_file import ModelFile
+    from p2pfl.training.model.card import ModelCard
+    from p2pfl.training.model.file import ModelFile
     from p2pfl.training.process.remote_task import RemoteTask
+    from p2pfl.training.records.column_map import MapFile
 
 PEERS: Final = Path("peers.yaml")
 
@@ -172,7 +172,7 @@ def _read(
 
     Raises ModelFileBroken, CardUnfit, NoModel, NoOwnLayers.
     """
-    from p2pfl.training.model_file import ModelFile, held_state, shown_model  # they bring numpy
+    from p2pfl.training.model.file import ModelFile, held_state, shown_model  # they bring numpy
 
     if model_file is not None:
         return ModelFile.read(read_whole(model_file), str(model_file))
@@ -204,7 +204,7 @@ def _introduced(card: ModelCard, source: str) -> str:
 def _by_a_table(of: ModelInUse, records: NewRecords) -> tuple[NDArray[Any], Sequence[str]]:
     """What the model says of each record (N, K), and names of its numbers: a described table, no code of anybody's."""
     from p2pfl.training.models import build, predict
-    from p2pfl.training.records import Records
+    from p2pfl.training.records.records import Records
     from p2pfl.training.registry import load_task
 
     task = load_task(of.task)
@@ -254,7 +254,7 @@ def _stem(name: str) -> str:
 
 def _ids(data: Path, column: str, count: int) -> list[str]:
     """The cells of that column. Raises MissingColumn, DataUnreadable."""
-    from p2pfl.training.columns import header_told, read_file, rows_of
+    from p2pfl.training.records.columns import header_told, read_file, rows_of
 
     rows = rows_of(read_file(data), str(data))
     _, header = next(rows)

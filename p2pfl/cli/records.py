@@ -10,7 +10,7 @@ from p2pfl.federation import strict_yaml
 from p2pfl.files import is_file, opened
 
 if TYPE_CHECKING:
-    from p2pfl.training.column_map import MapFile
+    from p2pfl.training.records.column_map import MapFile
 
 
 def column_map(data: Path, columns: Path | None) -> MapFile | None:
@@ -19,7 +19,7 @@ def column_map(data: Path, columns: Path | None) -> MapFile | None:
     chosen = columns or (beside if is_file(beside) else None)
     if chosen is None:
         return None
-    from p2pfl.training.column_map import MapFile  # only on this path: it brings numpy
+    from p2pfl.training.records.column_map import MapFile  # only on this path: it brings numpy
 
     return MapFile.of(strict_yaml.load(chosen), str(chosen))
 

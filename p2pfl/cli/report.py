@@ -170,7 +170,7 @@ def _card(home: Home, federation: Federation) -> tuple[Mapping[str, Any] | None,
     """The card of the home's model; or why there is none."""
     from p2pfl.cli.model.facts import card_of
     from p2pfl.cli.model.held import model_of
-    from p2pfl.training.model_file import held_state
+    from p2pfl.training.model.file import held_state
 
     try:
         return card_of(home, federation, held_state(model_of(home), str(home.path)), None).facts, ""

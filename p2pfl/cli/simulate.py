@@ -23,7 +23,7 @@ from p2pfl.federation import Federation
 if TYPE_CHECKING:
     from p2pfl.simulate.training import SimulatedTraining
     from p2pfl.training.measures.measure import Figure
-    from p2pfl.training.records import Records
+    from p2pfl.training.records.records import Records
     from p2pfl.training.task import Task
 
 

@@ -19,7 +19,7 @@ from p2pfl.ledger.log import Log
 from p2pfl.node.studies import Study, studies_of
 
 if TYPE_CHECKING:
-    from p2pfl.training.accounts import Accounts, Group
+    from p2pfl.training.privacy.accounts import Accounts, Group
 
 
 @click.command()

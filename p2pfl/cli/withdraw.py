@@ -88,7 +88,7 @@ def withdraw(
             LocalInputs(federation, Access(home, keys, None, None), data, columns, task_file, reads=reads)
         )
     else:
-        from p2pfl.training.withdrawn import patient_name
+        from p2pfl.training.records.withdrawn import patient_name
 
         names = [patient_name(one) for one in _lines(patients or STDIN)]
     from p2pfl.node.withdrawals import withdraw as leave_out

@@ -60,7 +60,10 @@ class NotExportable(ConfigurationError):
     """This model cannot be written as ONNX; nothing was written."""
 
     code = "P2P-TRAIN-126"
-    likely = ("an operation that ONNX does not have", "its task is in Python: call p2pfl.training.onnx_export.as_onnx")
+    likely = (
+        "an operation that ONNX does not have",
+        "its task is in Python: call p2pfl.training.model.onnx_export",
+    )
     command = "p2pfl model export -o model.safetensors"
 
 

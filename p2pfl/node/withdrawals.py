@@ -14,7 +14,7 @@ import numpy as np
 
 from p2pfl.home import Home, notes
 from p2pfl.node.runs.accounts import read_accounts
-from p2pfl.training.withdrawn import LeavesOut, Withdrawn
+from p2pfl.training.records.withdrawn import LeavesOut, Withdrawn
 
 ITEM: Final = "accounts/withdrawn"
 

@@ -30,7 +30,7 @@ from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.statistics.noise import NoisedTotal
 from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult, Steps
-from p2pfl.training.column_map import MapFile
+from p2pfl.training.records.column_map import MapFile
 
 MOST_STARTS: Final = 5  # a question begins anew when a site falls silent before anything of the data was summed
 

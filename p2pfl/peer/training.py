@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from p2pfl.training.local import OnStep, Trainer
     from p2pfl.training.ranks import Ranks
-    from p2pfl.training.records import Dataset
+    from p2pfl.training.records.records import Dataset
     from p2pfl.training.task import Task
 
 PathLike = str | os.PathLike[str]
@@ -111,7 +111,7 @@ class Trainings(InEpoch):
         # Loaded late: sums need no torch.
         from p2pfl.training.given import agreed_task, records_of
         from p2pfl.training.local import Trainer
-        from p2pfl.training.records import hold_out
+        from p2pfl.training.records.records import hold_out
 
         made = agreed_task(choice, task, file)
         site = hold_out(records_of(made, data, columns), home.holdout_key())
@@ -194,8 +194,8 @@ class Trainings(InEpoch):
 
 def _loaded(task: Task, result: TrainResult, own: Sequence[str]) -> nn.Module:
     """The task's model with the final weights; of the layers `own` with this site's."""
+    from p2pfl.training.model.personal import divided, joined
     from p2pfl.training.models import build
-    from p2pfl.training.personal import divided, joined
     from p2pfl.training.update import write_vector
 
     built = build(task)

@@ -1,7 +1,7 @@
 """The grid of a sum whose noise each site adds a part of: how fine it is, room for the tails, what a record moves.
 
 Each site rounds its clipped, un-noised sum to multiples of `step` and adds a discrete Gaussian of σ steps, drawn by
-training/noise_steps.py; only the sum of at least q sites is ever opened. `parts` of those noises together have
+training/noise/steps.py; only the sum of at least q sites is ever opened. `parts` of those noises together have
 the agreed deviation: so many honest sites are in every sum, whoever falls silent and whoever of the others pools what
 it knows. Nothing is clipped behind the noise; the field has room for twelve σ of every site.
 

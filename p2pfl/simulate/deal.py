@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from p2pfl.errors.training import WrongSimulation
-from p2pfl.training.records import LEAST_RECORDS, Records
+from p2pfl.training.records.records import LEAST_RECORDS, Records
 
 
 def deal(records: Records, sites: int) -> dict[str, Records]:

@@ -225,7 +225,7 @@ def _words(parameters: int, density: float) -> int:
 
 
 def _spent(private: Privacy, noise: Sequence[float], rounds: Sequence[int]) -> tuple[Spent, ...]:
-    from p2pfl.training.privacy import Account, Mechanism
+    from p2pfl.training.privacy.account import Account, Mechanism
 
     found = []
     for multiplier in sorted(set(noise)):

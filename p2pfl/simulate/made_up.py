@@ -19,8 +19,8 @@ from p2pfl.federation.table_columns import CodeColumn, Column, NumberColumn
 from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, Label, NumberLabel
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
-from p2pfl.training.noise import BitStream
-from p2pfl.training.records import HELD_OUT, Records
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.records.records import HELD_OUT, Records
 from p2pfl.training.tasks.table import TableTask
 
 STRENGTH: Final = 2.0  # of the hidden direction, beside a logistic chance

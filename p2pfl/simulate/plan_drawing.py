@@ -6,7 +6,7 @@ from typing import Final
 
 from p2pfl.simulate.planning import Plan
 from p2pfl.simulate.svg import svg
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#65656a"  # Okabe and Ito 2008
 MOST_POINTS: Final = 40  # rounds whose ε is composed

@@ -1,7 +1,7 @@
 """A plan of a budget; with records that are public or made up also the learning rate and batch that suit it.
 
-Noise is not chosen: for a batch and a number of steps it is the least that keeps ε (training/plan.py). What is chosen
-are the batch and the learning rate, by trainings in this process: the learning rate over a wide range at the plan's
+Noise is not chosen: for a batch and a number of steps it is the least that keeps ε (training/privacy/plan.py). Chosen
+are the batch and the learning rate, by trainings in this process: the rate over a wide range at the plan's
 batch, then nearer and with the batches beside it, each once; then the best few of them with more seeds. Seeds differ in
 who is held out, first model, samples and noise.
 """
@@ -19,7 +19,7 @@ from p2pfl.federation.distributed_noise import DISTRIBUTED, parts_of
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Quorums
 from p2pfl.simulate.training import simulate_training, simulated
 from p2pfl.training.measures.measure import UNKNOWN
-from p2pfl.training.plan import LOOK_EPSILON, BatchPlan, PrivacyPlan, privacy_plan
+from p2pfl.training.privacy.plan import LOOK_EPSILON, BatchPlan, PrivacyPlan, privacy_plan
 
 if TYPE_CHECKING:
     from p2pfl.simulate.training import SimulatedTraining

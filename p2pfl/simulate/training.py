@@ -28,20 +28,20 @@ from p2pfl.roster import LEAST_PEERS, Member, Roster
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.noise_grid import NoiseGrid, noised_words
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training.compression import Compresses, Positions
+from p2pfl.training.compression.lowrank import compressor_of
+from p2pfl.training.compression.noised_sum import NoisedSum
+from p2pfl.training.compression.nomination import Compresses, Positions
+from p2pfl.training.compression.subspace import Expanded, Subspace
 from p2pfl.training.early_stop import is_over
 from p2pfl.training.given import records_of
-from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Figure, decimal_text
-from p2pfl.training.model_state import ModelState, StateLayout
-from p2pfl.training.noise import BitStream
-from p2pfl.training.noise_steps import noise_steps
-from p2pfl.training.noised_sum import NoisedSum
-from p2pfl.training.plan import noise_of
-from p2pfl.training.privacy import Account, Mechanism
-from p2pfl.training.records import Records, SiteRecords, hold_out
+from p2pfl.training.model.state import ModelState, StateLayout
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.steps import noise_steps
+from p2pfl.training.privacy.account import Account, Mechanism
+from p2pfl.training.privacy.plan import noise_of
+from p2pfl.training.records.records import Records, SiteRecords, hold_out
 from p2pfl.training.server import after
-from p2pfl.training.subspace import Expanded, Subspace
 from p2pfl.training.update import FlatVector, TensorLayout
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import torch
 
 from p2pfl.keys import KEY_BYTES, Draw, Secret
 from p2pfl.training.models import as_inputs, build, device_of, loss_of
-from p2pfl.training.noise import BitStream
-from p2pfl.training.records import Records
-from p2pfl.training.sampling import shuffled_batches
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.records.records import Records
+from p2pfl.training.records.sampling import shuffled_batches
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, read_vector, write_vector
 

@@ -22,18 +22,18 @@ from p2pfl.errors.distributed_noise import NoiseOfOneProcess
 from p2pfl.errors.from_python import RanksDiffer
 from p2pfl.federation import Federation
 from p2pfl.keys import Secret, digest
-from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.given import Place, agreed_task, records_of
+from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer
 from p2pfl.training.local import Trainer
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Charge
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Charge
 from p2pfl.training.ranks import CARRIERS, END, PASS, RECORDS, STEP, SUM, PassAbandoned, Ranks
-from p2pfl.training.records import SiteRecords
+from p2pfl.training.records.records import SiteRecords
+from p2pfl.training.records.withdrawn import Withdrawn
 from p2pfl.training.repeatable import repeatable, torch_seeds
-from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector
-from p2pfl.training.withdrawn import Withdrawn
 
 
 class LeadingOptimizer(KeystreamOptimizer):

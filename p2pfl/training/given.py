@@ -13,8 +13,8 @@ from p2pfl.errors.from_python import DataNotRecords, TaskNotAgreed
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file
-from p2pfl.training.column_map import MapFile
-from p2pfl.training.records import Dataset, Records
+from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.records import Dataset, Records
 from p2pfl.training.registry import load_task, task_file
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.table import TableTask

@@ -16,9 +16,9 @@ from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.measures.private import PrivateJoint, weights_of
 from p2pfl.training.models import count_of, predictions_of
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
+from p2pfl.training.records.units import Units
 from p2pfl.training.task import Task
-from p2pfl.training.units import Units
 
 
 @dataclass(frozen=True, slots=True)

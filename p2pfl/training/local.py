@@ -1,10 +1,10 @@
 """One site's local pass of DP-SGD (Abadi et al. 2016), flat and readable from top to bottom.
 
-What makes it private, in order: the pass is charged before it starts (privacy.py); each step sees a Poisson sample of
-units, records or patients; each unit's gradient is clipped to max_grad_norm (units.py); Gaussian noise of
+What makes it private, in order: the pass is charged before it starts (privacy/); each step sees a Poisson sample of
+units, records or patients; each unit's gradient is clipped to max_grad_norm (records/units.py); Gaussian noise of
 noise_multiplier × max_grad_norm is added to **every** coordinate of the sum, empty batches included; the divisor is
 public. What leaves, `local − global`, is a function of those noised sums alone. Opacus computes the per-record
-gradients; what clips them, the noise, the samples and the divisor are ours (clipping.py).
+gradients; what clips them, the noise, the samples and the divisor are ours (gradients/clipping.py).
 
 All chance in a pass follows from its one seed: the noise and the samples by our own keystreams, what a model draws of
 torch (dropout) by torch's generator. So a process that was killed in the middle of a pass can repeat it, to the bit,
@@ -33,26 +33,26 @@ from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Measuring, Privacy
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
-from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer
+from p2pfl.training.gradients.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.judges import judge_of
 from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.measure import Counts, Figure
+from p2pfl.training.model.personal import check_prefixes, divided, joined, reordered
 from p2pfl.training.models import Built, as_inputs, build, device_of, frozen_digest, loss_of
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.passes import AT_ONCE, PassStopped
-from p2pfl.training.personal import check_prefixes, divided, joined, reordered
-from p2pfl.training.privacy import Charge, Mechanism, delta_notices
+from p2pfl.training.privacy.account import Charge, Mechanism, delta_notices
 from p2pfl.training.private_check import check_private
-from p2pfl.training.projection import Free, Moving, Projected, ProjectingModule
-from p2pfl.training.records import SiteRecords
+from p2pfl.training.records.records import SiteRecords
+from p2pfl.training.records.sampling import poisson_batches
+from p2pfl.training.records.units import PATIENT, UnitGradients, Units
+from p2pfl.training.records.withdrawn import Withdrawn
 from p2pfl.training.repeatable import repeatable, torch_seeds
-from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.site_optimiser import optimiser_of, paced
-from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
-from p2pfl.training.units import PATIENT, UnitGradients, Units
 from p2pfl.training.update import FlatVector, collect, empty, not_finite, place_vector
-from p2pfl.training.withdrawn import Withdrawn
 
 OnStep = Callable[[int, int], None]
 
@@ -61,7 +61,7 @@ class Trainer:
     """One site's training, round after round: model in, private update out. Vectors are float32.
 
     Behind a model (m,) that goes in, and an update that comes out, lie the k numbers of the layers that stay at home,
-    where the sites agreed on any (personal.py).
+    where the sites agreed on any (model/personal.py).
 
     layout      the m numbers that the sites share
     personal    the k numbers that stay here

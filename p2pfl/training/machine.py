@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from p2pfl.training import opacus_parts
+from p2pfl.training.gradients import opacus_parts
 
 
 def threads_and_versions() -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from torch import nn
 
 from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelMisfit, ModelNotPrivate
 from p2pfl.keys import digest
+from p2pfl.training.gradients.opacus_parts import ModuleValidator
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts
-from p2pfl.training.opacus_parts import ModuleValidator
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, TensorLayout, layout_of, set_first, write_vector
 

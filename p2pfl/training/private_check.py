@@ -22,10 +22,10 @@ from torch import nn
 
 from p2pfl.errors.training import LossNotPerRecord, ModelNotPrivate
 from p2pfl.keys import Secret
+from p2pfl.training.gradients.projection import ProjectingModule
 from p2pfl.training.models import PUBLIC, as_inputs, loss_of
-from p2pfl.training.noise import BitStream
-from p2pfl.training.projection import ProjectingModule
-from p2pfl.training.records import Batch, Records
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.records.records import Batch, Records
 from p2pfl.training.task import Task
 from p2pfl.training.update import empty
 

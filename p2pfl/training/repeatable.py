@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pfl.keys import Secret
 from p2pfl.training.lean import set_deterministic
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 
 
 def torch_seeds(seed: Secret, count: int) -> NDArray[np.uint64]:

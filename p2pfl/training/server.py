@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
-from p2pfl.training.model_state import AVERAGE, HEAD, MODEL, MOMENTUM, SECOND, ModelState, steps_head
+from p2pfl.training.model.state import AVERAGE, HEAD, MODEL, MOMENTUM, SECOND, ModelState, steps_head
 from p2pfl.training.update import BLOCK, Total, apply_mean, blocks_of, fits
 
 Block = NDArray[np.float64]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from p2pfl.errors.from_python import FrameUnsupported
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.records import Dataset
+from p2pfl.training.records.records import Dataset
 from p2pfl.training.update import FlatVector, first_model
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.training import RecordFails
 from p2pfl.training.models import MEASURED_NUMBERS, as_inputs, build, loss_of
 from p2pfl.training.private_check import place_of
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
 from p2pfl.training.task import Task
 from p2pfl.training.update import write_vector
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import facts
 from p2pfl.keys import Secret, digest
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,7 @@ from p2pfl.adapters.trainer import ClientTrainer
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.federation import NO_PRIVACY
 from p2pfl.keys import Secret
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.update import FlatVector, apply_mean
 from tests.federation.sample import CARDS
 

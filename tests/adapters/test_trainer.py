@@ -20,9 +20,9 @@ from p2pfl.errors.federation import SettingsDoNotFit, WrongValue
 from p2pfl.errors.training import PassNotCharged
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.federation import NO_PRIVACY
-from p2pfl.training.privacy import Account
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.registry import load_task
-from p2pfl.training.subspace import Subspace
 from tests.adapters.sites import SEED, federation_of, judged, trained, trainer_of
 from tests.federation.sample import CARDS
 

@@ -13,7 +13,7 @@ from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.roster import Address
-from p2pfl.training.data import deal
+from p2pfl.training.tasks.heart_records import deal
 from tests.ports import free_ports
 
 DEADLINE_S = 600  # a hang, not a speed

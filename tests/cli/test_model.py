@@ -20,11 +20,11 @@ from p2pfl.federation.table_schema import TableSchema
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
-from p2pfl.training import checkpoint
-from p2pfl.training.model_card import ModelCard
-from p2pfl.training.model_file import model_file
-from p2pfl.training.model_state import name_of
-from p2pfl.training.personal import PersonalState
+from p2pfl.training.model import checkpoint
+from p2pfl.training.model.card import ModelCard
+from p2pfl.training.model.file import model_file
+from p2pfl.training.model.personal import PersonalState
+from p2pfl.training.model.state import name_of
 from p2pfl.training.update import TensorLayout
 from tests.federation.sample import LABELLED, TABLE
 from tests.test_json_keys import documented, keys, row

@@ -20,9 +20,9 @@ from p2pfl.federation import Federation
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
-from p2pfl.training.data import deal
 from p2pfl.training.tasks import heart as heart_task
 from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.heart_records import deal
 
 SITES = ("charite", "st-olav", "uppsala")
 BRAIN = """

@@ -12,7 +12,7 @@ import pytest
 from p2pfl.cli.main import run
 from p2pfl.simulate import planning
 from p2pfl.simulate.training import federation_of
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy.account import Account, Mechanism
 
 TEMPLATE = Path(__file__).parents[2] / "p2pfl/training/tasks/template.py"
 PLAN = ["privacy", "plan", "--epsilon", "3", "--records", "60", "--rounds", "4", "--steps", "20"]

@@ -12,7 +12,7 @@ from p2pfl.cli.main import run
 from p2pfl.simulate import traffic
 from p2pfl.simulate.deal import deal
 from p2pfl.training.given import records_of
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
 from tests.federation.sample import TABLE, peers_yaml
 from tests.test_json_keys import documented, keys, row
 from tests.training.settings import Small, arrays

@@ -13,7 +13,7 @@ from p2pfl.cli.main import run
 from p2pfl.cli.task import check
 from p2pfl.errors.training import MissingColumn
 from p2pfl.federation import Federation
-from p2pfl.training.table_draft import NUMBER
+from p2pfl.training.records.table_draft import NUMBER
 from tests.test_json_keys import documented, keys, row
 
 RAW = b"age;sex;ill\n4711;m;no\n4712;w;yes\n"
@@ -114,7 +114,7 @@ def test_every_key_that_a_draft_prints_is_listed(here: Path, capsys: pytest.Capt
 def test_what_a_model_of_classes_predicts_is_a_csv_whatever_its_levels_are_called(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from p2pfl.training import checkpoint
+    from p2pfl.training.model import checkpoint
     from p2pfl.training.models import build
     from p2pfl.training.tasks.table import TableTask
     from tests.training.tables import described

@@ -15,10 +15,10 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.node.withdrawals import read_withdrawn
-from p2pfl.training.column_map import MapFile
-from p2pfl.training.records import Records
+from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.records import Records
+from p2pfl.training.records.withdrawn import patient_name
 from p2pfl.training.registry import described_task
-from p2pfl.training.withdrawn import patient_name
 from tests.cli.sites import Sites
 from tests.federation.sample import TABLE
 

@@ -29,7 +29,7 @@ from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.passes import PASS
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import largest
-from p2pfl.training.privacy import decimal_epsilon
+from p2pfl.training.privacy.account import decimal_epsilon
 from tests.end_to_end.chaos import tails
 from tests.end_to_end.checks import entries, final_model, rounds
 from tests.end_to_end.processes import Sites, federation

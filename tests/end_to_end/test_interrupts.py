@@ -59,7 +59,7 @@ def test_the_command_interrupted_in_mid_training_resumes(make: MakeSites, number
 
 def test_killed_and_interrupted_trainings_end_with_one_ledger(make: MakeSites) -> None:
     """What they have spent never shrinks."""
-    from p2pfl.training.data import deal
+    from p2pfl.training.tasks.heart_records import deal
 
     sites = make(3, "rounds=3", "privacy.steps_per_round=3")
     for site, raw in zip(sites.sites.values(), deal(3).files.values(), strict=True):

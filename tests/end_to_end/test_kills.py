@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from p2pfl.federation.personal_layers import PERSONAL
-from p2pfl.training import checkpoint
-from p2pfl.training.personal import PersonalState
+from p2pfl.training.model import checkpoint
+from p2pfl.training.model.personal import PersonalState
 from tests.end_to_end.chaos import drawn, episode
 from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites

@@ -15,7 +15,7 @@ from p2pfl.federation import Federation
 from p2pfl.keys import verify
 from p2pfl.ledger.log import Log
 from p2pfl.node.epochs import AGREED
-from p2pfl.training.data import deal
+from p2pfl.training.tasks.heart_records import deal
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import PATIENCE_S, Sites
 

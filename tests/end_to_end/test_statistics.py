@@ -14,7 +14,7 @@ from p2pfl.node.question_file import statistic_of
 from p2pfl.node.question_terms import told_of
 from p2pfl.node.runs.site_tables import CsvFile, read_records
 from p2pfl.statistics.lockstep import in_lockstep
-from p2pfl.training.data import deal
+from p2pfl.training.tasks.heart_records import deal
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import PATIENCE_S, Sites
 

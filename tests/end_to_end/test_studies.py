@@ -15,9 +15,9 @@ from p2pfl.home import Home
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.studies import studies_of
 from p2pfl.roster import Address, Member
-from p2pfl.training import privacy
-from p2pfl.training.accounts import EVERYTHING
-from p2pfl.training.privacy import decimal_epsilon
+from p2pfl.training.privacy import account as privacy
+from p2pfl.training.privacy.account import decimal_epsilon
+from p2pfl.training.privacy.accounts import EVERYTHING
 from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Process, Site, Sites, loopback, task_lines

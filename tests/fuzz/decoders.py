@@ -79,22 +79,24 @@ from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.facts import facts_of, question_of
-from p2pfl.training import checkpoint, compression, lowrank, noised_sum
-from p2pfl.training.accounts import Accounts
-from p2pfl.training.column_map import ColumnMap
-from p2pfl.training.model_card import ModelCard
-from p2pfl.training.model_file import ModelFile
-from p2pfl.training.model_state import ModelState, StateLayout
-from p2pfl.training.nifti import NotAVolume, parse_nifti
-from p2pfl.training.personal import PersonalState
-from p2pfl.training.privacy import Account
+from p2pfl.training.compression import lowrank, noised_sum
+from p2pfl.training.compression import nomination as compression
+from p2pfl.training.model import checkpoint
+from p2pfl.training.model.card import ModelCard
+from p2pfl.training.model.file import ModelFile
+from p2pfl.training.model.personal import PersonalState
+from p2pfl.training.model.state import ModelState, StateLayout
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.privacy.accounts import Accounts
 from p2pfl.training.process import wire as wire_of_tasks
-from p2pfl.training.table_draft import read_draft
+from p2pfl.training.records.column_map import ColumnMap
+from p2pfl.training.records.nifti import NotAVolume, parse_nifti
+from p2pfl.training.records.table_draft import read_draft
+from p2pfl.training.records.withdrawn import Withdrawn
 from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.images import NotAnImage, parse_image
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout
-from p2pfl.training.withdrawn import Withdrawn
 from tests.federation import changes as membership
 from tests.federation import sample as federation_sample
 from tests.federation.test_scan_schema import IMAGES, VOLUMES
@@ -766,11 +768,12 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("description", lambda data: parse_description(data, PATH), OF_A_FILE,
                 (IMAGES.encode(), VOLUMES.encode()), (), factor=400, fixed=MIB),
         Decoder("drafted table", lambda data: read_draft(data, PATH, ColumnMap()).text("age").encode(), OF_DATA, CSV,
-                ("training.table_draft:read_draft",), factor=200, fixed=MIB),
-        Decoder("volume", parse_nifti, (NotAVolume,), _volumes(), ("training.nifti:parse_nifti",), fixed=4 * MIB),
+                ("training.records.table_draft:read_draft",), factor=200, fixed=MIB),
+        Decoder("volume", parse_nifti, (NotAVolume,), _volumes(),
+                ("training.records.nifti:parse_nifti",), fixed=4 * MIB),
         Decoder("picture", lambda data: parse_image(data, 8, 1, dicom=False), (NotAnImage,), _pictures(),
                 ("training.tasks.images:parse_image",), fixed=4 * MIB),
-        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:rows_of",), factor=200),
+        Decoder("records", _read_records, OF_DATA, CSV, ("training.records.columns:rows_of",), factor=200),
         Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, ValueNotANumber), (CSV[0], b"age\n1\n2.5\n"),
                 ("cli.inputs:_column",), factor=200),
         Decoder("entry", _entry, (ValueError,), RECORDS, ("ledger.kind:_of_hex",), codec.facts, factor=80),
@@ -800,27 +803,27 @@ def _table() -> tuple[Decoder, ...]:
                 (ValueError,), _journals(), ("home.steps:read_journal", "home.steps:_end_of")),
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
                 (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "table"}),),
-                ("training.checkpoint:named_tensors",), factor=80),
+                ("training.model.checkpoint:named_tensors",), factor=80),
         Decoder("state of a model", ADAM.from_file, (ModelMisfit,), (b"".join(BEGUN.to_file({"task": "table"})),),
-                ("training.checkpoint:facts_of", "training.checkpoint:named_tensors"), factor=80),
+                ("training.model.checkpoint:facts_of", "training.model.checkpoint:named_tensors"), factor=80),
         Decoder("layers of a site", PersonalState.from_file, (ModelFileBroken, ModelMisfit), (b"".join(OWN.to_file()),),
-                ("training.personal:PersonalState.from_file", "training.checkpoint:facts_of",
-                 "training.model_file:_header", "training.model_file:_tensors"),
+                ("training.model.personal:PersonalState.from_file", "training.model.checkpoint:facts_of",
+                 "training.model.file:_header", "training.model.file:_tensors"),
                 lambda value: b"".join(value.to_file()), factor=400, fixed=MIB),
         Decoder("held back of an average", HeldBack.from_bytes, (Malformed,), (b"".join(HELD_BACK.to_pieces()),),
                 ("node.runs.turns:HeldBack.from_bytes",), lambda value: b"".join(value.to_pieces())),
         Decoder("state on the wire", _state, (ValueError,), (bytes(BEGUN.wire),),
-                ("training.model_state:StateLayout.from_bytes",), lambda state: bytes(state.wire)),
+                ("training.model.state:StateLayout.from_bytes",), lambda state: bytes(state.wire)),
         Decoder("model file", lambda data: ModelFile.read(data, PATH), (ModelFileBroken, CardUnfit), _models(),
-                ("training.model_file:_header", "training.model_file:_tensors",
-                 "training.model_file:ModelFile._check"), factor=400, fixed=MIB),
+                ("training.model.file:_header", "training.model.file:_tensors",
+                 "training.model.file:ModelFile._check"), factor=400, fixed=MIB),
         Decoder("model card", lambda data: ModelCard.read(data, PATH), (CardUnfit,), _cards(),
-                ("training.model_card:_choice",), ModelCard.to_bytes, factor=400, fixed=MIB),
+                ("training.model.card:_choice",), ModelCard.to_bytes, factor=400, fixed=MIB),
         Decoder("first model", lambda data: first.read_arrays(data, Path(PATH)), (FirstModelUnfit,),
                 (first.written({"b": np.ones((2, 3)), "a": np.array(7)}),),
-                ("training.checkpoint:facts_of",), factor=80),
+                ("training.model.checkpoint:facts_of",), factor=80),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
-                ("training.compression:Compressor.restore",), factor=80),
+                ("training.compression.nomination:Compressor.restore",), factor=80),
         Decoder("question", lambda data: question_file.parse(data, PATH, AGREED),
                 (*OF_A_FILE, QuestionUnfit, WrongQuestion), (QUESTION,), ("node.question_file:parse",), factor=600,
                 fixed=2 * MIB),
@@ -830,7 +833,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("years of retention", retention.parse_years, (Malformed,), (codec.facts({"models": 1, "ledger": 6}),),
                 ("node.retention:parse_years",), codec.facts, factor=80),
         Decoder("who withdrew", lambda data: Withdrawn.from_bytes(Secret(bytes(32)), data), (Malformed,),
-                (b"", np.array([3, 5, 8], "<u8").tobytes()), ("training.withdrawn:Withdrawn.from_bytes",),
+                (b"", np.array([3, 5, 8], "<u8").tobytes()), ("training.records.withdrawn:Withdrawn.from_bytes",),
                 Withdrawn.to_bytes, factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
                 lambda found: b"".join(map(bytes, answers.packed(found))), factor=80),
@@ -845,16 +848,16 @@ def _table() -> tuple[Decoder, ...]:
                 (codec.pack(([["auc", bytes(24)]],)),), (), factor=80, fixed=16 * MIB),
         Decoder("account", Account.from_bytes, (AccountUnreadable,), _accounts(), (), Account.to_bytes, factor=80),
         Decoder("accounts", Accounts.from_bytes, (AccountUnreadable,), _all_accounts(),
-                ("training.accounts:Accounts.from_bytes", "training.accounts:_group"),
+                ("training.privacy.accounts:Accounts.from_bytes", "training.privacy.accounts:_group"),
                 lambda value: b"".join(value.to_bytes()), factor=80, fixed=2 * MIB),
         Decoder("state of a noised sum", _restore_noised, (CompressionMisused,), _noised_states(),
-                ("training.noised_sum:NoisedSum.restore",), factor=80),
+                ("training.compression.noised_sum:NoisedSum.restore",), factor=80),
         Decoder("lowrank state", _restore_lowrank, (CompressionMisused,), _lowrank_states(),
-                ("training.lowrank:Lowrank.restore",), factor=200),
+                ("training.compression.lowrank:Lowrank.restore",), factor=200),
         Decoder("support", lambda data: compression.decode_support(data, 1000, 50, "mayo"), (SupportMalformed,),
                 (compression.encode_support(np.array([0, 5, 999], np.int64)), compression.encode_support(
                     np.arange(50, dtype=np.int64) * 19)),
-                ("training.compression:decode_support",), compression.encode_support, factor=80),
+                ("training.compression.nomination:decode_support",), compression.encode_support, factor=80),
         *(Decoder(f"words of {bits} bits", functools.partial(field.from_bytes, peer="mayo"),
                   (WordOutOfRange, WordsMissized), (bytes(field.word_bytes * 9), bytes(range(field.word_bytes)) * 4),
                   ("sharing.field:Field.from_bytes",), field.to_bytes) for bits, field in FIELDS.items()),
@@ -919,7 +922,7 @@ OWN: Final = {
     "node.runs.models:Models.skip_to": "a record that q sites signed",
     "sharing.digests:leaving_draw": "a hash",
     "node.site_index:SiteIndex.charges": "the same",
-    "training.accounts:marks_of": "hashes that were made here",
+    "training.privacy.accounts:marks_of": "hashes that were made here",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",
     "node.runs.sums:_uniform": "this process's own random bytes",
     "sharing.phases.fetch:want": "this process's own incarnation",
@@ -932,10 +935,10 @@ OWN: Final = {
     "simulate.peer:VirtualDisk.announced": "the simulator's own ledger",
     "simulate.peer:VirtualDisk.bases": "the same",
     "simulate.peer:VirtualDisk.model": "the same",
-    "training.noise:BitStream.words": "a keystream",
-    "training.weights:_safetensors": "a file whose digest the sites agreed on, read by the library",
-    "training.records:held_out": "keyed hashes that were computed here",
-    "training.records:owners_of": "hashes that were computed here",
+    "training.noise.bit_stream:BitStream.words": "a keystream",
+    "training.tasks.pretrained:_safetensors": "a file whose digest the sites agreed on, read by the library",
+    "training.records.records:held_out": "keyed hashes that were computed here",
+    "training.records.records:owners_of": "hashes that were computed here",
     "training.process.remote:RemoteTrainer.evaluate": "fields that read_fields has passed, of a length that is checked",
     "training.process.remote:RemoteTrainer.figures": "fields that read_fields has passed: 24 bytes each",
     "training.process.wire:Wire.receive": "a length, and a letter for read_letter",

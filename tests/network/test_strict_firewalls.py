@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks._links import Network
-from p2pfl.training.data import deal
+from p2pfl.training.tasks.heart_records import deal
 from tests.end_to_end.processes import Sites
 from tests.network.capture import read_as_tls, recorded, streams
 from tests.network.namespaces import ended_well, placed

@@ -47,7 +47,7 @@ from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Member, Roster
-from p2pfl.training.privacy import decimal_epsilon
+from p2pfl.training.privacy.account import decimal_epsilon
 from tests.ledger.sample import round_
 
 NAMES = ("a", "b", "c", "d", "e")  # c = 1 liar

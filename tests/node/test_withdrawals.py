@@ -18,9 +18,9 @@ from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.site_tables import CsvFile, read_records
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.withdrawals import read_withdrawn, withdraw
-from p2pfl.training.accounts import marks_of
-from p2pfl.training.column_map import MapFile
-from p2pfl.training.withdrawn import Withdrawn, patient_name
+from p2pfl.training.privacy.accounts import marks_of
+from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.withdrawn import Withdrawn, patient_name
 from tests.federation.sample import peers_yaml
 from tests.home.home_fixtures import Crash, Strike, make
 from tests.node.runs.homes import FourOf, Place, beside, places, summed

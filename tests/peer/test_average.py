@@ -20,7 +20,7 @@ from p2pfl.ledger.verify import verify
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.peer import Peer
 from p2pfl.peer.blocking import BlockingPeer
-from p2pfl.training.accounts import EVERYTHING
+from p2pfl.training.privacy.accounts import EVERYTHING
 from tests.peer.sites import NAMES, Sites
 
 TASK = draft.python_lines("own")

@@ -14,7 +14,7 @@ from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.verify import verify
-from p2pfl.training.personal import PersonalState
+from p2pfl.training.model.personal import PersonalState
 from tests.peer.sites import NAMES, Sites
 from tests.training.settings import Small, arrays
 

@@ -23,9 +23,9 @@ from p2pfl.federation import Federation
 from p2pfl.sharing import events as e
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.training import _Site, federation_of, seeded
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.local import Trainer
-from p2pfl.training.records import Arrays, Records, SiteRecords
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.records.records import Arrays, Records, SiteRecords
 from p2pfl.training.update import FlatVector
 from tests.training.settings import Small
 

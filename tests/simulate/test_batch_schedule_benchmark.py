@@ -7,8 +7,8 @@ import pytest
 from benchmarks import batch_schedule
 from benchmarks.batch_schedule import GROWING, SCHEDULES, Schedule, Study, least_noise, spent, stages, trained
 from p2pfl.errors.training import PassWouldOverspend
-from p2pfl.training.accountant import upper_bound
-from p2pfl.training.records import Records
+from p2pfl.training.privacy.accountant import upper_bound
+from p2pfl.training.records.records import Records
 from tests.training.settings import arrays
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks import at_scale, compression_table
 from benchmarks._compared import Compared, Method, RandomPositions, Study, density_of
-from p2pfl.training.subspace import Subspace, ranks
+from p2pfl.training.compression.subspace import Subspace, ranks
 from p2pfl.training.update import TensorLayout
 from tests.training.settings import arrays
 

@@ -20,10 +20,10 @@ from p2pfl.roster import Quorums
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate import training as simulated
 from p2pfl.simulate.training import federation_of, simulate_training
-from p2pfl.training.clipping import SummingOptimizer
-from p2pfl.training.noise import BitStream
-from p2pfl.training.noise_steps import noise_steps
-from p2pfl.training.privacy import CHARGED, Account, Mechanism, alone_after
+from p2pfl.training.gradients.clipping import SummingOptimizer
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.steps import noise_steps
+from p2pfl.training.privacy.account import CHARGED, Account, Mechanism, alone_after
 from tests.simulate.audited import Audit, Opening, epsilon_of
 from tests.simulate.test_training import Fast, sites
 

@@ -17,7 +17,7 @@ from p2pfl.sharing.chunks import CHUNK_BYTES
 from p2pfl.simulate import counted, traffic
 from p2pfl.simulate.forecast import MOST_SITES, Forecast, forecast, stands
 from p2pfl.simulate.forecast_drawing import alt, drawing
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy.account import Account, Mechanism
 
 WITHIN = 0.005  # of letters, of bytes, and of bytes beside the words
 

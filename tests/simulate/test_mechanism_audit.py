@@ -14,10 +14,10 @@ import torch
 
 from p2pfl.keys import Secret
 from p2pfl.simulate.training import _Site
-from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account, Mechanism
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account, Mechanism
 from tests.simulate.audited import COLUMNS, ROWS, Audit, epsilon_of, least_mu, upper_rate
 
 NOISE, DELTA = 1.1, 1e-5

@@ -16,10 +16,10 @@ from torch import nn
 
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.simulate.training import _round, _Site, federation_of, seeded
-from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.gradients.clipping import KeystreamOptimizer
 from p2pfl.training.local import Trainer
-from p2pfl.training.model_state import StateLayout
-from p2pfl.training.records import SiteRecords
+from p2pfl.training.model.state import StateLayout
+from p2pfl.training.records.records import SiteRecords
 from tests.training.settings import Small, records
 
 QUICK = ("rounds=2", "privacy.sample_rate=0.3", "privacy.steps_per_round=2", "privacy.max_epsilon=100")

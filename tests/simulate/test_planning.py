@@ -15,7 +15,7 @@ from p2pfl.simulate.made_up import made_up
 from p2pfl.simulate.plan_drawing import curve, drawing
 from p2pfl.simulate.planning import KEPT, NEAR, WIDE
 from p2pfl.simulate.training import federation_of
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy.account import Account, Mechanism
 from p2pfl.training.tasks.table import TableTask
 from tests.federation.sample import LABELLED, TABLE
 

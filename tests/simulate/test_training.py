@@ -9,9 +9,9 @@ from p2pfl import simulate_training
 from p2pfl.errors.federation import WrongValue
 from p2pfl.errors.training import BudgetTooSmall, PassWouldOverspend, WrongSimulation
 from p2pfl.simulate.training import summary
-from p2pfl.training.plan import least_noise
-from p2pfl.training.privacy import Account, Mechanism
-from p2pfl.training.records import Arrays
+from p2pfl.training.privacy.account import Account, Mechanism
+from p2pfl.training.privacy.plan import least_noise
+from p2pfl.training.records.records import Arrays
 from tests.training.settings import Small, arrays
 
 QUICK = ("rounds=3", "privacy.sample_rate=0.2", "privacy.steps_per_round=10", "privacy.max_epsilon=100")

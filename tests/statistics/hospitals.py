@@ -15,8 +15,8 @@ from p2pfl.federation.table_columns import CodeColumn, NumberColumn
 from p2pfl.statistics.facts import facts_of, question_of
 from p2pfl.statistics.lockstep import in_lockstep
 from p2pfl.statistics.question import Ask, Factor, Floats, Quantity, SiteTable, Statistic, Variable
-from p2pfl.training.data import COUNTS, HEADER, hospitals
 from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.heart_records import COUNTS, HEADER, hospitals
 
 TOLERANCE = 1e-9  # relative, of sums over sites against one site with all records
 

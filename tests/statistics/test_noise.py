@@ -21,9 +21,9 @@ from p2pfl.statistics.noise import NoisedTotal, SumNoise, noise_errors
 from p2pfl.statistics.question import Ask, MovedBlock, SiteTable, Statistic, StatisticResult
 from p2pfl.statistics.scores import Roc
 from p2pfl.statistics.survival import KaplanMeier
-from p2pfl.training.discrete_gaussian import discrete_gaussian
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import CHARGED
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.discrete_gaussian import discrete_gaussian
+from p2pfl.training.privacy.account import CHARGED
 from tests.statistics.hospitals import dealt, pooled
 from tests.statistics.test_promises import ARM, GRID, OUT, QUESTIONS, E, P, T, X, table
 

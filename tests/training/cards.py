@@ -10,9 +10,9 @@ import numpy as np
 
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.federation.task_choice import TaskChoice
-from p2pfl.training.model_card import VERSION, ModelCard, model_facts, task_digest, task_facts
-from p2pfl.training.model_file import model_file
-from p2pfl.training.model_state import ModelState, StateLayout
+from p2pfl.training.model.card import VERSION, ModelCard, model_facts, task_digest, task_facts
+from p2pfl.training.model.file import model_file
+from p2pfl.training.model.state import ModelState, StateLayout
 from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.heads import head_of
 from p2pfl.training.tasks.table import inputs_of

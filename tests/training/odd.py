@@ -11,7 +11,7 @@ from p2pfl.federation import Federation
 from p2pfl.keys import Secret
 from p2pfl.training.process.facts import Reach, TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
-from p2pfl.training.records import LEAST_RECORDS
+from p2pfl.training.records.records import LEAST_RECORDS
 from tests.training import odd_task
 
 KEY = Secret(bytes(32), "who is held out in tests")

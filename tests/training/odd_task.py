@@ -19,7 +19,7 @@ from torch import nn
 import p2pfl
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.records import Arrays
+from p2pfl.training.records.records import Arrays
 
 
 def reach(how: str, where: str) -> None:

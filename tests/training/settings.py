@@ -16,8 +16,8 @@ from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.noise import BitStream
-from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.records.records import Arrays, Records, SiteRecords
 from p2pfl.training.task import Task
 
 PRIVACY = Privacy(

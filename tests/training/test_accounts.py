@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
-from p2pfl.training import privacy
-from p2pfl.training.accounts import EVERYTHING, Accounts, Marks, marks_of
-from p2pfl.training.privacy import History, Mechanism
+from p2pfl.training.privacy import account as privacy
+from p2pfl.training.privacy.account import History, Mechanism
+from p2pfl.training.privacy.accounts import EVERYTHING, Accounts, Marks, marks_of
 from tests.examples import examples
 
 HEART, LUNGS = b"h" * 32, b"l" * 32  # runs
@@ -107,7 +107,7 @@ def test_epsilon_over_two_studies_is_the_accountants_for_the_joint_history() -> 
     other = Privacy("record", 6.0, 1.0, 0.05, 20, DELTA, 3.0)
     accounts.admit(marks(2, 3))
     accounts.charge(marks(2, 3), other, LUNGS, "lungs", FACTS)
-    from p2pfl.training.accountant import upper_bound
+    from p2pfl.training.privacy.accountant import upper_bound
 
     assert accounts.epsilon(marks(2, 3), DELTA) == upper_bound([(4.0, 0.02, 80), (6.0, 0.05, 20)], DELTA)
 

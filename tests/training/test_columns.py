@@ -25,7 +25,7 @@ from p2pfl.errors.training import (
     UnknownCode,
     WrongColumnMap,
 )
-from p2pfl.training.column_map import MapFile
+from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.tasks.heart import heart
 from p2pfl.training.tasks.table import TableTask
 from tests.training.tables import described, of_heart

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
-from p2pfl.training import compression
-from p2pfl.training.compression import Compressor, decode_support, encode_support, largest, union
+from p2pfl.training.compression import nomination as compression
+from p2pfl.training.compression.nomination import Compressor, decode_support, encode_support, largest, union
 from tests.examples import examples
 
 M = 1 << 20

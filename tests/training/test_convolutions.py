@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from p2pfl.training import convolutions
-from p2pfl.training.projection import Projected, ProjectingModule
-from p2pfl.training.subspace import Subspace, orthonormal
+from p2pfl.training.compression.subspace import Subspace, orthonormal
+from p2pfl.training.gradients import convolutions
+from p2pfl.training.gradients.projection import Projected, ProjectingModule
 from p2pfl.training.update import TensorLayout, layout_of
 from tests.examples import examples
 

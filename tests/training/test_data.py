@@ -11,9 +11,9 @@ import pytest
 from p2pfl.errors.training import DataPackageChanged, DataPackageMissing, WrongNumberOfSites
 from p2pfl.federation.table_columns import CodeColumn
 from p2pfl.roster import NAME
-from p2pfl.training import data
-from p2pfl.training.data import COUNTS, HEADER, deal, hospitals
+from p2pfl.training.tasks import heart_records as data
 from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.heart_records import COUNTS, HEADER, deal, hospitals
 from p2pfl.training.tasks.table import TableTask
 from tests.training.tables import of_heart
 

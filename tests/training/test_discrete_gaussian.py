@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from p2pfl.keys import Secret
-from p2pfl.training import discrete_gaussian as sampler
-from p2pfl.training.discrete_gaussian import discrete_gaussian
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise import discrete_gaussian as sampler
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.discrete_gaussian import discrete_gaussian
 
 
 def bits(number: int = 0) -> BitStream:

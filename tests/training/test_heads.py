@@ -16,10 +16,10 @@ from p2pfl.training.baseline import site_alone
 from p2pfl.training.local import Trainer
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.models import build, predict
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.private_check import check_private
-from p2pfl.training.records import Arrays, Records, hold_out
+from p2pfl.training.records.records import Arrays, Records, hold_out
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import apply_mean
 from tests.training.settings import draw_of, privacy

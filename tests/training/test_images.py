@@ -19,11 +19,11 @@ from p2pfl.errors.training import DataEmpty, MissingColumn, ModelMisfit, RaggedR
 from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import build
-from p2pfl.training.privacy import Account
-from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.records.records import Arrays, Records, SiteRecords, hold_out
 from p2pfl.training.resnet import architecture, resnet18
 from p2pfl.training.tasks.images import Images, NotAnImage, parse_image
-from p2pfl.training.weights import read_weights
+from p2pfl.training.tasks.pretrained import read_weights
 from tests.training.settings import identities, privacy, read
 
 KEY = Secret(bytes(range(32)))

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from p2pfl import simulate_training
 from p2pfl.simulate.training import SimulatedTraining
-from p2pfl.training.records import Arrays, Dataset
+from p2pfl.training.records.records import Arrays, Dataset
 from tests.training.settings import Images, arrays
 
 XRAYS = Path(os.environ.get("P2PFL_TEST_DATA", Path(__file__).parents[2] / "../shared/data")) / "pneumonia_xray28.npz"

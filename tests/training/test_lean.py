@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from p2pfl.keys import Secret
-from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.gradients.clipping import KeystreamOptimizer
 from p2pfl.training.local import Trainer
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account
 from tests.training.settings import PRIVACY, Small, site
 
 SEED = Secret(bytes(32), "seed of a test's pass")
@@ -25,7 +25,7 @@ from p2pfl.training.process import worker
 worker.without_compiler()
 import torch
 from p2pfl.training.repeatable import repeatable
-from p2pfl.training.projection import ProjectingModule
+from p2pfl.training.gradients.projection import ProjectingModule
 from p2pfl.training.lean import COMPILER
 model = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(12, 1))
 with repeatable(1):

@@ -22,14 +22,14 @@ from p2pfl.errors.training import (
 )
 from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import Secret
-from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.gradients.clipping import KeystreamOptimizer
 from p2pfl.training.local import PassStopped, Trainer
 from p2pfl.training.measures.classification import BINS, bins_of
 from p2pfl.training.models import build, predict
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account
-from p2pfl.training.records import SiteRecords
-from p2pfl.training.sampling import poisson_batches
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.records.records import SiteRecords
+from p2pfl.training.records.sampling import poisson_batches
 from p2pfl.training.task import Task
 from p2pfl.training.update import place_vector, read_vector, write_vector
 from tests.training.settings import PRIVACY, Images, Small, privacy, read, records, site

@@ -17,8 +17,8 @@ from p2pfl.keys import Secret
 from p2pfl.training import lora
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import build
-from p2pfl.training.privacy import Account
-from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.records.records import Arrays, Records, SiteRecords
 from p2pfl.training.resnet import SmallCnn, architecture
 from p2pfl.training.tasks.images import Images
 from p2pfl.training.update import write_vector

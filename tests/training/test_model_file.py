@@ -20,12 +20,12 @@ from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation.table_facts import decimal_text, facts_of, schema_of
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.federation.task_choice import TaskChoice
-from p2pfl.training import checkpoint
-from p2pfl.training.linear_weights import weights_of
-from p2pfl.training.model_card import KEY, ModelCard
-from p2pfl.training.model_file import MOST_HEADER, ModelFile, model_file
+from p2pfl.training.model import checkpoint
+from p2pfl.training.model.card import KEY, ModelCard
+from p2pfl.training.model.file import MOST_HEADER, ModelFile, model_file
+from p2pfl.training.model.linear_weights import weights_of
+from p2pfl.training.model.personal import PersonalState, divided
 from p2pfl.training.models import build
-from p2pfl.training.personal import PersonalState, divided
 from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout

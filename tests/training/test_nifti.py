@@ -13,7 +13,7 @@ import pytest
 
 nibabel = pytest.importorskip("nibabel", reason="the extra [volumes] is not installed")
 
-from p2pfl.training.nifti import NotAVolume, nifti_bytes, parse_nifti  # noqa: E402
+from p2pfl.training.records.nifti import NotAVolume, nifti_bytes, parse_nifti  # noqa: E402
 
 VALUES = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 

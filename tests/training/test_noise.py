@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from p2pfl.keys import Secret, derive
-from p2pfl.training.noise import BLOCK_WORDS, BitStream
-from p2pfl.training.sampling import poisson_batches, shuffled_batches
+from p2pfl.training.noise.bit_stream import BLOCK_WORDS, BitStream
+from p2pfl.training.records.sampling import poisson_batches, shuffled_batches
 from tests.training.settings import draw_of
 
 SEED = bytes(range(32))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from p2pfl.keys import Secret
-from p2pfl.training import noise_steps as file
-from p2pfl.training.noise import BitStream
-from p2pfl.training.noise_steps import MOST_SIGMA, noise_steps
+from p2pfl.training.noise import steps as file
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.steps import MOST_SIGMA, noise_steps
 
 VECTOR = Path(__file__).parent / "vectors" / "noise-steps.json"
 MANY = 60_000

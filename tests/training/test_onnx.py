@@ -14,10 +14,10 @@ from torch import nn
 
 from p2pfl.errors.models import NotExportable, OnnxExtraMissing
 from p2pfl.federation.table_schema import TableSchema
-from p2pfl.training import onnx_export
+from p2pfl.training.model import onnx_export
+from p2pfl.training.model.onnx_export import INPUT, TableEncoder, as_onnx
 from p2pfl.training.models import build, predict
-from p2pfl.training.onnx_export import INPUT, TableEncoder, as_onnx
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
 from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.table import TableTask
 from tests.federation.sample import LABELLED, TABLE

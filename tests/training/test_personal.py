@@ -15,13 +15,13 @@ from p2pfl.errors.personal import NothingIsShared, PersonalFitsNothing, Personal
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret
-from p2pfl.training.checkpoint import pieces_of
-from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.gradients.clipping import KeystreamOptimizer
 from p2pfl.training.local import Trainer
-from p2pfl.training.noise import BitStream
-from p2pfl.training.personal import PersonalState, divided
-from p2pfl.training.privacy import Account
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.model.checkpoint import pieces_of
+from p2pfl.training.model.personal import PersonalState, divided
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.update import TensorLayout, layout_of
 from tests.training.settings import Small, privacy, site
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.training.plan import most_rounds, privacy_plan
-from p2pfl.training.privacy import CHARGED, Account, Mechanism
+from p2pfl.training.privacy.account import CHARGED, Account, Mechanism
+from p2pfl.training.privacy.plan import most_rounds, privacy_plan
 from tests.examples import examples
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
-from p2pfl.training.privacy import Account, Mechanism, decimal_epsilon
+from p2pfl.training.privacy.account import Account, Mechanism, decimal_epsilon
 from tests.examples import examples
 from tests.training.settings import PRIVACY, privacy
 
@@ -36,7 +36,7 @@ def test_epsilon_is_an_upper_bound_within_two_hundredths_of_another_accountant(
 
 
 def test_the_renyi_bound_steps_in_where_the_prv_accountant_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from p2pfl.training.accountant import PRVAccountant
+    from p2pfl.training.privacy.accountant import PRVAccountant
 
     def fails(self: object, delta: float, **options: float) -> float:
         raise ValueError("no grid")
@@ -70,7 +70,7 @@ def test_a_grid_of_a_power_of_two_gives_the_bound_of_opacus_own(history: list[tu
 
 LOADS = """
 import sys
-from p2pfl.training.accountant import upper_bound
+from p2pfl.training.privacy.accountant import upper_bound
 heavy = {"scipy.signal", "scipy.stats", "torch"}
 kinds = [(1.1, 0.05, 20), (1.3, 0.05, 10)]
 print(repr(upper_bound(kinds[:1], 1e-5)), sorted(heavy & set(sys.modules)))
@@ -80,7 +80,7 @@ print(repr(upper_bound(kinds, 1e-5)), sorted(heavy & set(sys.modules)))
 
 def test_passes_of_one_kind_load_no_more_of_scipy_than_they_need() -> None:
     """Every process that trains computes ε before it begins; half of its time went into what none of it uses."""
-    from p2pfl.training import accountant
+    from p2pfl.training.privacy import accountant
 
     said = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, check=True).stdout
     kinds = [(1.1, 0.05, 20), (1.3, 0.05, 10)]
@@ -92,7 +92,7 @@ def test_whatever_the_history_a_grid_has_a_power_of_two_points_within_its_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Few sizes: scipy keeps a plan for each, and those of other sizes weigh many times the grid."""
-    from p2pfl.training import accountant
+    from p2pfl.training.privacy import accountant
 
     seen: list[int] = []
     made = accountant.PowerOfTwoAccountant._get_domain
@@ -113,7 +113,7 @@ def test_whatever_the_history_a_grid_has_a_power_of_two_points_within_its_bound(
 def test_a_history_that_needs_too_fine_a_grid_gets_a_coarser_bound_never_a_smaller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from p2pfl.training import accountant
+    from p2pfl.training.privacy import accountant
 
     history = [(4.0, 0.02, 9600)]
     fine = accountant.upper_bound(history, 1e-5)
@@ -124,7 +124,7 @@ def test_a_history_that_needs_too_fine_a_grid_gets_a_coarser_bound_never_a_small
 
 
 def test_one_pass_is_composed_once_however_often_its_epsilon_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from p2pfl.training import accountant
+    from p2pfl.training.privacy import accountant
 
     composed: list[object] = []
     plain = accountant.upper_bound
@@ -249,7 +249,7 @@ def test_another_release_of_the_accountant_takes_nothing_back(monkeypatch: pytes
     account = Account()
     account.charge(PRIVACY)
     spent = account.epsilon(PRIVACY.delta)
-    monkeypatch.setattr("p2pfl.training.privacy._epsilon", lambda history, delta: spent / 2)
+    monkeypatch.setattr("p2pfl.training.privacy.account._epsilon", lambda history, delta: spent / 2)
     again = Account.from_bytes(account.to_bytes())
     assert (again.epsilon(PRIVACY.delta), again.after(Mechanism.of_pass(PRIVACY), PRIVACY.delta)) == (spent, spent)
 
@@ -275,7 +275,9 @@ def test_the_epsilon_of_a_record_is_rounded_up() -> None:
 
 def test_importing_the_account_loads_no_torch() -> None:
     """Nor does asking it for ε."""
-    rooms = ", ".join(f"p2pfl.training.{name}" for name in ("privacy", "compression", "data", "task", "checkpoint"))
-    asked = "p2pfl.training.privacy.Account([p2pfl.training.privacy.Mechanism(1.1, 0.02, 80)]).epsilon(1e-5)"
-    code = f"import sys, {rooms}; {asked}; sys.exit(bool({{'torch', 'pandas', 'opacus'}} & set(sys.modules)))"
+    names = ("compression.nomination", "tasks.heart_records", "task", "model.checkpoint")
+    rooms = ", ".join(f"p2pfl.training.{name}" for name in names)
+    asked = "account.Account([account.Mechanism(1.1, 0.02, 80)]).epsilon(1e-5)"
+    loaded = "sys.exit(bool({'torch', 'pandas', 'opacus'} & set(sys.modules)))"
+    code = f"import sys, {rooms}; from p2pfl.training.privacy import account; {asked}; {loaded}"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,9 +9,9 @@ from torch import nn
 
 from p2pfl.errors.training import ModelNotPrivate
 from p2pfl.training import models
+from p2pfl.training.gradients.projection import ProjectingModule
 from p2pfl.training.models import build, device_of
 from p2pfl.training.private_check import check_private
-from p2pfl.training.projection import ProjectingModule
 from tests.training.settings import Small, site
 
 

@@ -19,7 +19,7 @@ from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import UNIT
 from p2pfl.training.measures.private import PrivateBinary, PrivateClasses, PrivateJoint, noised_auc, noised_share
 from p2pfl.training.measures.regression import Number
-from p2pfl.training.records import PatientArrays, Records, SiteRecords
+from p2pfl.training.records.records import PatientArrays, Records, SiteRecords
 from tests.examples import examples
 from tests.training.settings import Small, arrays, privacy
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from p2pfl.keys import Secret
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.gradients.projection import CARRIERS, Projected, ProjectingModule
 from p2pfl.training.local import PassStopped, Trainer
-from p2pfl.training.privacy import Account
-from p2pfl.training.projection import CARRIERS, Projected, ProjectingModule
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.update import layout_of, read_vector
 from tests.training.settings import Small, privacy, site
 

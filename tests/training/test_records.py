@@ -13,7 +13,7 @@ from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import device_of
 from p2pfl.training.private_check import check_private
-from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out
+from p2pfl.training.records.records import Arrays, Records, SiteRecords, hold_out
 from tests.training.settings import PRIVACY, Small, identities, read, records, site
 
 KEY = Secret(bytes(range(32)))

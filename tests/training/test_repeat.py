@@ -15,8 +15,8 @@ from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret
 from p2pfl.training import local
 from p2pfl.training.local import Trainer
-from p2pfl.training.privacy import Account
-from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.records.records import Arrays, Records, SiteRecords
 from p2pfl.training.repeatable import repeatable
 from tests.training.settings import PRIVACY, Images, Small, arrays, privacy, site
 

@@ -23,13 +23,13 @@ from p2pfl.keys import Secret
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training.local import Trainer
-from p2pfl.training.model_card import ModelCard, model_facts
-from p2pfl.training.model_file import ModelFile, held_state, model_file
-from p2pfl.training.model_state import ModelState, StateLayout, name_of
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account
-from p2pfl.training.records import SiteRecords
-from p2pfl.training.sampling import poisson_batches
+from p2pfl.training.model.card import ModelCard, model_facts
+from p2pfl.training.model.file import ModelFile, held_state, model_file
+from p2pfl.training.model.state import ModelState, StateLayout, name_of
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account
+from p2pfl.training.records.records import SiteRecords
+from p2pfl.training.records.sampling import poisson_batches
 from p2pfl.training.server import after
 from p2pfl.training.update import BLOCK, TensorLayout, read_vector, write_vector
 from tests.examples import examples

@@ -17,9 +17,9 @@ from p2pfl.errors.optimisers import OptimiserTwice
 from p2pfl.federation import Federation
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret
-from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.gradients.clipping import KeystreamOptimizer
 from p2pfl.training.local import Trainer
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.site_optimiser import optimiser_of
 from tests.examples import examples
 from tests.federation.sample import peers_yaml

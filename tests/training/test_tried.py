@@ -10,7 +10,7 @@ import torch
 
 from p2pfl.errors.training import RecordFails, RecordMisfit
 from p2pfl.training import tried as tried_module
-from p2pfl.training.records import Arrays, Records
+from p2pfl.training.records.records import Arrays, Records
 from p2pfl.training.tried import AT_ONCE, first_model, try_records
 from tests.training.settings import Small, arrays
 

@@ -20,16 +20,16 @@ from p2pfl.federation.federation import Federation, Privacy
 from p2pfl.federation.table_facts import facts_of, schema_of
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
-from p2pfl.training.accounts import Accounts, marks_of
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.local import KeystreamOptimizer, Trainer
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account, delta_notices
-from p2pfl.training.records import PatientArrays, Records, SiteRecords, hold_out
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.privacy.account import Account, delta_notices
+from p2pfl.training.privacy.accounts import Accounts, marks_of
+from p2pfl.training.records.records import PatientArrays, Records, SiteRecords, hold_out
+from p2pfl.training.records.units import UnitGradients, UnitPiece, Units
 from p2pfl.training.registry import described_task
-from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.images import Images
-from p2pfl.training.units import UnitGradients, UnitPiece, Units
 from p2pfl.training.update import write_vector
 from tests.examples import examples
 from tests.federation.sample import peers_yaml

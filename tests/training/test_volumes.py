@@ -27,9 +27,9 @@ from p2pfl.errors.training import DataEmpty, LossNotPerRecord, ModelNotPrivate
 from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import build, device_of, predict
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.private_check import check_private
-from p2pfl.training.records import Records, SiteRecords, hold_out
+from p2pfl.training.records.records import Records, SiteRecords, hold_out
 from p2pfl.training.tasks.volumes import Volumes, middle
 from p2pfl.training.update import write_vector
 from tests.training.settings import privacy

@@ -10,7 +10,7 @@ import pytest
 from p2pfl.errors.optimisers import WeightsTellSizes
 from p2pfl.federation import Federation, draft
 from p2pfl.keys import Secret
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 from tests.federation.sample import peers_yaml, replaced
 
 

@@ -11,10 +11,10 @@ from p2pfl.codec import Malformed
 from p2pfl.errors.training import TooFewRecords
 from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.process.parting import Parting
-from p2pfl.training.records import HELD, LEFT_OUT, TRAINED, Batch, PatientArrays, Records, SiteRecords, hold_out
-from p2pfl.training.withdrawn import NOBODY, Withdrawn, patient_name
+from p2pfl.training.records.records import HELD, LEFT_OUT, TRAINED, Batch, PatientArrays, Records, SiteRecords, hold_out
+from p2pfl.training.records.withdrawn import NOBODY, Withdrawn, patient_name
 from tests.training.settings import Small, arrays, privacy
 
 KEY, SEED = Secret(bytes(32)), Secret(bytes(range(32)))

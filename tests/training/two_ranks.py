@@ -22,15 +22,15 @@ from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.keys import Secret
 from p2pfl.node.runs.passes import PENDING, read_begun
 from p2pfl.node.withdrawals import withdraw
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.distributed import FollowingTrainer, LeadingTrainer, follow
 from p2pfl.training.local import PassStopped, Trainer
-from p2pfl.training.personal import PersonalState
-from p2pfl.training.privacy import Account
+from p2pfl.training.model.personal import PersonalState
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.ranks import END, RECORDS, Ranks, ranks
-from p2pfl.training.records import Arrays, PatientArrays, Records, SiteRecords, hold_out
+from p2pfl.training.records.records import Arrays, PatientArrays, Records, SiteRecords, hold_out
 from p2pfl.training.registry import described_task
 from p2pfl.training.site_optimiser import SiteOptimiser
-from p2pfl.training.subspace import Subspace
 from p2pfl.training.tasks.table import TableTask
 from tests.federation.sample import peers_yaml
 from tests.node.runs.homes import Killed, beside, charges, finished, places, summed

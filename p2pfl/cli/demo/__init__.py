@@ -35,7 +35,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
-    from p2pfl.training.data import SiteFiles
+    from p2pfl.training.tasks.heart_records import SiteFiles
 
 LEAST: Final = 3
 MOST: Final = 20
@@ -83,7 +83,7 @@ def demo(
         raise WrongUse(evidence="--stays-away is for --kill, which is not given", verb=" demo")
     if not LEAST <= count <= MOST:
         raise DemoPeers(evidence=f"--peers {count}", least=LEAST, most=MOST, count=count)
-    from p2pfl.training.data import deal
+    from p2pfl.training.tasks.heart_records import deal
 
     dealt = deal(count)
     with ExitStack() as held:
@@ -189,7 +189,7 @@ def sites_alone(place: Path, peers_file: Path, dealt: SiteFiles) -> Mapping[str,
     from p2pfl.training.lean import without_compiler
     from p2pfl.training.measures.joint import Joint
     from p2pfl.training.models import build, count_of, device_of
-    from p2pfl.training.records import Records, hold_out
+    from p2pfl.training.records.records import Records, hold_out
     from p2pfl.training.registry import load_task
     from p2pfl.training.update import write_vector
 

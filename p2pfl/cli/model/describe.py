@@ -14,7 +14,7 @@ from p2pfl.cli.figures import classes_of, title
 from p2pfl.cli.wording import figure_text, meaning
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, Label, NumberLabel
-from p2pfl.training.model_card import ModelCard
+from p2pfl.training.model.card import ModelCard
 
 TO_FILL: Final = "*To be filled in by the people who answer for this model.*"
 MITCHELL: Final = "Mitchell et al. 2019, *Model Cards for Model Reporting*, doi 10.1145/3287560.3287596"

@@ -31,8 +31,8 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home, notes
 
 if TYPE_CHECKING:
-    from p2pfl.training.model_file import ModelFile
-    from p2pfl.training.personal import PersonalState
+    from p2pfl.training.model.file import ModelFile
+    from p2pfl.training.model.personal import PersonalState
 
 
 @click.command()
@@ -79,7 +79,7 @@ def export(
     # Loaded late: they bring numpy, and what is wrong with files is told before.
     from p2pfl.cli.model.describe import page
     from p2pfl.cli.model.facts import card_of
-    from p2pfl.training.model_file import held_state, model_file, shown_model
+    from p2pfl.training.model.file import held_state, model_file, shown_model
 
     with reading(home, unlock, peers_file) as opened:
         state = held_state(model_of(opened), str(home))
@@ -135,8 +135,8 @@ def _card_of(target: Path) -> Path:
 def _onnx(federation: Federation, model: ModelFile) -> tuple[bytes, bool]:
     """The model as ONNX, and whether it was run and gave the same. Nothing is written if it cannot be."""
     output.loading_torch()
+    from p2pfl.training.model.onnx_export import as_onnx
     from p2pfl.training.models import build
-    from p2pfl.training.onnx_export import as_onnx
     from p2pfl.training.registry import load_task
 
     task = load_task(federation.task)

@@ -13,9 +13,9 @@ from p2pfl.federation.table_facts import decimal_text
 from p2pfl.home import Home
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.log import Log
-from p2pfl.training.model_card import VERSION, ModelCard, model_facts, task_digest, task_facts
-from p2pfl.training.model_state import ModelState
-from p2pfl.training.privacy import Mechanism, alone_after, decimal_epsilon
+from p2pfl.training.model.card import VERSION, ModelCard, model_facts, task_digest, task_facts
+from p2pfl.training.model.state import ModelState
+from p2pfl.training.privacy.account import Mechanism, alone_after, decimal_epsilon
 
 OF_A_TRAINING: Final = ("training", "evaluation")
 

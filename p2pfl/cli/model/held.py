@@ -11,7 +11,7 @@ from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
-    from p2pfl.training.personal import PersonalState
+    from p2pfl.training.model.personal import PersonalState
 
 ITEM: Final = "checkpoints/model"
 
@@ -26,7 +26,7 @@ def own_layers(home: Home, prefixes: Sequence[str]) -> PersonalState | None:
     held = home.read(PERSONAL)
     if held is None:
         raise NoOwnLayers(evidence=f"there is no {PERSONAL} in it", path=home.path, prefixes=", ".join(prefixes))
-    from p2pfl.training.personal import PersonalState  # it brings numpy
+    from p2pfl.training.model.personal import PersonalState  # it brings numpy
 
     return PersonalState.from_file(held, f"{PERSONAL} in {home.path}")
 

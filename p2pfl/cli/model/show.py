@@ -19,7 +19,7 @@ def show(file: Path, as_json: bool) -> None:
     Nothing in the file runs. Who wrote it is not known: where it says that it can be checked, check it.
     """
     from p2pfl.cli.model.describe import page  # it brings numpy
-    from p2pfl.training.model_file import ModelFile
+    from p2pfl.training.model.file import ModelFile
 
     model = ModelFile.read(read_whole(file), str(file))
     tensors = [{"name": name, "shape": list(shape)} for name, shape in model.layout.tensors]

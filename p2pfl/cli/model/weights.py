@@ -12,7 +12,7 @@ from p2pfl.cli.csv_text import csv_text, inert
 from p2pfl.cli.options import NamedFile, json_option, read_whole, write_new
 
 if TYPE_CHECKING:
-    from p2pfl.training.linear_weights import LinearWeights
+    from p2pfl.training.model.linear_weights import LinearWeights
 
 
 @click.command()
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @json_option
 def weights(file: Path, target: Path | None, as_json: bool) -> None:
     """Print the weights of a linear model on a table, by its columns' names and levels, from an exported file."""
-    from p2pfl.training.linear_weights import weights_of  # it brings numpy
-    from p2pfl.training.model_file import ModelFile
+    from p2pfl.training.model.file import ModelFile
+    from p2pfl.training.model.linear_weights import weights_of  # it brings numpy
 
     found = weights_of(ModelFile.read(read_whole(file), str(file)))
     if target is not None:

@@ -19,7 +19,7 @@ from p2pfl.errors.planning import NothingToMakeUp
 
 if TYPE_CHECKING:
     from p2pfl.simulate.planning import Plan, Tried
-    from p2pfl.training.records import Records
+    from p2pfl.training.records.records import Records
     from p2pfl.training.task import Task
 
 MADE_UP: Final = "made-up"

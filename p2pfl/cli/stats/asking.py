@@ -24,7 +24,7 @@ from p2pfl.node.runs.site_tables import CsvFile
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.question import Statistic, TextTable
-from p2pfl.training.column_map import MapFile
+from p2pfl.training.records.column_map import MapFile
 
 Command = Callable[..., None]
 

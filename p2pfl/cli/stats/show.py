@@ -63,8 +63,8 @@ def _noise(federation: Federation, home: Home) -> dict[str, object] | None:
     """What is agreed on noise, what was spent, and how many sums more the budget holds; None where sums are exact."""
     from p2pfl.node.runs.accounts import read_accounts
     from p2pfl.node.runs.question_noise import QuestionNoise
-    from p2pfl.training.accounts import EVERYTHING
-    from p2pfl.training.privacy import Mechanism
+    from p2pfl.training.privacy.account import Mechanism
+    from p2pfl.training.privacy.accounts import EVERYTHING
 
     noise, private = QuestionNoise.of(federation), federation.privacy
     if noise is None or private.is_none:

@@ -23,8 +23,8 @@ from p2pfl.federation import Federation
 from p2pfl.files import is_file
 
 if TYPE_CHECKING:
-    from p2pfl.training.column_map import MapFile
     from p2pfl.training.process.remote import RemoteTrainer
+    from p2pfl.training.records.column_map import MapFile
     from p2pfl.training.task import Task
 
 TRIED_STEPS: Final = 3
@@ -112,7 +112,7 @@ def _tried(
 
     from p2pfl.keys import Secret
     from p2pfl.simulate.training import federation_of
-    from p2pfl.training.privacy import Account
+    from p2pfl.training.privacy.account import Account
     from p2pfl.training.process.facts import Reach, TaskSource
 
     agreed = federation or federation_of(SITES, ())

@@ -59,9 +59,9 @@ def draft(
         raise WrongUse(evidence=evidence, verb=" task draft")
     # Loaded late: they bring numpy.
     from p2pfl.federation.misfits import TODO
-    from p2pfl.training.column_map import ColumnMap
-    from p2pfl.training.columns import read_file
-    from p2pfl.training.table_draft import read_draft
+    from p2pfl.training.records.column_map import ColumnMap
+    from p2pfl.training.records.columns import read_file
+    from p2pfl.training.records.table_draft import read_draft
 
     raw, mapped = read_file(data), column_map(data, columns)
     known = ColumnMap.parse(mapped, mapped.source, None) if mapped is not None else ColumnMap()

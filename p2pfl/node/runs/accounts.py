@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 from p2pfl.federation.federation import Privacy
 from p2pfl.home import Home
 from p2pfl.keys import derive
-from p2pfl.training.accounts import EVERYTHING, Accounts, Marks, StudyCharges, marks_of
-from p2pfl.training.privacy import Account, Charge, Mechanism
+from p2pfl.training.privacy.account import Account, Charge, Mechanism
+from p2pfl.training.privacy.accounts import EVERYTHING, Accounts, Marks, StudyCharges, marks_of
 
 ACCOUNT: Final = "accounts/spent"
 

@@ -28,7 +28,7 @@ from p2pfl.node.runs.sums import Encoded
 from p2pfl.node.runs.turns import Turn
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.update import TensorLayout
 
 BLOCK: Final = 1 << 17  # numbers that are noised at a time

@@ -25,7 +25,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import early_stop
 from p2pfl.training.measures.measure import Counts
-from p2pfl.training.model_state import ModelState
+from p2pfl.training.model.state import ModelState
 from p2pfl.training.update import FlatVector
 
 

@@ -30,11 +30,11 @@ from p2pfl.home import Home
 from p2pfl.keys import KEY_BYTES, Draw, Secret
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import StudyAccounts
-from p2pfl.training.accounts import UNITS, marks_of
-from p2pfl.training.discrete_gaussian import discrete_gaussian
 from p2pfl.training.measures.measure import UNIT, Counts, Figure
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.discrete_gaussian import discrete_gaussian
+from p2pfl.training.privacy.account import Account, Mechanism
+from p2pfl.training.privacy.accounts import UNITS, marks_of
 from p2pfl.training.update import FlatVector
 
 MEASURED: Final = "accounts/measured"

@@ -22,8 +22,8 @@ from p2pfl.node.runs.passes import BegunPass, Passes
 from p2pfl.node.runs.personal import PersonalLayers
 from p2pfl.node.runs.trains import Batches, Trains
 from p2pfl.node.runs.updates import Updates
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.passes import PassCut
-from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector
 
 MOST_CUTS: Final = 3  # times that a pass may be cut before this process ends

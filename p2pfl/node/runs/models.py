@@ -24,7 +24,7 @@ from p2pfl.home import Home
 from p2pfl.node.logs import Logs
 from p2pfl.training import update
 from p2pfl.training.early_stop import Measured
-from p2pfl.training.model_state import ModelState, StateLayout, name_of
+from p2pfl.training.model.state import ModelState, StateLayout, name_of
 
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
 BEGUN: Final = "checkpoints/begun"  # the model from which the pass under way starts, once it is no longer MODEL

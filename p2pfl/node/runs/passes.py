@@ -29,8 +29,8 @@ from p2pfl.node.progress import Observer, PassCharged, PassRepeated
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
 from p2pfl.node.studies import Elsewhere
-from p2pfl.training.accounts import EVERYTHING, Marks
-from p2pfl.training.privacy import Charge, decimal_epsilon
+from p2pfl.training.privacy.account import Charge, decimal_epsilon
+from p2pfl.training.privacy.accounts import EVERYTHING, Marks
 
 __all__ = ["ACCOUNT", "PASS", "PENDING", "BegunPass", "Passes", "PendingHead", "most_said", "read_begun"]
 PASS, PENDING = "state/pass", "state/residual"

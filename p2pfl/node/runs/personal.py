@@ -26,7 +26,7 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PersonalLost
 from p2pfl.node.runs.passes import read_pending
 from p2pfl.node.runs.trains import Keeps, Trains
-from p2pfl.training.personal import PersonalState
+from p2pfl.training.model.personal import PersonalState
 from p2pfl.training.update import FlatVector, TensorLayout, not_finite
 
 

@@ -22,7 +22,7 @@ from p2pfl import codec
 from p2pfl.errors.questions import FewWithdrew, QuestionsSpent
 from p2pfl.home import Home
 from p2pfl.keys import digest
-from p2pfl.training.accounts import Marks, marks_of
+from p2pfl.training.privacy.accounts import Marks, marks_of
 
 ITEM: Final = "accounts/questions"
 MOST_HEAD: Final = 1 << 17

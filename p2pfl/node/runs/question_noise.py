@@ -29,10 +29,10 @@ from p2pfl.node.runs.accounts import StudyAccounts
 from p2pfl.node.runs.passes import Passes
 from p2pfl.statistics.noise import DrawNoise, NoisedTotal, SumNoise, noise_errors
 from p2pfl.statistics.question import Ask, Facts, Statistic
-from p2pfl.training.accounts import EVERYTHING
-from p2pfl.training.discrete_gaussian import discrete_gaussian
-from p2pfl.training.noise import BitStream
-from p2pfl.training.privacy import Mechanism
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.discrete_gaussian import discrete_gaussian
+from p2pfl.training.privacy.account import Mechanism
+from p2pfl.training.privacy.accounts import EVERYTHING
 
 ITEM: Final = "state/question"
 MOST_KEPT: Final = 1 << 10  # bytes

@@ -15,9 +15,9 @@ from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
-from p2pfl.training.column_map import ColumnMap, MapFile
-from p2pfl.training.columns import TableReader, read_file, rows_of
-from p2pfl.training.withdrawn import Withdrawn, patient_name
+from p2pfl.training.records.column_map import ColumnMap, MapFile
+from p2pfl.training.records.columns import TableReader, read_file, rows_of
+from p2pfl.training.records.withdrawn import Withdrawn, patient_name
 
 
 class CsvFile(bytes):

@@ -12,7 +12,7 @@ from p2pfl import codec
 from p2pfl.errors.training import SupportMalformed
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.rotation import padded
-from p2pfl.training.compression import MOST_PARAMETERS, decode_support, most_nominated
+from p2pfl.training.compression.nomination import MOST_PARAMETERS, decode_support, most_nominated
 
 SCALARS: Final = 1 << 13  # bytes of the counts beside an update, and room for more of them
 

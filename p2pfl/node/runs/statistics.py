@@ -38,8 +38,8 @@ from p2pfl.node.runs.site_tables import AskedRecords, read_records
 from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.noise import LIMIT
 from p2pfl.statistics.question import MOST_RECORDS, Ask, Statistic, Truths
-from p2pfl.training.column_map import MapFile
-from p2pfl.training.withdrawn import Withdrawn
+from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.withdrawn import Withdrawn
 
 MOST_QUESTION: Final = 2048  # bytes of its facts: they stand in the record of its roll call
 LABELS_TOLD: Final = 12

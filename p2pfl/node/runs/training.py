@@ -37,10 +37,10 @@ from p2pfl.node.withdrawals import Withdrawals
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import early_stop, server, update
-from p2pfl.training.compression import Positions
-from p2pfl.training.model_state import ModelState
-from p2pfl.training.privacy import Account, Mechanism
-from p2pfl.training.subspace import Expanded, Subspace
+from p2pfl.training.compression.nomination import Positions
+from p2pfl.training.compression.subspace import Expanded, Subspace
+from p2pfl.training.model.state import ModelState
+from p2pfl.training.privacy.account import Account, Mechanism
 
 SUBSPACES: Final = 2  # kept: of the round under way and of the one before
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field

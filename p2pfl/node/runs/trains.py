@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from p2pfl.keys import Secret
 from p2pfl.training import update
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.privacy import Charge
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.privacy.account import Charge
 
 
 class Trains(Protocol):

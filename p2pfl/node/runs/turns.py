@@ -27,8 +27,8 @@ from p2pfl import codec
 from p2pfl.errors.adapters import ArraysUnfit
 from p2pfl.home import Home
 from p2pfl.keys import Secret, digest
-from p2pfl.training.compression import Positions
-from p2pfl.training.noise import BitStream
+from p2pfl.training.compression.nomination import Positions
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.update import FlatVector, TensorLayout
 
 FOLDER: Final = "state/averages"

@@ -19,13 +19,13 @@ from p2pfl.node.runs.trains import Trains
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.noise_grid import NoiseGrid, noised_words
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training.compression import Compresses, Positions
-from p2pfl.training.lowrank import compressor_of
-from p2pfl.training.noise import BitStream
-from p2pfl.training.noise_steps import noise_steps
-from p2pfl.training.noised_sum import NoisedSum
-from p2pfl.training.privacy import Mechanism
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.lowrank import compressor_of
+from p2pfl.training.compression.noised_sum import NoisedSum
+from p2pfl.training.compression.nomination import Compresses, Positions
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.steps import noise_steps
+from p2pfl.training.privacy.account import Mechanism
 from p2pfl.training.update import FlatVector
 
 Values = NDArray[np.float64]

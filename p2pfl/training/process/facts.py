@@ -9,10 +9,10 @@ from typing import Any
 
 from p2pfl.errors.task_process import DataHoldsKeys, TaskAnswerUnusable
 from p2pfl.federation import Federation
-from p2pfl.training.column_map import MapFile
-from p2pfl.training.personal import divided, joined
+from p2pfl.training.model.personal import divided, joined
 from p2pfl.training.process.landlock import holds
 from p2pfl.training.process.wire import MOST_PARAMETERS
+from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.update import TensorLayout
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from p2pfl.errors.task_process import TaskAnswerUnusable
 from p2pfl.training.process.wire import NAME_BYTES
-from p2pfl.training.records import HELD, LEFT_OUT, TRAINED, check_enough
-from p2pfl.training.withdrawn import Withdrawn
+from p2pfl.training.records.records import HELD, LEFT_OUT, TRAINED, check_enough
+from p2pfl.training.records.withdrawn import Withdrawn
 
 
 class Parting:

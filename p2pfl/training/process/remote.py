@@ -17,19 +17,19 @@ import numpy as np
 
 from p2pfl.errors.training import MeasureUnusable, ModelDiverged
 from p2pfl.keys import KEY_BYTES, Secret
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.measures.joint import BOUND
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
-from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.privacy.account import Charge, Mechanism
 from p2pfl.training.process.child import Echo, OnStep, TaskProcess
 from p2pfl.training.process.facts import Reach, TaskFacts, TaskSource, facts_of, unusable
 from p2pfl.training.process.parting import Parting, unusable_now
 from p2pfl.training.process.remote_task import RemoteTask
 from p2pfl.training.process.wire import NAME_BYTES, SharedBuffer
-from p2pfl.training.records import held_out
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.records.records import held_out
+from p2pfl.training.records.withdrawn import Withdrawn
 from p2pfl.training.update import FlatVector, TensorLayout, not_finite
-from p2pfl.training.withdrawn import Withdrawn
 
 STOPPING_S: Final = 2.0  # seconds for a task to hear that it is to stop, before its process is ended
 

@@ -28,17 +28,17 @@ from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
 from p2pfl.federation.description import parse_description
 from p2pfl.keys import Secret
-from p2pfl.training.column_map import MapFile
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.lean import without_compiler
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import as_inputs, build, predict
 from p2pfl.training.passes import PassStopped
-from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.privacy.account import Charge, Mechanism
 from p2pfl.training.process.faults import told_of
 from p2pfl.training.process.wire import ASKED, MOST_ASKED, Wire
-from p2pfl.training.records import HELD, TRAINED, Records, SiteRecords, owners_of
+from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.records import HELD, TRAINED, Records, SiteRecords, owners_of
 from p2pfl.training.registry import described_task, run_task
-from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.tried import first_model, try_records
 from p2pfl.training.update import TensorLayout

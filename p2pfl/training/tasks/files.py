@@ -18,8 +18,8 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.scans import MaskMissing
 from p2pfl.errors.training import DataEmpty, MissingColumn, MissingLabel, RaggedRecord, UnknownCode
 from p2pfl.files import read_file
-from p2pfl.training import columns
-from p2pfl.training.columns import rows_of
+from p2pfl.training.records import columns
+from p2pfl.training.records.columns import rows_of
 
 
 @dataclass(frozen=True, slots=True)

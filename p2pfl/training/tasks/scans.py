@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from p2pfl.federation.scan_schema import ImageSchema, VolumeSchema
 from p2pfl.training.task import Task
+from p2pfl.training.tasks.pretrained import read_weights, without
 from p2pfl.training.update import FlatVector, layout_of
-from p2pfl.training.weights import read_weights, without
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from p2pfl.federation.table_columns import CodeColumn, Column, NumberColumn
 from p2pfl.federation.table_schema import TableSchema
-from p2pfl.training.column_map import ColumnMap, MapFile
-from p2pfl.training.columns import TableReader, read_file
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.records import Arrays, PatientArrays
+from p2pfl.training.records.column_map import ColumnMap, MapFile
+from p2pfl.training.records.columns import TableReader, read_file
+from p2pfl.training.records.records import Arrays, PatientArrays
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heads import head_of
 from p2pfl.training.update import FlatVector, TensorLayout, layout_of

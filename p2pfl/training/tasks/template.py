@@ -19,7 +19,7 @@ from torch import nn
 import p2pfl
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.records import Arrays
+from p2pfl.training.records.records import Arrays
 
 COLUMNS = 4  # of the CSV, the label not counted
 

@@ -25,7 +25,7 @@ from p2pfl.errors.scans import LabelUnfit, SharesUnfit, VolumesExtraMissing, Vol
 from p2pfl.federation.scan_schema import VolumeSchema, shares_fit
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.measures.segmentation import Segmentation
-from p2pfl.training.nifti import MOST_VOXELS, NotAVolume, Voxels, nifti_bytes, parse_nifti
+from p2pfl.training.records.nifti import MOST_VOXELS, NotAVolume, Voxels, nifti_bytes, parse_nifti
 from p2pfl.training.tasks.files import FileRecord, FilesDataset, by_csv, by_pair
 from p2pfl.training.tasks.scans import ScanTask
 from p2pfl.training.update import FlatVector, layout_of

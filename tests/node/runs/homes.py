@@ -23,11 +23,11 @@ from p2pfl.peer.epoch import training_run
 from p2pfl.roster import Address, Member
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure
-from p2pfl.training.privacy import Charge
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.privacy.account import Charge
 from p2pfl.training.update import FlatVector, TensorLayout
 from tests.federation.sample import TASK
 from tests.home.home_fixtures import make

@@ -21,8 +21,8 @@ from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.averages import Averaging, encode_average, flatten
 from p2pfl.node.runs.passes import PASS, BegunPass, charge_release
 from p2pfl.sharing.field import FIELDS
-from p2pfl.training.accounts import EVERYTHING
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy.account import Account, Mechanism
+from p2pfl.training.privacy.accounts import EVERYTHING
 from tests.node.runs.homes import Killed, Place, charges, draw, places
 from tests.training.settings import PRIVACY, draw_of, privacy
 

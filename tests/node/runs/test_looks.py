@@ -22,7 +22,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training.measures.measure import UNIT, Figure
 from p2pfl.training.measures.private import PrivateBinary, PrivateJoint
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy.account import Account, Mechanism
 from tests.federation.sample import CARDS, draft, peers_yaml
 from tests.node.runs.homes import NAMES, Four, Place, applied, attempt_digest, places, times
 from tests.training.settings import draw_of

@@ -12,7 +12,7 @@ from p2pfl import codec
 from p2pfl.errors.training import CompressionMisused
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.sharing import events as e
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.update import TensorLayout
 from tests.node.runs.homes import OTHERS, Four, Place, applied, finished, masked, places, summed, times
 

@@ -12,7 +12,7 @@ from p2pfl.codec import Pieces
 from p2pfl.errors.round import BulkRejected
 from p2pfl.node.runs.models import MODEL, NEXT
 from p2pfl.node.runs.training import TrainingRun
-from p2pfl.training.model_file import held_state
+from p2pfl.training.model.file import held_state
 from p2pfl.training.update import TensorLayout
 from tests.node.runs.homes import Killed, Place, by_others, finished, places, summed
 

@@ -13,7 +13,7 @@ from p2pfl.home import Home
 from p2pfl.node.runs import models
 from p2pfl.node.runs.models import MODEL, NEXT, SERVED
 from p2pfl.node.runs.training import TrainingRun
-from p2pfl.training import checkpoint
+from p2pfl.training.model import checkpoint
 from p2pfl.training.update import TensorLayout
 from tests.node.runs.homes import Place, by_others, finished, masked, recorded, row, summed
 

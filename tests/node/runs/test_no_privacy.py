@@ -17,8 +17,8 @@ from p2pfl.node.progress import unseen
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.models import MODEL
 from p2pfl.node.runs.passes import Passes
-from p2pfl.training import checkpoint
-from p2pfl.training.privacy import Account
+from p2pfl.training.model import checkpoint
+from p2pfl.training.privacy.account import Account
 from tests.node.runs.homes import Place, charges, draw, finished, places, summed
 from tests.training.settings import PRIVACY
 

@@ -16,9 +16,9 @@ from p2pfl.keys import Secret
 from p2pfl.node.runs.updates import NoisedUpdates
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.training.noise import BitStream
-from p2pfl.training.noise_steps import noise_steps
-from p2pfl.training.privacy import CHARGED, Mechanism
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.steps import noise_steps
+from p2pfl.training.privacy.account import CHARGED, Mechanism
 from p2pfl.training.update import TensorLayout
 from tests.node.runs.homes import NAMES, Four, Killed, Place, applied, charges, finished, masked, places, times
 

@@ -20,7 +20,7 @@ from p2pfl.node.runs.models import BEGUN
 from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, Passes, most_said, read_begun
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
-from p2pfl.training.privacy import Account, decimal_epsilon
+from p2pfl.training.privacy.account import Account, decimal_epsilon
 from tests.node.runs.homes import (
     ME,
     OTHERS,
@@ -269,7 +269,7 @@ def test_what_one_release_of_the_accountant_said_stands_under_the_next(
     run = place.started()
     first = float(run.propose(1, 0).epsilon)
     with monkeypatch.context() as later:
-        later.setattr("p2pfl.training.privacy._epsilon", lambda history, delta: first + 0.25)
+        later.setattr("p2pfl.training.privacy.account._epsilon", lambda history, delta: first + 0.25)
         said = place.started().propose(1, 0).epsilon
     assert float(said) == pytest.approx(first + 0.25, abs=1e-5)
     run = place.started()

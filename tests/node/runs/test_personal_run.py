@@ -20,11 +20,11 @@ from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, read_pending
 from p2pfl.node.runs.personal import PersonalLayers
 from p2pfl.node.withdrawals import withdraw
 from p2pfl.peer.epoch import training_run
-from p2pfl.training.personal import PersonalState
-from p2pfl.training.privacy import Charge
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.model.personal import PersonalState
+from p2pfl.training.privacy.account import Charge
+from p2pfl.training.records.withdrawn import Withdrawn
 from p2pfl.training.update import FlatVector, TensorLayout
-from p2pfl.training.withdrawn import Withdrawn
 from tests.node.runs.homes import Four, Killed, Place, beside, charges, finished, masked, places, recorded, summed
 
 SIX = 6  # four numbers that are shared, and two behind them

@@ -17,7 +17,7 @@ from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation import Federation, draft
 from p2pfl.keys import Secret
 from p2pfl.training.models import build
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.process.facts import TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
 from p2pfl.training.registry import code_of, described_task

@@ -15,7 +15,7 @@ from p2pfl.node.progress import unseen
 from p2pfl.node.runs.question_noise import ITEM, QuestionCharge, QuestionNoise, over_digest
 from p2pfl.peer.epoch import sums_run
 from p2pfl.statistics.describe import Histogram
-from p2pfl.training.privacy import CHARGED, Account, Mechanism
+from p2pfl.training.privacy.account import CHARGED, Account, Mechanism
 from tests.node.runs.homes import NAMES, Place, charges, places
 from tests.statistics.hospitals import number
 

@@ -9,7 +9,7 @@ from p2pfl import codec
 from p2pfl.errors.training import SupportMalformed
 from p2pfl.node.runs.sizes import SCALARS, check_support, sum_bytes
 from p2pfl.node.runs.sums import Asked, SumRun, encode, salt
-from p2pfl.training.compression import encode_support
+from p2pfl.training.compression.nomination import encode_support
 from tests.node.runs.homes import Place, draw, masked, places
 
 

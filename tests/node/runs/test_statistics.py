@@ -30,8 +30,8 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.question import Factor, Quantity
-from p2pfl.training.accounts import marks_of
-from p2pfl.training.withdrawn import Withdrawn, patient_name
+from p2pfl.training.privacy.accounts import marks_of
+from p2pfl.training.records.withdrawn import Withdrawn, patient_name
 from tests.federation.sample import ASKED, IDENTITIES, NAMES, TABLE, peers_yaml
 from tests.home.home_fixtures import make
 from tests.node.runs.homes import Place, attempt_digest

@@ -207,8 +207,8 @@ def test_a_file_that_was_edited_after_its_study_began_is_still_seen_as_that_stud
 
 @pytest.mark.claim("DP-9")
 def test_two_studies_on_the_same_records_spend_what_the_accountant_says_of_both(heart: Place, lungs: Place) -> None:
-    from p2pfl.training.accountant import upper_bound
-    from p2pfl.training.privacy import decimal_epsilon
+    from p2pfl.training.privacy.account import decimal_epsilon
+    from p2pfl.training.privacy.accountant import upper_bound
 
     trained(heart, *OLD)
     told = trained(lungs, *OLD, *NEW)

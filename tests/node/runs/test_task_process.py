@@ -24,18 +24,18 @@ from p2pfl.node.progress import PassRepeated, PassWasCut, Progress
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.withdrawals import withdraw
 from p2pfl.peer.epoch import training_run
+from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.local import Trainer
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
-from p2pfl.training.privacy import Account
+from p2pfl.training.privacy.account import Account
 from p2pfl.training.process import landlock, seccomp
 from p2pfl.training.process.child import HANDED_ON
 from p2pfl.training.process.facts import Reach, TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
-from p2pfl.training.records import Records, hold_out
+from p2pfl.training.records.records import Records, hold_out
+from p2pfl.training.records.units import Units
+from p2pfl.training.records.withdrawn import Withdrawn
 from p2pfl.training.registry import described_task
-from p2pfl.training.subspace import Subspace
-from p2pfl.training.units import Units
-from p2pfl.training.withdrawn import Withdrawn
 from tests.federation.sample import CARDS
 from tests.node.runs.homes import Place, charges, places
 from tests.training.odd import KEY as HOLDOUT

@@ -23,10 +23,10 @@ from p2pfl.node.runs.training import TrainingRun
 from p2pfl.peer.epoch import training_run
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
-from p2pfl.training.accounts import Accounts
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.joint import Joint
-from p2pfl.training.privacy import Mechanism
+from p2pfl.training.privacy.account import Mechanism
+from p2pfl.training.privacy.accounts import Accounts
 from tests.node.runs.homes import (
     NAMES,
     OTHERS,

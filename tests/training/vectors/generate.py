@@ -11,11 +11,11 @@ import numpy as np
 from p2pfl.errors import P2PFLError
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
-from p2pfl.training.model_card import KEY
-from p2pfl.training.model_file import ModelFile
-from p2pfl.training.noise import BitStream
-from p2pfl.training.noise_steps import noise_steps
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.model.card import KEY
+from p2pfl.training.model.file import ModelFile
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.noise.steps import noise_steps
 from p2pfl.training.update import TensorLayout, first_model
 from tests.federation.sample import TABLE
 from tests.training.cards import header_of, made, with_header

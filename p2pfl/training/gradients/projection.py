@@ -1,5 +1,5 @@
-"""Per-record gradients of θ, the numbers that a round in a low-rank subspace trains (subspace.py), and a model that
-follows θ.
+"""Per-record gradients of θ, the numbers that a round in a low-rank subspace trains (compression/subspace.py), and
+a model that follows θ.
 
 For a linear layer or a convolution a record's gradient of W is a sum of outer products g xᵀ of what came back and what
 went in. Its parts G R and Lᵀ G (1 − R Rᵀ) are made from g (xᵀR) and (Lᵀg) xᵀ: the gradient itself, o × i numbers for
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from p2pfl.training import convolutions as conv
-from p2pfl.training.opacus_parts import GradSampleModule
-from p2pfl.training.record_gradients import Gradients, RecordGradients, Sampler, kept
-from p2pfl.training.subspace import Piece, Subspace
+from p2pfl.training.compression.subspace import Piece, Subspace
+from p2pfl.training.gradients import convolutions as conv
+from p2pfl.training.gradients.opacus_parts import GradSampleModule
+from p2pfl.training.gradients.record_gradients import Gradients, RecordGradients, Sampler, kept
 from p2pfl.training.update import FlatVector
 
 CARRIERS: Final = "_p2pfl_carriers"  # of a parameter that moves along carriers only

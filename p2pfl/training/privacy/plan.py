@@ -15,7 +15,7 @@ from typing import Final
 
 from p2pfl.errors.training import BudgetTooSmall
 from p2pfl.roster import MOST_PEERS, Quorums
-from p2pfl.training.privacy import CHARGED, Account, Mechanism
+from p2pfl.training.privacy.account import CHARGED, Account, Mechanism
 
 MOST_NOISE: Final = 1000.0
 DIGITS: Final = 3  # of a noise multiplier: people write it into a file

@@ -29,7 +29,7 @@ DIGITS: Final = 40  # of exp(−γ) at the first closer look; doubled until it i
 
 
 class Words(Protocol):
-    """Uniform 64-bit words, each handed out once: training/noise.py's BitStream."""
+    """Uniform 64-bit words, each handed out once: training/noise/bit_stream.py's BitStream."""
 
     def words(self, count: int, /) -> NDArray[np.uint64]: ...
 

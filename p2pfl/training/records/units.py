@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from p2pfl.errors.privacy_units import PatientMissing, PatientsUnknown
-from p2pfl.training.records import Records
+from p2pfl.training.records.records import Records
 
 PATIENT = "patient"
 Rows = NDArray[np.int64]

@@ -13,7 +13,7 @@ from p2pfl.errors.models import NotLinear
 from p2pfl.federation.table_columns import CodeColumn, Column, NumberColumn
 from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, NumberLabel, TimeLabel
 from p2pfl.federation.table_schema import TableSchema
-from p2pfl.training.model_file import ModelFile
+from p2pfl.training.model.file import ModelFile
 from p2pfl.training.tasks.heads import head_of
 from p2pfl.training.tasks.table import SWITCH, inputs_of
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 
 
 def poisson_batches(stream: BitStream, records: int, rate: float, steps: int) -> Iterator[NDArray[np.int64]]:

@@ -19,10 +19,10 @@ from p2pfl import codec
 from p2pfl.errors.models import CardUnfit, ModelFileBroken, NoCard
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.keys import digest
-from p2pfl.training.checkpoint import facts_of, to_bytes
-from p2pfl.training.model_card import KEY, ModelCard
-from p2pfl.training.model_state import MODEL, ModelState, StateLayout, name_of, state_name
-from p2pfl.training.personal import PersonalState, divided, fits, joined, reordered
+from p2pfl.training.model.card import KEY, ModelCard
+from p2pfl.training.model.checkpoint import facts_of, to_bytes
+from p2pfl.training.model.personal import PersonalState, divided, fits, joined, reordered
+from p2pfl.training.model.state import MODEL, ModelState, StateLayout, name_of, state_name
 from p2pfl.training.update import FlatVector, TensorLayout
 
 MOST_HEADER: Final = 1 << 23  # bytes

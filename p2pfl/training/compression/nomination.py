@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
-from p2pfl.training.checkpoint import pieces_of
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.model.checkpoint import pieces_of
 
 Positions = NDArray[np.int64]
 MOST_VARINT_BYTES: Final = 5

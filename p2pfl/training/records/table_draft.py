@@ -17,8 +17,8 @@ from typing import Final
 from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingColumn, MissingLabelColumn
 from p2pfl.federation.misfits import TODO
 from p2pfl.federation.table_columns import is_column_name, number_in
-from p2pfl.training.column_map import ColumnMap
-from p2pfl.training.columns import header_told, is_record, rows_of
+from p2pfl.training.records.column_map import ColumnMap
+from p2pfl.training.records.columns import header_told, is_record, rows_of
 
 HEAD: Final = f"""\
 # Drafted by `p2pfl task draft`, from the names of columns and from whether their cells are numbers or words. Every

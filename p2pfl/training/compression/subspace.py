@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.keys import Secret, digest
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.update import FlatVector, TensorLayout, blocks_of
 
 Floats = NDArray[np.float64]

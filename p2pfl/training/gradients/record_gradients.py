@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from p2pfl.training.opacus_parts import GradSampleModule
+from p2pfl.training.gradients.opacus_parts import GradSampleModule
 
 Gradients = dict[Any, torch.Tensor]  # by parameter
 Sampler = Callable[[Any, Sequence[torch.Tensor], torch.Tensor], Gradients]

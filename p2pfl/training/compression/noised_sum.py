@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused
 from p2pfl.keys import digest
-from p2pfl.training.checkpoint import pieces_of
-from p2pfl.training.compression import Compresses, Positions
-from p2pfl.training.subspace import Subspace
+from p2pfl.training.compression.nomination import Compresses, Positions
+from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.model.checkpoint import pieces_of
 
 METHOD: Final = "noised sum"
 DIGEST_BYTES: Final = 32

@@ -18,7 +18,7 @@ from p2pfl.codec import Pieces
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.keys import digest
-from p2pfl.training import checkpoint
+from p2pfl.training.model import checkpoint
 from p2pfl.training.update import FlatVector, TensorLayout
 
 HEAD: Final = 2  # float32 places before the rows, in which the number of steps stands as a 64-bit integer

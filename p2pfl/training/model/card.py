@@ -32,7 +32,7 @@ from p2pfl.federation.settings import HEX32, LICENCE
 from p2pfl.federation.table_facts import facts_of, node_of, schema_of
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.keys import digest
-from p2pfl.training.model_state import AVERAGE, MODEL, MOMENTUM, SECOND, ModelState
+from p2pfl.training.model.state import AVERAGE, MODEL, MOMENTUM, SECOND, ModelState
 
 KEY: Final = "card"
 VERSION: Final = 1

@@ -35,7 +35,7 @@ from p2pfl.errors.training import (
     UnknownCode,
 )
 from p2pfl.federation.table_columns import DIGITS, CodeColumn, Column, NumberColumn, number_in
-from p2pfl.training.column_map import ColumnMap
+from p2pfl.training.records.column_map import ColumnMap
 
 DELIMITERS: Final = (",", ";", "\t")
 MOST_KEPT: Final = 4096  # different cells of a column whose meaning is kept, so that a file of any size is read

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Buffer, Malformed
 from p2pfl.keys import Secret
-from p2pfl.training.accounts import MARK_BYTES, Marks, mark_of, marks_of
-from p2pfl.training.records import Records, SiteRecords, check_enough
+from p2pfl.training.privacy.accounts import MARK_BYTES, Marks, mark_of, marks_of
+from p2pfl.training.records.records import Records, SiteRecords, check_enough
 
 NOBODY: Final = hashlib.sha256(b"patient\0").digest()  # in place of a patient's name, where a record has none
 

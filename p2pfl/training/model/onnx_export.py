@@ -22,8 +22,8 @@ from p2pfl.errors.models import NotExportable, OnnxExtraMissing
 from p2pfl.federation.table_columns import Column, NumberColumn
 from p2pfl.keys import Secret
 from p2pfl.training.models import as_inputs, build
-from p2pfl.training.noise import BitStream
-from p2pfl.training.records import Records
+from p2pfl.training.noise.bit_stream import BitStream
+from p2pfl.training.records.records import Records
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.table import CUT, SWITCH, TableTask
 from p2pfl.training.update import FlatVector, write_vector

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from p2pfl.federation.federation import Privacy
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.update import FlatVector
 
 BLOCK: Final = 1 << 18  # coordinates that are added up or noised at a time: the draws take ten times their size

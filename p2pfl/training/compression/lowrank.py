@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
-from p2pfl.training.checkpoint import pieces_of
-from p2pfl.training.compression import Compresses, Compressor, Positions
-from p2pfl.training.subspace import Subspace, length_of
+from p2pfl.training.compression.nomination import Compresses, Compressor, Positions
+from p2pfl.training.compression.subspace import Subspace, length_of
+from p2pfl.training.model.checkpoint import pieces_of
 from p2pfl.training.update import FlatVector, TensorLayout
 
 

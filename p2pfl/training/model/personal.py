@@ -20,7 +20,7 @@ from p2pfl.errors.models import CardUnfit
 from p2pfl.errors.personal import NothingIsShared, PersonalFitsNothing, PersonalIsFrozen
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.federation.personal_layers import PERSONAL
-from p2pfl.training.checkpoint import facts_of, pieces_of
+from p2pfl.training.model.checkpoint import facts_of, pieces_of
 from p2pfl.training.update import FlatVector, TensorLayout
 
 BEFORE, AFTER = "before/", "after/"  # of a tensor's name in the file
@@ -99,7 +99,7 @@ class PersonalState:
     @classmethod
     def from_file(cls, data: bytes, source: str = PERSONAL) -> PersonalState:
         """What `to_file` wrote. Raises ModelFileBroken, ModelMisfit."""
-        from p2pfl.training.model_file import ModelFile  # it reads descriptions of tasks, which a pass does not need
+        from p2pfl.training.model.file import ModelFile  # it reads descriptions of tasks, which a pass does not need
 
         try:
             held, facts = ModelFile.read(data, source), facts_of(data)

@@ -2,7 +2,7 @@
 
 `import opacus` brings its engine, its accountants and all its optimisers, and with them scipy, sympy and torch's
 sharded tensors: 115 MB, and more time than torch itself. Of these a pass uses nothing: it clips and adds noise here
-(clipping.py), and the node computes ε (accountant.py). Whoever asks opacus for any of them later gets them.
+(clipping.py), and the node computes ε (privacy/accountant.py). Whoever asks opacus for any of them later gets them.
 """
 
 from __future__ import annotations

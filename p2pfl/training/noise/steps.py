@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.noise import BitStream
+from p2pfl.training.noise.bit_stream import BitStream
 
 MOST_SIGMA: Final = 1 << 24  # then every product below fits into 63 bits
 BLOCK: Final = 1 << 16  # numbers that are drawn at a time

@@ -323,6 +323,6 @@ def _epsilon(history: History, delta: float) -> float:
         return 0.0  # the PRV accountant raises on an empty history
     if any(one.noise_multiplier == 0.0 for one in history):
         return math.inf  # and on a step without noise
-    from p2pfl.training.accountant import upper_bound  # loads torch
+    from p2pfl.training.privacy.accountant import upper_bound  # loads torch
 
     return upper_bound([(one.noise_multiplier, one.sample_rate, one.steps) for one in history], delta)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from p2pfl.training.record_gradients import Gradients
+from p2pfl.training.gradients.record_gradients import Gradients
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d

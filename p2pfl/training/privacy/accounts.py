@@ -35,7 +35,7 @@ from p2pfl.errors.privacy_units import UnitsMixed
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
-from p2pfl.training.privacy import Account, Charge, History, Mechanism, decimal_epsilon
+from p2pfl.training.privacy.account import Account, Charge, History, Mechanism, decimal_epsilon
 
 VERSION: Final = 1
 MARK_BYTES: Final = 8
