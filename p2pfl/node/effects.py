@@ -6,6 +6,7 @@ What blocks (masks, sums, fsync) runs in a worker thread; a step that takes less
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import Any, Protocol, assert_never
 
@@ -131,10 +132,11 @@ class EffectRunner:
     async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
         masks: tuple[e.Vector, ...] = ()
         try:
-            if sum(length for _, length in segments) <= SMALL_WORDS:
-                masks = effect.masks(segments) if segments else ()
-            else:
-                masks = await asyncio.to_thread(effect.masks, segments)
+            with contextlib.suppress(MemoryError):  # the words are masked from the seeds then, piece by piece
+                if sum(length for _, length in segments) <= SMALL_WORDS:
+                    masks = effect.masks(segments) if segments else ()
+                else:
+                    masks = await asyncio.to_thread(effect.masks, segments)
         finally:  # without them the words are masked from the seeds: they must not wait for ever
             ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
             self._inbox.add_event(LocalEvent(active.run.context.run, ready))
