@@ -24,7 +24,6 @@ from p2pfl.mesh.zmtp import BODY_PART_BYTES, Message
 MOST_OUT: Final = 64  # messages to one peer that its tunnel has not taken; links count bytes
 MOST_IN: Final = 32  # messages of one peer that were not read here, fewer than a link forgives of the one before …
 MOST_IN_BYTES: Final = 2 << 20  # … and bytes of them, above which no other comes
-ZERO_COPY_BYTES: Final = 256 << 10  # below this size a copy costs less than tracking the caller's memory
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
 KEPT_BYTES: Final = PAYLOAD_BYTES  # largest freed block that the allocator keeps
 
@@ -75,7 +74,7 @@ class Router:
         self._socket.send(peer.encode(), _MORE)
         self._socket.send(header, 0 if body is None else _MORE)
         if body is not None:
-            self._socket.send(body, 0, len(body) < ZERO_COPY_BYTES)
+            self._socket.send(body)  # copied: to track the caller's memory pyzmq would wake a thread for each
         endpoint.put()
         return True
 

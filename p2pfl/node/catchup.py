@@ -159,6 +159,8 @@ class CatchUp:
         return []
 
     async def _answer(self, letter: Letter[Message], question: Behind) -> None:
+        if not question.model and question.entries >= self._logs.entries:
+            return  # it asks as each of its runs begins, and mostly lacks nothing
         if self._post.is_backed_up(letter.sender):
             # It asks more than it takes: two hundred bytes of a question are eight mebibytes of an answer.
             self._post.defer(letter, question)
