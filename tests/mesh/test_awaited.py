@@ -6,6 +6,7 @@ import asyncio
 import select
 import socket
 import time
+from dataclasses import replace
 
 from p2pfl.keys import Identity
 from p2pfl.mesh.certificates import build_context, issue
@@ -18,6 +19,7 @@ from tests.mesh.sites import QUICK, Sites
 from tests.mesh.test_zmtp import part
 
 WAIT_S = 60.0  # a hang, not a speed
+PATIENT = replace(QUICK, handshake_s=WAIT_S, opening_s=WAIT_S)  # this process may stand still for long
 HEAD = part(30, more=True)
 BODY = part(BODY_PART_BYTES)
 
@@ -84,8 +86,8 @@ async def ends(*, ready: bool = True) -> Ends:
     caller = socket.create_connection(listener.getsockname())
     called, _ = listener.accept()
     listener.close()
-    near = Tunnel(called, context("ada", accepting=True), QUICK, now)  # type: ignore[arg-type]
-    far = Tunnel(caller, context("bob", accepting=False), QUICK, now)  # type: ignore[arg-type]
+    near = Tunnel(called, context("ada", accepting=True), PATIENT, now)  # type: ignore[arg-type]
+    far = Tunnel(caller, context("bob", accepting=False), PATIENT, now)  # type: ignore[arg-type]
     await asyncio.gather(near.handshake(), far.handshake())
     far.mark_authenticated(time.time() + WAIT_S)  # it may hear as much as it likes
     made = Ends(near, far)
