@@ -159,12 +159,12 @@ class CatchUp:
         return []
 
     async def _answer(self, letter: Letter[Message], question: Behind) -> None:
-        if not question.model and question.entries >= self._logs.entries:
-            return  # it asks as each of its runs begins, and mostly lacks nothing
         if self._post.is_backed_up(letter.sender):
             # It asks more than it takes: two hundred bytes of a question are eight mebibytes of an answer.
             self._post.defer(letter, question)
             return
+        if not question.model and question.entries >= self._logs.entries:
+            return  # it asks as each of its runs begins, and mostly lacks nothing
         for answer in await asyncio.to_thread(self._rules.answer, question, self._model_of):
             self._post.say(letter.sender, answer)
 
