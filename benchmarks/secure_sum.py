@@ -11,7 +11,8 @@ the rotation that a training puts before them.
 A declared speed limits what each peer sends and hears: one network namespace each (benchmarks/_links.py), which needs
 root; without that right stderr says "not measured". Interface counters see segments as TCP hands them to the card, with
 one header each. Memory is looked at in a first turn that is not timed, since what is free goes back to the system
-before it: the most that a process holds in a sum beyond what it held just before; at the end, what it keeps. For the
+before it: the most that a process holds in a sum beyond what it held just before; and what it keeps once no sum has
+begun for REST_S seconds after the last one. For the
 first of the links, processor time is told step by step (benchmarks/_where.py).
 
 With --timeline each peer's last round is told as a timeline on stderr, and drawn into FOLDER (benchmarks/_timeline.py).
@@ -48,11 +49,13 @@ from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _timeline as timeline  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
+from p2pfl.node.effects import REST_S  # noqa: E402
 from p2pfl.node.runs import answers  # noqa: E402
 from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
 from p2pfl.peer.epoch import sums_run  # noqa: E402
 from p2pfl.sharing import kernel  # noqa: E402
+from p2pfl.sharing.room import POOL  # noqa: E402
 
 if TYPE_CHECKING:
     from p2pfl.node.source import Offer
@@ -159,7 +162,7 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
                     told["timeline"][system] = (spent.pop("begun"), spent.pop("marks"))  # the last round's
                 else:  # warms up all sides, too
                     told["memory"][system] = spent["memory"]
-        await asyncio.sleep(0)  # the loop itself holds the last answer until its turn is over
+        await asyncio.sleep(REST_S + 1)
         told["memory"]["kept"] = meter.kept()
         await asyncio.to_thread(dist.barrier)
     return told
@@ -219,6 +222,7 @@ class Meter:
     def start(self, *, lean: bool) -> None:
         """Begin. `lean`: what is free goes back to the system first, which costs time, so that the peak is needed."""
         if lean:
+            POOL.rest(POOL.taken)
             process.give_back()
         self._resident = process.resident_bytes()
         process.forget_peak()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
@@ -29,7 +31,10 @@ from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
 from p2pfl.node.weight import SMALL_WORDS, is_light
 from p2pfl.sharing import events as e
+from p2pfl.sharing.room import POOL, Room, Rooms
 from p2pfl.sharing.run import Run
+
+REST_S: Final = 5.0  # seconds behind a sum until memory that waits for the next one goes back to the system
 
 
 class AsksPeers(Protocol):
@@ -47,6 +52,7 @@ class EffectRunner:
     ) -> None:
         self._clocks, self._store, self._post, self._inbox = site.clocks, store, post, inbox
         self._catch_up, self._observer = catch_up, observer
+        self._rooms = Rooms()
         self._expanding: set[asyncio.Task[None]] = set()
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[ActiveRun, e.Event]] = []
@@ -91,15 +97,16 @@ class EffectRunner:
 
     async def feed(self, active: ActiveRun, *events: e.Event) -> None:
         """Hand events to the run, and carry out what each leads to before the next one that does not only send."""
-        left = list(events)
+        left = deque(events)
+        del events  # bulk is let go of as it is handled: a whole batch of it is a third of a vector
         while left:
             current = active.run.current
             before = (current.attempt, current.phase) if current is not None else None
             if is_light(active.run, left[0]):  # alone: what follows it is weighed anew
-                effects, left = active.run.handle(left[0]), left[1:]
+                effects = active.run.handle(left.popleft())
                 await asyncio.sleep(0)  # thousands may wait, of one peer alone: links have their turn in between
             else:
-                effects, left = await asyncio.to_thread(_handle, active.run, left)
+                effects = await asyncio.to_thread(_handle, active.run, left)
             if current is not None and (current.attempt, current.phase) != before:
                 self._observer(PhaseEntered(current.number, current.attempt, current.phase.value))
             await self.carry_out(active, effects)
@@ -119,24 +126,30 @@ class EffectRunner:
         self._inbox.add_event_at(LocalEvent(active.run.context.run, effect.event))
 
     async def _quantise(self, active: ActiveRun, effect: e.Quantise) -> None:
-        vectors = await asyncio.to_thread(active.source_of(effect.round).words, effect)
+        rooms = self._rooms.hand_over(_attempt(active, effect))
+        vectors = await asyncio.to_thread(active.source_of(effect.round).words, replace(effect, rooms=rooms))
         self._follow.append((active, e.WordsReady(self._clocks.now(), effect.round, effect.attempt, vectors)))
 
     async def _ahead(self, active: ActiveRun, effect: e.Ahead) -> None:
         """Run beside everything else, many words in a thread: the words alone wait for it."""
         segments = active.source.shape(effect.round)
-        task = asyncio.create_task(self._expand(active, effect, segments))
+        # A model is no room of numbers: its update lies elsewhere, and minutes pass until the next one.
+        rooms = self._rooms.open(_attempt(active, effect), segments if active.models is None else ())
+        asyncio.get_running_loop().call_later(REST_S, POOL.rest, POOL.taken)
+        task = asyncio.create_task(self._expand(active, effect, segments, rooms))
         self._expanding.add(task)
         task.add_done_callback(self._expanding.discard)
 
-    async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
+    async def _expand(
+        self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...], rooms: tuple[Room, ...]
+    ) -> None:
         masks: tuple[e.Vector, ...] = ()
         try:
             with contextlib.suppress(MemoryError):  # the words are masked from the seeds then, piece by piece
                 if sum(length for _, length in segments) <= SMALL_WORDS:
-                    masks = effect.masks(segments) if segments else ()
+                    masks = effect.masks(segments, rooms) if segments else ()
                 else:
-                    masks = await asyncio.to_thread(effect.masks, segments)
+                    masks = await asyncio.to_thread(effect.masks, segments, rooms)
         finally:  # without them the words are masked from the seeds: they must not wait for ever
             ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
             self._inbox.add_event(LocalEvent(active.run.context.run, ready))
@@ -222,6 +235,8 @@ class EffectRunner:
         if done is None:
             return
         await asyncio.to_thread(self._store.finish, active, done, effect)
+        self._rooms.hand_over(None)
+        asyncio.get_running_loop().call_later(REST_S, POOL.rest, POOL.taken)
         payload_bytes = sum(vector.words.nbytes for vector in done.state.sum.total)
         settled = active.run.finished(effect.round, self._store.reader(active.run))
         active.older.pop(effect.round, None)
@@ -242,11 +257,13 @@ class EffectRunner:
         await self.carry_out(active, settled)
 
 
-def _handle(run: Run, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:
-    """The effects of the events up to the first that asks for more than to send, and the events after it."""
+def _attempt(active: ActiveRun, effect: e.Quantise | e.Ahead) -> tuple[bytes, int, int]:
+    return active.run.context.run, effect.round, effect.attempt
+
+
+def _handle(run: Run, left: deque[e.Event]) -> list[e.Effect]:
+    """The effects of the events up to the first that asks for more than to send; those after it are left."""
     effects: list[e.Effect] = []
-    for place, event in enumerate(events, 1):
-        effects += run.handle(event)
-        if any(not isinstance(effect, e.Send) for effect in effects):
-            return effects, events[place:]
-    return effects, []
+    while left and all(isinstance(effect, e.Send) for effect in effects):
+        effects += run.handle(left.popleft())
+    return effects

@@ -294,9 +294,7 @@ class Node:
         else:
             self.catch_up.ask_on_letter(letter, known.run)
             await self._feed(known, event)
-            more = self.inbox.more_bulk(known.run.context.run, BATCH)
-            if more:
-                await self.effects.feed(known, *more)
+            await self.effects.feed(known, *self.inbox.more_bulk(known.run.context.run, BATCH))
 
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):

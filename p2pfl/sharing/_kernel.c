@@ -254,7 +254,8 @@ static void combine_words(const Field *f, uint8_t *out, const uint8_t *x, size_t
         const uint64_t position = start + done;
         const size_t skipped = (size_t)(position % per_block); /* only the first chunk may begin inside a block */
         const size_t room = most - skipped, now = n - done < room ? n - done : room;
-        memcpy(sum, x + done * f->width, now * f->width);
+        if (x != NULL) memcpy(sum, x + done * f->width, now * f->width);
+        else memset(sum, 0, now * f->width);
         for (size_t k = 0; k < count; k++) {
             fill(keys + k, f, position - skipped, now + skipped, stream);
             add(f, sum, stream + skipped * f->width, now, k >= plus);
@@ -278,14 +279,14 @@ static PyObject *combine(PyObject *self, PyObject *args) {
     const size_t count = (size_t)keys.len / KEY;
     if (field_of(&f, width, p)) {
         Schedule *schedules = NULL;
-        if (out.len != x.len || out.len % width || keys.len % KEY || plus < 0 || (size_t)plus > count)
+        if ((x.len && out.len != x.len) || out.len % width || keys.len % KEY || plus < 0 || (size_t)plus > count)
             PyErr_SetString(PyExc_ValueError, "lengths of out, x and keys do not fit");
         else if ((schedules = _mm_malloc((count ? count : 1) * sizeof *schedules, 64)) == NULL)
             PyErr_NoMemory();
         else {
             Py_BEGIN_ALLOW_THREADS
             for (size_t k = 0; k < count; k++) schedule(schedules + k, (const uint8_t *)keys.buf + k * KEY);
-            combine_words(&f, out.buf, x.buf, (size_t)(out.len / width), schedules, count, (size_t)plus, start);
+            combine_words(&f, out.buf, x.len ? x.buf : NULL, (size_t)(out.len / width), schedules, count, (size_t)plus, start);
             wipe(schedules, count * sizeof *schedules);
             Py_END_ALLOW_THREADS
             _mm_free(schedules);
@@ -492,7 +493,10 @@ done:
     return result;
 }
 
-/* decode(out, words, step, width, p): float64 of the centred integers, times `step`. */
+/* decode(out, words, step, width, p): float64 of the centred integers, times `step`.
+ *
+ * The words may be the last bytes of `out`: those of a block are read before it is written, and it ends before the
+ * words that are still to come. */
 static PyObject *decode(PyObject *self, PyObject *args) {
     Py_buffer out, words;
     double step;

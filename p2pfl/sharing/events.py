@@ -8,7 +8,7 @@ monotonic clock. An effect is what the driver must do, in order. The driver's on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from p2pfl.codec import Facts, Pieces
 from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter, Message
+from p2pfl.sharing.room import Room
 
 Words = NDArray[np.unsignedinteger[Any]]
 
@@ -27,6 +28,7 @@ class Vector:
 
     bits: int
     words: Words
+    room: Room | None = field(default=None, compare=False)  # whose last words they are
 
     def __repr__(self) -> str:
         return f"Vector({self.bits} bits, {self.words.size} words)"
@@ -241,20 +243,23 @@ class Quantise:
     attempt_digest: bytes
     survivors: tuple[str, ...]
     supports: tuple[bytes, ...]
+    rooms: tuple[Room, ...] = field(default=(), compare=False)
+    """None, or one for each vector: its words may be made there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
     """Expand the masks of this attempt while the update is being made, if its shape is known: then it costs no time.
 
-    `masks(segments)` gives them for (bits, words) of each; it may run in any thread. The answer is always `MasksReady`,
-    with no masks where the shape is not known: words that come meanwhile wait for it.
+    `masks(segments, rooms)` gives them for (bits, words) of each, in rooms if there are any; it may run in any thread.
+    The answer is always `MasksReady`, with no masks where the shape is not known: words that come meanwhile wait for
+    it.
     """
 
     round: int
     attempt: int
     bundles: dict[str, bytes]  # by peer: the digest of the bundle whose edge is in them; goes back with the answer
-    masks: Callable[[tuple[tuple[int, int], ...]], tuple[Vector, ...]]
+    masks: Callable[[tuple[tuple[int, int], ...], tuple[Room, ...]], tuple[Vector, ...]]
 
 
 @dataclass(frozen=True, slots=True)

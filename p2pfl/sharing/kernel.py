@@ -30,20 +30,20 @@ class Compiled:
         self.instructions: str = module.INSTRUCTIONS  # "VAES" or "AES-NI"
 
     def combine(
-        self, out: Array, x: Array, plus: Sequence[bytes], minus: Sequence[bytes], width: int, p: int, start: int
+        self, out: Array, x: Array | None, plus: Sequence[bytes], minus: Sequence[bytes], width: int, p: int, start: int
     ) -> None:
-        """out = x + Σ PRG(plus) − Σ PRG(minus) mod p, from word `start` of the streams on. `out` may be x."""
+        """out = x + Σ PRG(plus) − Σ PRG(minus) mod p, from word `start` of the streams on. `out` may be x; no x: 0."""
         keys = [*plus, *minus]
         if any(len(key) != SEED_BYTES for key in keys) or start < 0:
             raise ValueError(f"a stream wants a key of {SEED_BYTES} bytes and a start ≥ 0")
-        self._module.combine(out, x, b"".join(keys), len(plus), width, p, start)
+        self._module.combine(out, b"" if x is None else x, b"".join(keys), len(plus), width, p, start)
 
     def add_up(self, out: Array, plus: Sequence[Array], minus: Sequence[Array], width: int, p: int) -> None:
         """out = Σ plus − Σ minus mod p: at least one, at most MOST_VECTORS of one length. `out` may be one of them."""
         self._module.add_up(out, (*plus, *minus), len(plus), width, p)
 
     def decode(self, out: npt.NDArray[np.float64], words: Array, step: float, width: int, p: int) -> None:
-        """out = `step` times the signed integers that the words stand for."""
+        """out = `step` times the signed integers that the words stand for. They may be the last bytes of `out`."""
         self._module.decode(out, words, step, width, p)
 
     def extent(self, words: Array, width: int, p: int, batch: int) -> tuple[int, float]:

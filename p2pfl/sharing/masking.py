@@ -19,6 +19,7 @@ from p2pfl.keys import Secret
 from p2pfl.sharing import kernel
 from p2pfl.sharing.field import BLOCK_BYTES, Accumulator, Field, Words, blocks
 from p2pfl.sharing.prg import Stream, revealed
+from p2pfl.sharing.room import Room
 
 Key = Secret | bytes
 
@@ -61,6 +62,7 @@ class SegmentMasks:
     x       (m,) words                        masks   at least m words that are added to x; None: there are none
     plus    stream keys that are added        minus   stream keys that are subtracted
     out     (m,) where y is written: x itself or the masks, where either may be overwritten; else an array of its own
+    room    whose last words the masks are, if they are all of them
     """
 
     field: Field
@@ -69,6 +71,7 @@ class SegmentMasks:
     plus: Sequence[Secret]
     minus: Sequence[Secret]
     out: Words
+    room: Room | None = None
 
     def apply(self, start: int, stop: int) -> Words:
         """Words start … stop−1 of y. Once for each: y may lie where x lay. Raises NotInField for a word ≥ p."""
@@ -88,14 +91,19 @@ class SegmentMasks:
 
 
 def combine(
-    x: Words, plus: Sequence[Key], minus: Sequence[Key], field: Field, start: int = 0, out: Words | None = None
+    x: Words | None, plus: Sequence[Key], minus: Sequence[Key], field: Field, start: int = 0, out: Words | None = None
 ) -> Words:
-    """x + Σ PRG(plus) − Σ PRG(minus) mod p, (m,) words; x must be < p. Everything above is a case of this."""
-    result = np.empty(x.size, field.dtype) if out is None else out
-    if result.shape != x.shape or result.dtype != field.dtype:
-        raise ValueError(f"out is {result.shape} {result.dtype}, wanted {x.shape} {field.dtype}")
+    """x + Σ PRG(plus) − Σ PRG(minus) mod p, (m,) words; x must be < p. Everything above is a case of this.
+
+    x   None: 0, as many words as `out` has, and what lay there is not read
+    """
+    result = np.empty(0 if x is None else x.size, field.dtype) if out is None else out
+    if result.shape != (result.shape if x is None else x.shape) or result.dtype != field.dtype:
+        raise ValueError(
+            f"out is {result.shape} {result.dtype}, wanted {'words' if x is None else x.shape}, {field.dtype}"
+        )
     loops = kernel.compiled(field.word_bytes, field.p)
-    if loops is not None and kernel.takes(x) and kernel.takes(result):
+    if loops is not None and (x is None or kernel.takes(x)) and kernel.takes(result):
         added_keys, taken_keys = [revealed(key) for key in plus], [revealed(key) for key in minus]
         loops.combine(result, x, added_keys, taken_keys, field.word_bytes, field.p, start)
         return result
@@ -103,9 +111,10 @@ def combine(
     added = [Stream(key, field, start, marks) for key in plus]
     taken = [Stream(key, field, start, marks) for key in minus]
     accumulator = Accumulator(field)
-    expansion = np.empty(min(x.size, BLOCK_BYTES // field.word_bytes), field.dtype)
-    for block in blocks(x.size, field.word_bytes):
-        accumulator.load(x[block])
+    expansion = np.empty(min(result.size, BLOCK_BYTES // field.word_bytes), field.dtype)
+    nothing = field.zeros(expansion.size)
+    for block in blocks(result.size, field.word_bytes):
+        accumulator.load(nothing[: block.stop - block.start] if x is None else x[block])
         words = expansion[: block.stop - block.start]
         for stream in added:
             stream.fill(words)

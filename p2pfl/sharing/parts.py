@@ -206,7 +206,19 @@ class Sum:
 
     def keep(self, kept: Callable[[], tuple[Vector, ...]] | None) -> None:
         """The words are held no more; `kept` reads them from the disk, where somebody may still ask for them."""
+        for vector in self.total:
+            if vector.room is not None:
+                vector.room.leave()
         self.total, self.masked, self.wanted, self.kept = (), (), "", kept
+
+    def lent(self) -> tuple[Vector, ...]:
+        """The words of Σx, for letters that may wait: nobody writes to them from now on."""
+        if self.kept is not None:
+            return self.kept()
+        for vector in self.total:
+            if vector.room is not None:
+                vector.room.lend()
+        return self.total
 
     def take_back(self) -> None:
         """The disk is about to hold something else: the words are held again."""

@@ -92,11 +92,14 @@ class Quantiser:
     def _batch(self) -> int:
         return BATCH if self.rotate else BLOCK_BYTES // 8
 
-    def quantise(self, u: Reals, rotation_seed: bytes, rounding: Secret | bytes) -> tuple[Words, int]:
+    def quantise(
+        self, u: Reals, rotation_seed: bytes, rounding: Secret | bytes, out: Words | None = None
+    ) -> tuple[Words, int]:
         """(length(m),) words for u (m,), and the number of coordinates that were cut to the limit.
 
         rotation_seed  32 public bytes, equal at all peers (from the attempt digest); unused without rotation
         rounding       32 secret fresh bytes of this peer: the keystream of the rounding is derived from them
+        out            (length(m),) where the words are made; None: in an array of their own
         Raises ValueNotFinite. Time O(m); memory: the words and a few batches.
         """
         if u.ndim != 1:
@@ -105,12 +108,15 @@ class Quantiser:
         secret = rounding.reveal() if isinstance(rounding, Secret) else rounding
         key = derive(secret, "quantiser/rounding")
         bound = self._norm_bound(self.length(u.size))
+        words = np.empty(self.length(u.size), self.field.dtype) if out is None else out
+        if words.shape != (self.length(u.size),) or words.dtype != self.field.dtype:
+            raise ValueError(f"out is {words.shape} {words.dtype}, wanted {self.length(u.size)} of {self.field.dtype}")
         for stream in range(FIRST_STREAM, FIRST_STREAM + TRIES):
-            words, cut, square = self._round(u, factor, rotation_seed, Draws(key, stream))
+            cut, square = self._round(u, factor, rotation_seed, Draws(key, stream), words)
             if square <= bound:
                 break
         else:
-            words, cut, _ = self._round(u, factor, rotation_seed, None)
+            cut, _ = self._round(u, factor, rotation_seed, None, words)
         return words, cut
 
     def count_over(self, u: Reals) -> int:
@@ -182,9 +188,10 @@ class Quantiser:
         c = self.clip * self.levels_per_unit
         return c * c + length / 4 + math.sqrt(2 * BETA_LOG) * (c + math.sqrt(length) / 2)
 
-    def _round(self, u: Reals, factor: float, rotation_seed: bytes, draws: Draws | None) -> tuple[Words, int, float]:
-        """The words of factor·u, coordinates beyond the limit, squared norm of the integers (0 without an L2 clip)."""
-        words = np.empty(self.length(u.size), self.field.dtype)
+    def _round(
+        self, u: Reals, factor: float, rotation_seed: bytes, draws: Draws | None, words: Words
+    ) -> tuple[int, float]:
+        """Write the words of factor·u: coordinates beyond the limit, squared norm of the integers (0: no L2 clip)."""
         signs, rounder = Signs(rotation_seed), self._rounder(draws)
         over, square = 0, 0.0
         for first in range(0, words.size, self._batch):
@@ -195,7 +202,7 @@ class Quantiser:
                 part = rotate(values, signs) if self.rotate else values
             beyond, squared = rounder.round(part, words[first : first + self._batch])
             over, square = over + beyond, square + squared
-        return words, over, square
+        return over, square
 
     def _rounder(self, draws: Draws | None) -> Rounder | CompiledRounder:
         if self._loops is not None and draws is not None:
@@ -203,15 +210,18 @@ class Quantiser:
         return Rounder(self, self._batch, draws)
 
 
-def floats_of(words: Words, field: Field, step: float, rotation_seed: bytes | None, m: int) -> Floats:
+def floats_of(
+    words: Words, field: Field, step: float, rotation_seed: bytes | None, m: int, out: Floats | None = None
+) -> Floats:
     """(m,) float64: `step` times the integers that the words stand for, rotated back where there is a seed.
 
     words   (m,); with a rotation (padded(m),)
+    out     (m,) where the numbers are written, front to back: without a rotation the words may be its last bytes
     The same bits on every machine. Raises ShareCountWrong on a wrong length.
     """
     if words.size != (m if rotation_seed is None else padded(m)):
         raise ShareCountWrong(evidence=f"{words.size} words for {m} floats")
-    out = np.empty(m, np.float64)
+    out = np.empty(m, np.float64) if out is None else out
     loops = kernel.compiled(field.word_bytes, field.p)
     if loops is not None and rotation_seed is None and kernel.takes(words):
         loops.decode(out, words, step, field.word_bytes, field.p)

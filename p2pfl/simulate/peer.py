@@ -348,7 +348,7 @@ class SimulatedPeer:
         self._next.append(e.WordsReady(self.world.now, effect.round, effect.attempt, words))
 
     def _ahead(self, effect: e.Ahead) -> None:
-        masks = effect.masks(((self.bits, self.world.length),))
+        masks = effect.masks(((self.bits, self.world.length),), ())
         self._next.append(e.MasksReady(self.world.now, effect.round, effect.attempt, effect.bundles, masks))
 
     def _apply(self, effect: e.Apply) -> None:

@@ -52,6 +52,20 @@ def test_masks_are_the_same(field: Field, size: int, start: int, plus: int, minu
     without(loops=False)
 
 
+@given(FIELD, LENGTH, st.integers(0, 9), st.integers(0, 4), st.integers(0, 4), SEED)
+@examples(60)
+def test_masks_of_nothing_are_the_same(field: Field, size: int, start: int, plus: int, minus: int, seed: int) -> None:
+    """And what lay where they are made is not read."""
+    keys = [secrets.token_bytes(32) for _ in range(plus + minus)]
+    made, same = drawn(field, size, seed), drawn(field, size, seed + 1)
+    combine(None, keys[:plus], keys[plus:], field, start, made)
+    without(loops=True)
+    combine(None, keys[:plus], keys[plus:], field, start, same)
+    assert np.array_equal(made, same)
+    assert np.array_equal(made, combine(field.zeros(size), keys[:plus], keys[plus:], field, start))
+    without(loops=False)
+
+
 @pytest.mark.parametrize("bits", FIELDS)
 def test_a_word_that_is_refused_takes_its_place_from_the_next_streams(bits: int) -> None:
     """In 16 bits one word of 4 369 is refused: some of these are refused twice."""

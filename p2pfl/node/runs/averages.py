@@ -190,4 +190,4 @@ def encode_average(
         **({} if turn is None else {"step": step, "turns": turns}),
     }
     reading = ReadAs(FLOATS, bits, int(values.size), repr(grid.step), seed if rotate else b"")
-    return Encoded(lambda: grid.quantise(values, seed, rounding)[0], facts, reading, grid.within_bound)
+    return Encoded(lambda out=None: grid.quantise(values, seed, rounding, out)[0], facts, reading, grid.within_bound)

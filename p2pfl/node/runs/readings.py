@@ -19,6 +19,7 @@ from p2pfl.sharing.events import Words
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.fixed_point import MOST_DECIMALS, decimals_of
 from p2pfl.sharing.quantiser import floats_of
+from p2pfl.sharing.room import Room
 from p2pfl.sharing.rotation import padded
 
 SumValue = npt.NDArray[Any] | tuple[Decimal, ...]
@@ -58,11 +59,12 @@ class ReadAs:
         """How many words."""
         return padded(self.length) if self.rotation else self.length
 
-    def read(self, words: Words) -> SumValue:
-        """The numbers of the sum, the same bits at every site."""
+    def read(self, words: Words, room: Room | None = None) -> SumValue:
+        """The numbers of the sum, the same bits at every site. In a room of their own they overwrite the words."""
         match self.kind:
             case "floats":
-                return floats_of(words, self.field, float(self.scale), self.rotation or None, self.length)
+                out = room.numbers() if room is not None and not self.rotation else None
+                return floats_of(words, self.field, float(self.scale), self.rotation or None, self.length, out)
             case "integers":
                 return self.field.centred(words)
             case "decimals":
@@ -108,11 +110,15 @@ def _is_step(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """The words of one vector of a sum, and what they stand for."""
+    """The words of one vector of a sum, and what they stand for.
+
+    room   whose last words these are: the round has them no more, and their numbers may take their place
+    """
 
     reading: ReadAs
     words: Words
+    room: Room | None = None
 
     def read(self) -> SumValue:
-        """The numbers. Time O(m), and an array of them: once is enough, and not on the event loop."""
-        return self.reading.read(self.words)
+        """The numbers, once, and not on the event loop: time O(m), and an array of them. Words in a room are lost."""
+        return self.reading.read(self.words, self.room)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.fixed_point import FixedPoint
 from p2pfl.sharing.quantiser import Quantiser, largest
+from p2pfl.sharing.room import Room
 
 NO_MODEL: Final = digest("model", b"none")
 EXACT_BITS: Final = 61
@@ -36,14 +37,21 @@ SALT_WORDS: Final = 5  # of the 61-bit field
 BEYOND: Final = "the sum lies beyond what its sites may put in: it is not opened to anybody"
 
 
+class MakeWords(Protocol):
+    """Gives the words of a vector."""
+
+    def __call__(self, out: e.Words | None = None) -> e.Words:
+        """Where they are made anew, in `out`, if it is given."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A vector as words, the facts that all sites must share about it, and how the words of the sum are read.
 
-    words   makes the words, the same in every attempt: those of floats are not kept beside the floats
+    words   gives the words, the same in every attempt: those of floats are not kept beside the floats
     """
 
-    words: Callable[[], e.Words]
+    words: MakeWords
     configuration: codec.Facts
     reading: ReadAs
     within: Callable[[e.Words, int], bool]  # (words of the sum, survivors): as many sites may have put that in
@@ -52,12 +60,16 @@ class Encoded:
     def spent(self) -> Encoded:
         """The same without its words."""
         field = self.reading.field
-        return replace(self, words=lambda: field.zeros(0))
+        return replace(self, words=lambda out=None: field.zeros(0))
 
     @property
     def vector(self) -> e.Vector:
         """The words, with their field."""
         return e.Vector(self.reading.bits, self.words())
+
+    def vector_in(self, room: Room) -> e.Vector:
+        """The same; words that are made each time are the room's first ones."""
+        return e.Vector(self.reading.bits, self.words(room.first()))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,7 +87,7 @@ def held(
 ) -> Encoded:
     """Words that are there already, and may be needed by another attempt: nobody writes to them."""
     words.flags.writeable = False
-    return Encoded(lambda: words, configuration, reading, within)
+    return Encoded(lambda out=None: words, configuration, reading, within)
 
 
 def encode(
@@ -140,8 +152,8 @@ def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decim
     facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
     rounding = draw(32)
 
-    def words() -> e.Words:
-        rounded, cut = grid.quantise(floats, bytes(32), rounding)
+    def words(out: e.Words | None = None) -> e.Words:
+        rounded, cut = grid.quantise(floats, bytes(32), rounding, out)
         if cut:
             raise ValueOverLimit(evidence=f"{cut} of {size} floats, which have changed; the limit is {most:g}")
         return rounded
@@ -279,7 +291,9 @@ class SumRun:
             raise too_few(self.name, "sites", len(sites), asked.least)
         self._cohort.bind(effect)
         asked.leaves()
-        return tuple(part.vector for part in self.parts)
+        if tuple(room.shape for room in effect.rooms) != self.shape(effect.round):
+            return tuple(part.vector for part in self.parts)
+        return tuple(part.vector_in(room) for part, room in zip(self.parts, effect.rooms, strict=True))
 
     def _is_void(self, sites: tuple[str, ...]) -> bool:
         """The sum is a part of something that is over other sites than these."""
@@ -299,7 +313,7 @@ class SumRun:
         sums: tuple[Summed, ...] = ()
         within = all(part.within(vector.words, count) for part, vector in pairs)
         if within and not self._is_void(effect.survivors):  # the last one is the salt
-            sums = tuple(Summed(part.reading, one.words) for part, one in pairs[:-1])
+            sums = tuple(Summed(part.reading, one.words, one.room) for part, one in pairs[:-1])
         asked = self._asked
         self.answer = Answer(asked.called, self.run, effect.round, effect.survivors, asked.sites, sums)
         self._keep(self.answer)

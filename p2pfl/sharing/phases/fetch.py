@@ -137,7 +137,7 @@ def _serve_sum(state: State, asker: str) -> list[Effect]:
     if confirm.has_let_go(state):
         return [*effects, Send(asker, state.seal(GONE))]
     if state.sum.here and confirm.agreed(state) == state.confirming.record != b"":
-        total = state.sum.kept() if state.sum.kept is not None else state.sum.total
+        total = state.sum.lent()
         return effects + [Send(asker, state.seal(part)) for part in parts_of(total, masked=False)]
     if state.certificate is not None and state.sum.reveals:
         seeds = tuple((name, seed.reveal()) for name, seed in state.sum.reveals.items())

@@ -36,6 +36,7 @@ from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import SegmentMasks, combine
 from p2pfl.sharing.parts import Gathering, Making
 from p2pfl.sharing.phases import turns
+from p2pfl.sharing.room import Room
 from p2pfl.sharing.state import State
 
 
@@ -102,7 +103,7 @@ def send(state: State, event: FirstSent | None = None) -> list[Effect]:
     )
     # Sums of the others come to lie where the masks lay, rather than in pages that the system must clear first.
     gathering.words = tuple(
-        Vector(bits, FIELDS[bits].zeros(length) if (wiped := one.wiped()) is None else wiped)
+        Vector(bits, FIELDS[bits].zeros(length)) if (wiped := one.wiped()) is None else Vector(bits, wiped, one.room)
         for (bits, length), one in zip(making.segments, making.masks, strict=True)
     )
     # The hashes go before all other chunks: an owner can check and sum one while the next ones are on their way.
@@ -169,13 +170,14 @@ class Edges:
         own = [prg.stream_key(self.own, "prg/self", place((here, here), segment))] if self.own is not None else []
         return made, received, own
 
-    def masks(self, segments: tuple[tuple[int, int], ...]) -> tuple[Vector, ...]:
-        """−Σ PRG(made) + Σ PRG(received) + PRG(own), for (bits, words) of each segment."""
+    def masks(self, segments: tuple[tuple[int, int], ...], rooms: tuple[Room, ...] = ()) -> tuple[Vector, ...]:
+        """−Σ PRG(made) + Σ PRG(received) + PRG(own), for (bits, words) of each segment: its room's last words."""
         found = []
         for segment, (bits, length) in enumerate(segments):
             made, received, own = self.streams(segment)
-            masks = FIELDS[bits].zeros(length)
-            found.append(Vector(bits, combine(masks, [*received, *own], made, FIELDS[bits], out=masks)))
+            room = rooms[segment] if rooms else None
+            out = np.empty(length, FIELDS[bits].dtype) if room is None else room.last()
+            found.append(Vector(bits, combine(None, [*received, *own], made, FIELDS[bits], out=out), room))
         return tuple(found)
 
 
@@ -226,7 +228,9 @@ def _masks_of(state: State, segment: int, vector: Vector, ahead: tuple[Vector, .
     """
     field, words = FIELDS[vector.bits], vector.words
     peers = frozenset(state.survivors) - {state.context.me}
-    fits = [one.words[: words.size] for one in ahead if one.bits == vector.bits and one.words.size >= words.size]
+    usable = [one for one in ahead if one.bits == vector.bits and one.words.size >= words.size]
+    fits = [one.words[: words.size] for one in usable]
+    room = next((one.room for one in usable if one.words.size == words.size), None)
     if not fits or not _still_hold(state):
         made, received, own = edges(state, peers, own=True).streams(segment)
         out = words if words.flags.writeable else np.empty(words.size, field.dtype)
@@ -235,4 +239,4 @@ def _masks_of(state: State, segment: int, vector: Vector, ahead: tuple[Vector, .
     more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
     (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)
     out = words if words.flags.writeable else fits[0]
-    return SegmentMasks(field, words, fits[0], [*received, *unmade], [*made, *unreceived], out)
+    return SegmentMasks(field, words, fits[0], [*received, *unmade], [*made, *unreceived], out, room)

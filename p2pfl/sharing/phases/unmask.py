@@ -174,12 +174,14 @@ def compute(state: State) -> list[Effect]:
     """Σx = Y − Σ PRG(b_i) over all of U."""
     # Y becomes Σx where it lies: no letter is sent from there. What was read from the disk cannot be written to.
     masked, state.sum.masked = state.sum.masked, ()
-    own = [one.words if one.words.flags.writeable else None for one in masked]
-    state.sum.total = tuple(
-        Vector(one.bits, unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=own[segment]))
-        for segment, one in enumerate(masked)
-    )
+    state.sum.total = tuple(_unmasked(state, segment, one) for segment, one in enumerate(masked))
     return apply(state)
+
+
+def _unmasked(state: State, segment: int, one: Vector) -> Vector:
+    own = one.words if one.words.flags.writeable else None
+    words = unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=own)
+    return Vector(one.bits, words, one.room if words is own else None)
 
 
 def masked_again(state: State) -> tuple[Vector, ...]:
