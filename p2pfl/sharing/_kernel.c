@@ -9,6 +9,7 @@
  *   round_up    floats to words: scale, stochastic rounding, encode (quantiser.py)
  *   decode      words to floats: centre, times one step             (quantiser.py)
  *   extent      largest integer and sum of squares of words         (quantiser.py)
+ *   survey      what is not finite, and how much lies over a limit  (quantiser.py)
  *
  * AES-256-CTR with the processor's own instructions, 4 blocks in one register where it has VAES. Every other loop is
  * plain C that compilers vectorise; on glibc it is compiled for three generations and picked when the module loads.
@@ -565,6 +566,44 @@ done:
     return result;
 }
 
+/* How many of n values lie beyond +-limit; *finite is cleared where one is not finite: its difference to itself is not 0.
+ */
+#define SURVEYED(NAME, T)                                                                                       \
+    VECTORS static size_t NAME(const T *values, size_t n, double limit, int *finite) {                         \
+        int64_t over = 0, odd = 0;                                                                             \
+        for (size_t i = 0; i < n; i++) {                                                                       \
+            const T v = values[i];                                                                             \
+            over += fabs((double)v) > limit;                                                                   \
+            odd += v - v != 0;                                                                                 \
+        }                                                                                                      \
+        *finite = odd == 0;                                                                                    \
+        return (size_t)over;                                                                                   \
+    }
+
+SURVEYED(surveyed_single, float)
+SURVEYED(surveyed_double, double)
+
+/* survey(values, single, limit): (all finite, how many beyond +-limit). float32 if `single`, else float64. */
+static PyObject *survey(PyObject *self, PyObject *args) {
+    Py_buffer values;
+    int single, finite = 1;
+    double limit;
+    size_t over;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*pd", &values, &single, &limit)) return NULL;
+    if ((size_t)values.len % (single ? sizeof(float) : sizeof(double))) {
+        PyBuffer_Release(&values);
+        PyErr_SetString(PyExc_ValueError, "values are cut");
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    over = single ? surveyed_single(values.buf, (size_t)values.len / sizeof(float), limit, &finite)
+                  : surveyed_double(values.buf, (size_t)values.len / sizeof(double), limit, &finite);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&values);
+    return Py_BuildValue("Nn", PyBool_FromLong(finite), (Py_ssize_t)over);
+}
+
 /* ── the module ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static PyMethodDef methods[] = {
@@ -573,6 +612,7 @@ static PyMethodDef methods[] = {
     {"round_up", round_up, METH_VARARGS, NULL},
     {"decode", decode, METH_VARARGS, NULL},
     {"extent", extent, METH_VARARGS, NULL},
+    {"survey", survey, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

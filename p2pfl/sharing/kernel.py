@@ -54,6 +54,11 @@ class Compiled:
         far, square = self._module.extent(words, width, p, batch)
         return int(far), float(square)
 
+    def survey(self, values: Array, limit: float) -> tuple[bool, int]:
+        """Whether all of (m,) float32 or float64 are finite; how many lie beyond ±limit, if they are."""
+        finite, over = self._module.survey(values, values.dtype == np.float32, limit)
+        return bool(finite), int(over)
+
     def round_up(
         self,
         out: Array,

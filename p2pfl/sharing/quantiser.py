@@ -124,6 +124,8 @@ class Quantiser:
 
         Raises ValueNotFinite. Time O(m), one batch of memory.
         """
+        if (surveyed := self._surveyed(u)) is not None:
+            return surveyed
         self._check_finite(u)
         limit, over = np.float64(self.limit), 0
         for first in range(0, u.size, self._batch):
@@ -168,12 +170,20 @@ class Quantiser:
     def _shrinkage(self, u: Reals) -> float:
         """min(1, clip/‖u‖), the factor of the L2 clip. Raises ValueNotFinite."""
         square = 0.0
-        self._check_finite(u)
+        if self._surveyed(u) is None:
+            self._check_finite(u)
         for first in range(0, u.size if self.clip else 0, self._batch):
             square += sum_of_squares(u[first : first + self._batch].astype(np.float64))
         if not self.clip or square <= self.clip * self.clip:
             return 1.0
         return self.clip / math.sqrt(square)
+
+    def _surveyed(self, u: Reals) -> int | None:
+        """How many lie beyond the limit, where the compiled loops can say and all are finite; else None."""
+        if self._loops is None or not kernel.takes(u):
+            return None
+        finite, over = self._loops.survey(u, self.limit)
+        return over if finite else None
 
     def _check_finite(self, u: Reals) -> None:
         for first in range(0, u.size, self._batch):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.errors.sharing import ValueNotFinite
 from p2pfl.sharing import kernel
 from p2pfl.sharing.field import FIELDS, Field, Words
 from p2pfl.sharing.masking import combine
@@ -123,6 +125,35 @@ def test_the_extent_of_any_words_is_the_same(field: Field, size: int, seed: int)
     without(loops=True)
     assert compiled == quantiser._extent(words)
     without(loops=False)
+
+
+@given(LENGTH, st.sampled_from([np.float32, np.float64]), st.floats(0.01, 3.0), SEED)
+@examples(100)
+def test_as_many_floats_lie_over_the_limit(size: int, dtype: type[Any], limit: float, seed: int) -> None:
+    quantiser = Quantiser(FIELDS[31], 5, 0.0, limit, False)
+    values = np.random.default_rng(seed).normal(size=size).astype(dtype)
+    values[::7] = dtype(limit)
+    values[1::7] = -dtype(limit)
+    over = quantiser.count_over(values)
+    without(loops=True)
+    assert over == quantiser.count_over(values)
+    without(loops=False)
+
+
+@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_not_finite_is_refused_by_its_place(loops: bool, odd: float, dtype: type[Any]) -> None:
+    quantiser = Quantiser(FIELDS[31], 5, 0.0, 1.0, False)
+    without(loops=loops)
+    for place in (0, 1023, 1024, 4999):
+        values = np.full(5000, np.finfo(dtype).max, dtype)
+        values[place] = odd
+        with pytest.raises(ValueNotFinite) as counted:
+            quantiser.count_over(values)
+        with pytest.raises(ValueNotFinite) as rounded:
+            quantiser.quantise(values, KEY, KEY)
+        assert counted.value.evidence == rounded.value.evidence == f"coordinate {place} of 5000"
 
 
 @pytest.mark.parametrize("bits", FIELDS)
