@@ -179,9 +179,12 @@ class Rooms:
         self._rooms: tuple[Room, ...] = ()
 
     def open(self, place: object, segments: tuple[tuple[int, int], ...]) -> tuple[Room, ...]:
-        """New ones for an attempt, by (bits, words) of each segment."""
+        """New ones for an attempt, by (bits, words) of each segment; none where there is no memory for them."""
         POOL.keep()
-        self._place, self._rooms = place, tuple(Room(FIELDS[bits], length) for bits, length in segments)
+        try:
+            self._place, self._rooms = place, tuple(Room(FIELDS[bits], length) for bits, length in segments)
+        except OSError:  # the system has no such memory: words and masks lie where there is some
+            self._place, self._rooms = None, ()
         return self._rooms
 
     def hand_over(self, place: object) -> tuple[Room, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from collections.abc import Callable, Iterator
 
@@ -128,6 +129,15 @@ def test_an_attempt_is_given_its_own_rooms_once() -> None:
     assert rooms.hand_over(("run", 1, 0)) == (), "whoever asks for another attempt ends it"
     made = rooms.open(("run", 1, 1), ((31, 8),))
     assert rooms.hand_over(("run", 1, 1)) == made
+
+
+def test_without_memory_there_are_no_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    rooms = Rooms()
+    monkeypatch.setattr("p2pfl.sharing.room.mmap.mmap", refuse)
+    assert rooms.open("here", ((31, LARGE),)) == rooms.hand_over("here") == ()
 
 
 # ── words that are made there ─────────────────────────────────────────────────────────────────────────────────
