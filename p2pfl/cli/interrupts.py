@@ -37,11 +37,13 @@ class Interrupts:
     asked   the first has come
     unheard it has, and what is to end has yet to hear of it: one that comes within SAME_S then is no second one
     before_words    what leads to a line of its own, where a live view stands at the foot of the terminal
+    before_leaving  what is done first where the process is left past all its blocks
     """
 
     def __init__(self) -> None:
         self.asked = self.unheard = False
         self.before_words = b""
+        self.before_leaving: Callable[[], None] | None = None
         self._first: Callable[[], None] = raise_interrupt
         self._at = 0.0  # when the first came
 
@@ -106,6 +108,9 @@ def _uncaught(kind: type[BaseException], error: BaseException, at: Any) -> None:
 
 def leave(said: str) -> NoReturn:
     """End this process with 130 and one line, past everything that Python would still do."""
+    if INTERRUPTS.before_leaving is not None:
+        with contextlib.suppress(OSError):
+            INTERRUPTS.before_leaving()
     with contextlib.suppress(OSError):  # not through sys.stderr: the signal may have come within a print
         os.write(2, INTERRUPTS.before_words + said.encode("ascii") + b"\n")
     os._exit(INTERRUPTED)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -17,6 +19,7 @@ from p2pfl.cli.main import run
 from tests.cli.sites import Start, ended
 from tests.report.sample import Sample
 
+ROOT = Path(__file__).parents[2]
 DEADLINE_S = 600  # a hang, not a speed
 
 
@@ -101,3 +104,29 @@ def test_a_missing_extra_is_told_by_its_name(
     said = capsys.readouterr().err
     assert "P2P-REPORT-002" in said
     assert "pip install '.[dashboard]'" in said
+
+
+def test_an_interrupt_while_a_module_loads_leaves_no_link_behind(tmp_path: Path) -> None:
+    """The process is left at once then, past its blocks: the server loads some of its modules when it is asked."""
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    program = """
+import sys
+from pathlib import Path
+from p2pfl.cli.dashboard import _telling
+from p2pfl.cli.interrupts import INTERRUPTS
+INTERRUPTS.take()
+with _telling("http://127.0.0.1:1", Path(sys.argv[1])) as tell:
+    tell("token")
+    import slow
+"""
+    file = tmp_path / "link"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted: nothing final is lost")
+    assert not file.exists()

@@ -197,7 +197,7 @@ def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: 
     other.write_bytes(sites.peers_yaml("rounds=9"))
     unlike = start("sum", "--peers", str(other), *sites.common(third)[2:], "--value", "1")
     said(unlike, "listening")
-    running = [start(*sites.join(name, "--check", "--wait", "15", "--json")) for name in (first, second)]
+    running = [start(*sites.join(name, "--check", "--wait", "40", "--json")) for name in (first, second)]
     assert ended(unlike)[0] == 2
     results = [ended(process) for process in running]
     assert [status for status, _, _ in results] == [1, 1]

@@ -7,11 +7,13 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
 from p2pfl.cli import output
+from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.options import NamedFile, Unlock, home_option, reading, study_option, unlock_options
 from p2pfl.errors.federation import WontOverwrite
 from p2pfl.errors.people import NotWritten
@@ -91,10 +93,12 @@ def _telling(address: str, file: Path | None) -> Iterator[Callable[[str], None]]
     if file.exists() or file.is_symlink():
         raise WontOverwrite(evidence=f"{file.lstat().st_size} bytes lie there", path=file)
     output.progress(f"the link lies in {file}")
+    gone = INTERRUPTS.before_leaving = partial(file.unlink, missing_ok=True)  # a signal may come while a module loads
     try:
         yield lambda token: _write_private(file, f"{address}/#{token}\n")
     finally:
-        file.unlink(missing_ok=True)
+        gone()
+        INTERRUPTS.before_leaving = None
 
 
 def _write_private(file: Path, text: str) -> None:
