@@ -45,9 +45,10 @@ from p2pfl.node.question_file import statistic_of
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.training import update
-from p2pfl.training.measures.classification import BINS, Binary
+from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure
+from p2pfl.training.measures.scores import BINS
 from p2pfl.training.privacy import account as privacy
 from p2pfl.training.privacy.account import Charge
 

@@ -24,7 +24,7 @@ from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import Secret
 from p2pfl.training.gradients.clipping import KeystreamOptimizer
 from p2pfl.training.local import PassStopped, Trainer
-from p2pfl.training.measures.classification import BINS, bins_of
+from p2pfl.training.measures.scores import BINS, bins_of
 from p2pfl.training.models import build, predict
 from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.privacy.account import Account

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import MeasureUnusable
-from p2pfl.training.measures.classification import BINS, Binary, Classes, auc, bins_of
+from p2pfl.training.measures.classification import Binary, Classes, auc
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure, Measure, mean, proportion
 from p2pfl.training.measures.private import PrivateJoint
 from p2pfl.training.measures.regression import Number
+from p2pfl.training.measures.scores import BINS, bins_of
 from p2pfl.training.measures.segmentation import Segmentation
 from p2pfl.training.measures.survival import Concordance
 

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.federation.task_choice import TaskChoice
-from p2pfl.training.measures.classification import BINS, MIDDLES, Binary
+from p2pfl.training.measures.classification import MIDDLES, Binary
 from p2pfl.training.measures.measure import UNIT, proportion
+from p2pfl.training.measures.scores import BINS
 
 LEAST: Final = 5  # patients of either class in a group
 GROUPS: Final = 10  # most groups in which calibration is shown

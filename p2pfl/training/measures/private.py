@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from p2pfl.errors.training import MeasureUnusable
 from p2pfl.training.measures.measure import UNIT, UNKNOWN, CannotCount, Counts, Figure, normal, within
+from p2pfl.training.measures.scores import bins_of, scores_and_labels
 
 BINS: Final = 16  # of scores by class: more bins hold more noise, fewer more ties
 BINS_BY_CLASS: Final = 8
@@ -62,8 +63,6 @@ class PrivateBinary(PrivateMeasure):
 
     def places(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Places:
         """(B,) probabilities, (B,) labels ► (B, 1)"""
-        from p2pfl.training.measures.classification import bins_of, scores_and_labels
-
         score, label = scores_and_labels(predictions, targets)
         place: Places = bins_of(score, BINS, BEND) + BINS * (label == 1)
         return place[:, None]
@@ -89,8 +88,6 @@ class PrivateClasses(PrivateMeasure):
 
     def places(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Places:
         """(B, K) probabilities, (B,) labels ► (B, 1 + K): the cell of (true, predicted), and a bin for each class."""
-        from p2pfl.training.measures.classification import bins_of, scores_and_labels
-
         k = self.classes
         scores, label = scores_and_labels(predictions, targets, k)  # (B, K), (B,)
         cell = label * k + scores.argmax(axis=1)

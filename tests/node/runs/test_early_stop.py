@@ -12,7 +12,7 @@ from p2pfl import codec
 from p2pfl.federation.optimisers import EarlyStop
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.training.early_stop import is_over, value_of, why_over
-from p2pfl.training.measures.classification import BINS
+from p2pfl.training.measures.scores import BINS
 from tests.examples import examples
 from tests.node.runs.homes import Place, finished, places, summed
 

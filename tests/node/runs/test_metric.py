@@ -16,7 +16,8 @@ from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.training.measures.classification import BINS, Binary
+from p2pfl.training.measures.classification import Binary
+from p2pfl.training.measures.scores import BINS
 from tests.node.runs.homes import (
     NAMES,
     OTHERS,
