@@ -141,7 +141,7 @@ class _Asking:
         most, source = federation.statistics.questions, federation.source
         least = federation.statistics.minimum_cell
         gone = () if inquiry.noise is not None else records.gone  # noise covers who went: each asking is charged
-        self.budget = AskedOf.of(home, inquiry.name, records.counted, most, source).without(gone, least)
+        self.budget = AskedOf.of(home, inquiry.name, records.counted, records.read, most, source).without(gone, least)
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
         self.rounds: list[int] = []

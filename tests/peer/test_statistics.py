@@ -259,7 +259,7 @@ def test_one_sites_rules_refuse_for_all_and_nobody_learns_whose(sites: Sites) ->
     with Home.open(sites.folder / "ben", unlock=[KeyFile(sites.folder / "ben.key")]) as home:
         names = read_records(TableSchema.parse(TABLE, "task.yaml"), ["age"], sites.folder / "ben.csv").names
         for before in range(3):
-            AskedOf.of(home, bytes([before]), names, 3, "peers.yaml").count()
+            AskedOf.of(home, bytes([before]), names, names, 3, "peers.yaml").count()
     found = together(sites, Describe((AGE,)))
     assert isinstance(found["ben"][0], QuestionsSpent)
     for name in ("ada", "cyd"):

@@ -2,7 +2,8 @@
 
 Records are known by marks, 64 bits of a keyed digest of their cells, so that a file with some records more, or in
 another order, is not new: what counts of a data set is the record about which the most was asked. A question that was
-asked of the very same records before opens nothing new, and counts once. docs/adr/0056.
+asked of the very same records before, in all of whose cells that it reads nothing has changed, opens nothing new, and
+counts once. docs/adr/0056.
 
 Records whose patients withdrew are asked about no more. A question behind the first that differs by fewer of them than
 the smallest group would tell of those few, by subtraction: it is refused until as many have gone, or none that was
@@ -123,11 +124,17 @@ class AskedOf:
     least: int = 1
 
     @classmethod
-    def of(cls, home: Home, question: bytes, records: Iterable[bytes], most: int, source: str) -> AskedOf:
-        """question: canonical facts. records: what names each record of this site."""
-        marks = marks_of(home.records_key(), records)
-        key = home.records_key().reveal()
-        return cls(home, digest("asked", key, question, marks.tobytes())[:NAME_BYTES], marks, most, source)
+    def of(
+        cls, home: Home, question: bytes, records: Iterable[bytes], read: Iterable[bytes], most: int, source: str
+    ) -> AskedOf:
+        """question: canonical facts.
+
+        records   what names each record of this site
+        read      of each record the cells that the answer hangs on, which may change while its name stays
+        """
+        marks, key = marks_of(home.records_key(), records), home.records_key().reveal()
+        name = digest("asked", key, question, marks.tobytes(), *sorted(read))  # each, of records that are alike too
+        return cls(home, name[:NAME_BYTES], marks, most, source)
 
     def without(self, gone: Iterable[bytes], least: int) -> AskedOf:
         """The same question, where records of these names are left out of it."""

@@ -43,12 +43,15 @@ class AskedRecords:
     counted   what the budget of questions knows each by: its name, and whose it is where a column says. The records of
               two patients may have the same cells, and one of the two may withdraw
     gone      the same of those that are left out, since somebody withdrew
+    read      of each record its cells in the columns that are learned and in those that the question asks of: where one
+              of them has changed, the same question has another answer
     """
 
     table: SiteTable
     names: tuple[bytes, ...] = field(repr=False)
     counted: tuple[bytes, ...] = field(default=(), repr=False)
     gone: tuple[bytes, ...] = field(default=(), repr=False)
+    read: tuple[bytes, ...] = field(default=(), repr=False)
 
     def at(self, site: int, sites: int) -> SiteTable:
         """The table of the site at that place among those that are asked."""
@@ -95,7 +98,9 @@ def read_records(
     read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
-    names = _names(raw, source, column_map, {one.name for one in (*schema.columns, *schema.label.columns)})
+    learned = {one.name for one in (*schema.columns, *schema.label.columns)}
+    names = _names(raw, source, column_map, learned)
+    cells = names if learned.issuperset(wanted) else _names(raw, source, column_map, learned.union(wanted))
     whose = _patients(raw, source, column_map, schema.patient)
     counted = names if whose is None else tuple(map(bytes.__add__, names, whose))  # 32 bytes behind each
     out = np.zeros(len(names), np.bool_)  # (N,)
@@ -108,7 +113,8 @@ def read_records(
         rows = _one_each(read.patients, _names(raw, source, column_map, every.keys()), rows, source)
     table = SiteTable({name: values[rows] for name, values in held.items()}, levels, shows_own=shows_own, noised=noised)
     gone = tuple(counted[row] for row in np.flatnonzero(out).tolist())
-    return AskedRecords(table, tuple(names[row] for row in rows), tuple(counted[row] for row in rows), gone)
+    kept, known_by, told = (tuple(one[row] for row in rows) for one in (names, counted, cells))
+    return AskedRecords(table, kept, known_by, gone, told)
 
 
 def _one_each(patients: Sequence[bytes], whole: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:

@@ -14,7 +14,7 @@ from p2pfl import codec
 from p2pfl.errors.federation import WrongValue
 from p2pfl.errors.questions import FewWithdrew, QuestionNotApproved, QuestionsSpent, QuestionUnfit
 from p2pfl.errors.round import AnotherCohort
-from p2pfl.federation import Federation
+from p2pfl.federation import Federation, draft
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import Home
 from p2pfl.keys import Secret
@@ -32,7 +32,7 @@ from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.question import Factor, Quantity
 from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.withdrawn import Withdrawn, patient_name
-from tests.federation.sample import ASKED, IDENTITIES, NAMES, TABLE, peers_yaml
+from tests.federation.sample import ASKED, CARDS, IDENTITIES, NAMES, TABLE, peers_yaml
 from tests.home.home_fixtures import make
 from tests.node.runs.homes import Place, attempt_digest
 from tests.node.runs.test_sum_run import FEWER, FOUR, answers, asks_of
@@ -155,6 +155,11 @@ def test_columns_that_nobody_asks_may_be_blank_wrong_or_away() -> None:
     assert read.names == read_records(schema, ["age"], csv("sex,age\nunheard-of,61\nmale,\n")).names
 
 
+def federation_asking() -> Federation:
+    lines = draft.description_lines(TABLE + ASKED, "task.yaml")
+    return Federation.parse(draft.peers_file("trial", [card.member for card in CARDS], lines, ()))
+
+
 ASKING = TableSchema.parse(TABLE + ASKED, "task.yaml")
 FOLLOWED = "age,sex,ill,months,died\n61,male,no,12,alive\n48,female,yes,9,dead\n"
 LATER = FOLLOWED.replace("12,alive", "18,dead")
@@ -194,19 +199,76 @@ def records(*names: str) -> list[bytes]:
     return [name.encode() for name in names]
 
 
+def budget_of(home: Home, question: bytes, named: list[bytes]) -> AskedOf:
+    return AskedOf.of(home, question, named, named, 3, "peers.yaml")
+
+
 @pytest.mark.claim("STAT-5")
 def test_questions_are_counted_by_record_so_that_a_longer_file_is_not_a_new_one(tmp_path: Path) -> None:
     with make(tmp_path, "ada") as home:
         for number in range(3):
-            AskedOf.of(home, bytes([number]), records("a", "b"), 3, "peers.yaml").count()
+            budget_of(home, bytes([number]), records("a", "b")).count()
         with pytest.raises(QuestionsSpent, match="3 questions"):
-            AskedOf.of(home, b"new", records("c", "b", "d"), 3, "peers.yaml").count()
-        AskedOf.of(home, b"new", records("c", "d"), 3, "peers.yaml").count()  # none of those that were asked about
-        AskedOf.of(home, bytes([1]), records("b", "a"), 3, "peers.yaml").count()  # the same again, in another order
+            budget_of(home, b"new", records("c", "b", "d")).count()
+        budget_of(home, b"new", records("c", "d")).count()  # none of those that were asked about
+        budget_of(home, bytes([1]), records("b", "a")).count()  # the same again, in another order
         held = read_counts(home)
         assert sorted(held.counts.tolist()) == [1, 1, 3, 3]
         with pytest.raises(QuestionsSpent):
-            AskedOf.of(home, bytes([1]), records("b"), 3, "peers.yaml").check()  # a part of them is another question
+            budget_of(home, bytes([1]), records("b")).check()  # a part of them is another question
+
+
+@pytest.mark.claim("STAT-5")
+def test_the_same_question_is_asked_anew_where_a_cell_that_it_reads_has_changed(tmp_path: Path) -> None:
+    """By what is learned they are the same records, and the answer is another one: two answers tell of a cell."""
+    twin = FOLLOWED + "61,male,no,30,alive\n"  # alike in what is learned, and a record more
+
+    def ask(home: Home, text: str, *wanted: str) -> None:
+        found = read_records(ASKING, wanted, csv(text))
+        AskedOf.of(home, b"a question", found.counted, found.read, 3, "peers.yaml").count()
+
+    with make(tmp_path) as home:
+        for text in (FOLLOWED, FOLLOWED, LATER):
+            ask(home, text, "months", "died")
+        assert read_counts(home).counts.tolist() == [2, 2]
+        ask(home, twin, "months", "died")
+        assert read_counts(home).counts.tolist() == [3, 3]
+        with pytest.raises(QuestionsSpent):
+            ask(home, twin.replace("30", "31"), "months", "died")
+        ask(home, LATER, "months", "died")  # as it was
+    (tmp_path / "other").mkdir()
+    with make(tmp_path / "other") as home:
+        for text in (FOLLOWED, LATER):
+            ask(home, text, "age")  # which nothing has changed of
+        assert read_counts(home).counts.tolist() == [1, 1]
+
+
+@pytest.mark.claim("STAT-3")
+@pytest.mark.parametrize("column", ["months", "died"])
+def test_what_is_only_asked_is_summed_over_one_set_of_sites(place: Place, column: str) -> None:
+    """Neither a longer follow-up nor another cohort with the same cells in that column makes other data of them."""
+    agreed = federation_asking()
+    logs, key = place.logs(), place.home.query_key().reveal()
+    run, where = sums_run(place.federation), e.Quantise(1, 0, attempt_digest(1), FOUR, (b"",) * 4)
+    months, died = Quantity("months", 0.0, 240.0), Factor("died", ("alive", "dead"))
+
+    def marks(statistic: Describe, text: str) -> tuple[bytes, ...]:
+        inquiry = Inquiry.of(statistic, agreed, os.urandom)
+        found = inquiry.read(csv(text), None, False)
+        return inquiry.marks(key, found, marks_of(place.home.records_key(), found.counted))
+
+    asked = Describe((months if column == "months" else died,))
+    Cohort(logs, run, "first", marks(asked, FOLLOWED)).bind(where)
+    others = {
+        "a longer follow-up": marks(asked, LATER),
+        "a column that is learned, of the same records": marks(Describe((AGE,)), LATER),
+        "the other column": marks(Describe((months, died)), LATER),
+        "the same cells of others": marks(asked, FOLLOWED.replace("61,male", "62,male").replace("48", "49")),
+    }
+    for name, found in others.items():
+        Cohort(logs, run, name, found).check(FOUR)
+        with pytest.raises(AnotherCohort):
+            Cohort(logs, run, name, found).check(FEWER)
 
 
 AGES = tuple(40 + 3 * row for row in range(20))
@@ -219,7 +281,7 @@ def asked_of(home: Home, gone: int) -> int:
     every = inquiry.read(table, None, False)
     withdraw(home, every.names[:gone], 1)
     records = inquiry.read(table, None, False, read_withdrawn(home))
-    budget = AskedOf.of(home, inquiry.name, records.counted, 9, "peers.yaml").without(records.gone, 5)
+    budget = AskedOf.of(home, inquiry.name, records.counted, records.read, 9, "peers.yaml").without(records.gone, 5)
     budget.check()
     budget.count()
     return int(records.table.columns["age"].sum())
@@ -262,7 +324,7 @@ def test_who_has_the_same_cells_as_somebody_who_withdrew_is_not_taken_for_them(t
         withdraw(home, [patient_name(f"p{row}".encode()) for row in patients], 1)
         table = csv("who,age,sex,ill\n" + rows)
         records = read_records(schema, ["age"], table, withdrawn=read_withdrawn(home))
-        AskedOf.of(home, question, records.counted, 9, "peers.yaml").without(records.gone, 5).count()
+        AskedOf.of(home, question, records.counted, records.read, 9, "peers.yaml").without(records.gone, 5).count()
 
     with make(tmp_path) as home:
         ask(home, b"first")
