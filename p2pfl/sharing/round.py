@@ -293,13 +293,17 @@ class Round:
         return effects
 
     def _has_place(self, letter: Letter[Message]) -> bool:
-        """A letter that was handed on is of use here and now. Its author is not to blame where it is not."""
+        """A letter that was handed on is of use here and now. Its author is not to blame where it is not.
+
+        Of this peer's own letters only a confirmation: of a home that was set back it may be one of q, on which others
+        are final.
+        """
         its, mine = letter.envelope, self.state.envelope
         of_attempt = its.attempt == mine.attempt or isinstance(letter.message, Leave)
         here = (its.run, its.epoch, its.round) == (mine.run, mine.epoch, mine.round) and of_attempt
         return (
             here
-            and its.sender != mine.sender
+            and (its.sender != mine.sender or isinstance(letter.message, Confirm))
             and isinstance(EVENTS.get((self.phase, type(letter.message))), Transition)
         )
 

@@ -162,6 +162,26 @@ def test_a_new_link_in_the_middle_of_an_answer_costs_one_more(masked: bool) -> N
     assert applied(told(federation, found, holder, parts[2])).vectors[0].words.tolist() == federation.expected(1)
 
 
+def test_a_holder_that_became_final_in_the_middle_of_its_answer_is_no_liar() -> None:
+    """Asked again on a new link, with the rest of the first answer still under way: what is masked gives way to Σx."""
+    federation, found, holder, parts = asking(False)
+    first = [replace(part, masked=1) for part in parts]
+    told(federation, found, holder, first[0])
+    for part in parts:
+        effects = told(federation, found, holder, part)
+        assert not any(isinstance(one, e.Accuse) for one in effects)
+    assert applied(effects).vectors[0].words.tolist() == federation.expected(1)
+
+
+def test_a_liar_that_changes_its_mind_gains_no_time() -> None:
+    """From Σx nobody goes back to masked words."""
+    federation, found, holder, (part, *_) = asking(False)
+    told(federation, found, holder, replace(part, masked=1))
+    told(federation, found, holder, part)
+    effects = told(federation, found, holder, replace(part, masked=1))
+    assert [one.peer for one in effects if isinstance(one, e.Accuse)] == [holder]
+
+
 def shifted(part: m.Total) -> m.Total:
     words = np.frombuffer(part.words, np.uint64) ^ np.uint64(1)
     return replace(part, words=words.tobytes())
@@ -169,10 +189,6 @@ def shifted(part: m.Total) -> m.Total:
 
 PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]]]] = {
     "another sum": (BulkRejected, lambda parts: [shifted(parts[0]), *parts[1:]]),
-    "a sum that is another kind of sum": (
-        BulkRejected,
-        lambda parts: [replace(part, masked=1 - part.masked) for part in parts],
-    ),
     "another length": (BulkRejected, lambda parts: [parts[0], replace(parts[1], length=LENGTH + 1)]),
     "another field": (BulkRejected, lambda parts: [parts[0], replace(parts[1], bits=31)]),
     "half of it masked": (BulkRejected, lambda parts: [parts[0], replace(parts[1], masked=1 - parts[1].masked)]),
@@ -210,6 +226,25 @@ def test_a_false_answer_is_refused_under_its_senders_name_and_nothing_of_it_is_k
     assert (accused.peer, type(accused.error)) == (holder, error)
     assert not found.state.sum.total
     assert not found.state.sum.masked
+
+
+def test_a_sum_that_is_called_masked_is_not_the_one_of_the_certificate() -> None:
+    federation, found, holder, parts = asking(False)
+    effects = [one for part in parts for one in told(federation, found, holder, replace(part, masked=1))]
+    assert [(one.peer, type(one.error)) for one in effects if isinstance(one, e.Accuse)] == [(holder, BulkRejected)]
+    assert not found.state.sum.masked
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_sum_under_no_signature_is_false_where_its_sender_signed_another(signed: bool) -> None:
+    """Of one that signed nothing that came here nobody can say so: a queue with its letters may have been given up."""
+    federation, found, holder, parts = asking(True)
+    if signed:
+        found.state.confirming.confirms[holder] = (b'{"total":"00"}', b"")
+    effects = [one for part in parts for one in told(federation, found, holder, replace(part, masked=0))]
+    assert [one.peer for one in effects if isinstance(one, e.Accuse)] == [holder] * signed
+    assert not found.state.sum.total
+    assert found.state.sum.wanted not in ("", holder), "another one is asked at once"
 
 
 GAPS: dict[str, Callable[[list[m.Total]], list[m.Total]]] = {

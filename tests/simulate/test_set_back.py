@@ -122,3 +122,51 @@ def test_a_sum_that_came_after_all_is_no_sum_that_is_gone() -> None:
     assert back.run is not None and found is not None and wanted_round(back.run, more=True) == 0
     found.state.sum.total = world.peers["site-0"].disk.totals[0]
     assert wanted_round(back.run, more=True) == found.number
+
+
+def is_final_elsewhere(world: ByHand) -> bool:
+    return all(peer.final_round == 1 for name, peer in world.peers.items() if name != BACK)
+
+
+def set_back_while_others_hold_the_words(moment: type[m.Message]) -> ByHand:
+    """Of three the others are final, by its own confirmation too, and have not heard that it is: they send Σx."""
+    world = ByHand(3, 2)
+    back = world.peers[BACK]
+    world.start_all()
+    world.until(lambda: any(one.sender == BACK and isinstance(one.message, moment) for _, one in world.log))
+    older = copied(back.disk)
+    world.until(lambda: is_final_elsewhere(world))
+    assert not older.ledger and not any(map(has_let_go, world.peers.values()))
+    back.kill()
+    back.disk = older
+    back.disk.items.pop("state/sums/1", None)
+    world.start(back)
+    return world
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_it_confirmed_itself_counts_for_a_home_that_was_set_back(moment: type[m.Message]) -> None:
+    """Without its own signature it has one less than q, and whoever sends the sum that q signed looked like a liar."""
+    world = set_back_while_others_hold_the_words(moment)
+    world.settle()
+    promises.check(world, beside=[BACK])
+    promises.everything_is_final(world)
+    assert [accused for peer in world.peers.values() for accused in peer.accused] == []
+    assert all(world.peers[BACK].disk.totals), "it has the sums, and not their records alone"
+
+
+def test_a_sum_without_the_signatures_under_it_accuses_nobody() -> None:
+    """The queue of a slow link was given up, and with it the letters by which the asker would know that q signed."""
+    world = set_back_while_others_hold_the_words(m.Reveal)
+    world.lies = dict.fromkeys(("site-0", "site-1"), without_signatures)
+    back = world.peers[BACK]
+    world.until(lambda: back.round is not None and back.round.state.sum.asked == 2)
+    assert not back.accused
+    world.lies = {}
+    world.settle()
+    promises.check(world, beside=[BACK])
+    promises.everything_is_final(world)
+
+
+def without_signatures(peer: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+    return () if to == BACK and isinstance(letter.message, (m.Handed, m.Confirm)) else (letter,)

@@ -192,6 +192,8 @@ def _is_gone_there(state: State, holder: str) -> list[Effect]:
 
 
 def _part_held(state: State, message: Total, sender: str) -> list[Effect]:
+    if state.sum.parts and state.sum.parts[0][0].masked > message.masked and (message.segment, message.start) == (0, 0):
+        state.sum.parts = []  # asked again, or on a new link: q have signed there meanwhile
     place = _next_part(state, message, sender)
     if (message.segment, message.start) < place or (not state.sum.parts and (message.segment, message.start) != (0, 0)):
         return []  # of an answer to the same question before the link came up anew
@@ -211,8 +213,16 @@ def _part_held(state: State, message: Total, sender: str) -> list[Effect]:
             raise BulkRejected(peer=sender, evidence="the masked sums that it sent are not those of the certificate")
         state.sum.masked = vectors
         return []
-    if total_digest(vectors).hex() != codec.read_facts(confirm.agreed(state) or b"{}").get("total"):
-        raise BulkRejected(peer=sender, evidence="the sum that it sent is not the one that the quorum signed")
+    agreed = confirm.agreed(state)
+    theirs, _ = state.confirming.confirms.get(sender, (b"", b""))
+    if (said := agreed or theirs) and total_digest(vectors).hex() != codec.read_facts(said).get("total"):
+        raise BulkRejected(
+            peer=sender, evidence=f"its sum is not the one that {'the quorum' if agreed else 'it'} signed"
+        )
+    if not agreed:
+        # The letters by which its sender knows that q signed were given up with a queue: nothing to judge it by.
+        state.sum.wanted = ""
+        return []
     state.sum.total, state.sum.masked = vectors, ()
     return unmask.apply(state) if state.members is not None else []
 
