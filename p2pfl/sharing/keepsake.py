@@ -13,7 +13,7 @@ from typing import Any, Final
 from p2pfl.codec import Buffer, Pieces, split_tail, with_tail
 from p2pfl.keys import Secret
 from p2pfl.messages import Certificate, Members, narrow, read_letter
-from p2pfl.sharing.events import Vector, Words
+from p2pfl.sharing.events import Effect, Forgotten, Persist, Vector, Words
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import unmask
 from p2pfl.sharing.snapshot import pack_sums, read_vectors
@@ -55,9 +55,26 @@ def read_keepsake(context: Context, peers: PeerView, keepsake: Buffer, items: It
     if seeds:
         state.sum.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
         state.sum.masked = read_vectors(items.get(sums_item(number)) or NO_SUMS, state.attempt_digest)
+        state.sum.stored = True
         unmask.compute(state)
     state.sum.reveals = {}
     return state, confirms
+
+
+def spared(state: State, effects: list[Effect]) -> list[Effect]:
+    """`effects`; before one that takes the place of a final round's masked sums, its sum is held, and kept instead.
+
+    The round after the next lies there, and may be begun while the next one is not final. Raises as reading does.
+    """
+    places = {item for effect in effects if isinstance(effect, Persist) for item, _ in effect.items}
+    if not state.sum.stored or state.leaving.slot is not None or state.sums_item not in places:
+        return effects
+    state.sum.take_back()
+    state.sum.stored = False
+    if not state.sum.total:
+        return effects
+    kept = (FINAL_ITEM, pack_keepsake(state))
+    return [Persist((kept,), Forgotten, state.round, state.attempt), *effects]
 
 
 class KeptSum:

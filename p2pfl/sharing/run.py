@@ -56,6 +56,7 @@ from p2pfl.sharing.events import (
     UpdateReady,
 )
 from p2pfl.sharing.history import NO_BASE, Base
+from p2pfl.sharing.keepsake import spared
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import confirm, unmask
 from p2pfl.sharing.round import Round
@@ -160,7 +161,7 @@ class Run:
         self.now = max(now, self.now)
         if not self.may_begin:
             return []
-        aside = self._set_aside(self.number) if self.current is not None else []
+        aside = self._pass_on(self.current, self._set_aside(self.number)) if self.current is not None else []
         self.number = max([self.final_round, *self.rounds, *self.held]) + 1
         chain = tuple(self.held)
         fresh = Round(self.context, self.peers, self.number, self.tip, chain, self._grounds)
@@ -284,9 +285,8 @@ class Run:
 
     def breach(self, error: RemoteProtocolError) -> list[Effect]:
         """What came over a link was no letter of its peer: it is dropped, and the peer accused."""
-        told = (
-            [Accuse(error.fields["peer"], self.number, 0, error)] if self.peers.note_breach(error, self.number) else []
-        )
+        new = self.peers.note_breach(error, self.number)
+        told = [Accuse(error.fields["peer"], self.number, 0, error)] if new else []
         last = self.peers.too_many
         return [*told, *([Stop(last)] if last is not None else [])]
 
@@ -313,7 +313,7 @@ class Run:
                 passed += [*self._leave_behind(one), effect]
             else:
                 passed.append(effect)
-        return passed
+        return passed if self.previous is None else spared(self.previous.state, passed)
 
     def _on_branch(self, effects: list[Effect]) -> list[Effect]:
         """`effects` of the branch; the tip may have moved with them."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 
 import pytest
 
 from p2pfl import messages as m
+from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.parts import Sum
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import FINAL_ITEM, sums_item
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.simulate import promises
+from tests.simulate.manual_rounds import ByHand
 
 LENGTH = 70_000
 
@@ -100,3 +104,58 @@ def test_once_all_have_the_round_they_are_neither_held_nor_read(words: str) -> N
     letter = m.seal(m.Want(m.Question.NOTHING, ()), place, federation.peers["site-3"].identity)
     found.handle(e.Received(found.state.now, letter))
     assert not found.state.sum.here
+
+
+# ── the round after the next ──────────────────────────────────────────────────────────────────────────────────
+
+HONEST, LIAR, LATE = ("site-0", "site-1"), "site-2", "site-3"
+
+
+def keeps_back(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+    """What makes a round final past the first, and all of it from the one that comes late."""
+    late = letter.envelope.round > 1 and isinstance(letter.message, (m.Confirm, m.Handed))
+    return () if to == LATE or late or isinstance(letter.message, m.Entries) else (letter,)
+
+
+def in_the_same_place() -> ByHand:
+    """Round 1 is final at two, which hold round 2 and have the sums of round 3 on the disk where those of 1 lay."""
+    world = ByHand(4, 3)
+    world.lies = {LIAR: keeps_back}
+    world.start_all()
+    late, honest = world.peers[LATE], [world.peers[name] for name in HONEST]
+    world.until(lambda: late.round is not None and late.round.state.certificate is not None)
+    late.kill()
+    late.disk.items.pop(sums_item(1), None)
+
+    def third(peer: SimulatedPeer) -> bool:
+        return peer.round is not None and peer.round.number == 3 and peer.round.state.sum.stored
+
+    world.until(lambda: all(map(third, honest)))
+    assert all(peer.final_round == 1 and peer.run and peer.run.held == [2] for peer in honest)
+    return world
+
+
+def all_get_on(world: ByHand) -> None:
+    world.settle()
+    promises.check(world, beside=[LIAR])
+    for name in (*HONEST, LATE):
+        assert world.peers[name].final_round == 3, name
+    assert world.peers[LATE].disk.totals[0], "it was given the sum"
+
+
+def test_one_that_lacks_a_final_sum_is_given_it_when_two_rounds_lie_behind_it() -> None:
+    """With a liar that confirms to nobody the others need the one that comes late, and it needs their sum."""
+    world = in_the_same_place()
+    world.start(world.peers[LATE])
+    all_get_on(world)
+
+
+def test_so_it_is_by_processes_that_came_after() -> None:
+    world = in_the_same_place()
+    for name in HONEST:
+        world.peers[name].kill()
+        world.start(world.peers[name])
+    world.start(world.peers[LATE])
+    world.settle()
+    promises.check(world, beside=[LIAR])
+    assert world.peers[LATE].disk.totals[0], "it was given the sum"
