@@ -12,7 +12,7 @@ from typing import Final
 
 from p2pfl.mesh.pump import CHUNK_BYTES, RECORD_BYTES, TURNS, Pump
 from p2pfl.mesh.router import Endpoint, new_body
-from p2pfl.mesh.zmtp import GREETING, READY, Decoder, encode_parts
+from p2pfl.mesh.zmtp import GREETING, READY, Decoder, MalformedZmtp, encode_parts
 
 TURN_BYTES: Final = TURNS * CHUNK_BYTES  # most bytes sent in one callback, so that every link gets its turn
 
@@ -28,6 +28,7 @@ class RouterEnd:
     def __init__(self, endpoint: Endpoint, on_forwarded: OnForwarded) -> None:
         self._endpoint, self._on_forwarded = endpoint, on_forwarded
         self._decoder = Decoder(new_body)
+        self._rest = memoryview(b"")  # has come, and waits for messages before it to be read
         self._send_due = False
 
     @property
@@ -38,7 +39,7 @@ class RouterEnd:
     @property
     def full(self) -> bool:
         """The ROUTER has to be read before more may come."""
-        return bool(self._decoder.messages)
+        return bool(self._rest or self._decoder.messages)
 
     def begin(self, pump: Pump) -> None:
         self._pump = pump
@@ -47,9 +48,11 @@ class RouterEnd:
         self._send_soon()
 
     def take(self, clear: memoryview) -> None:
-        """Decrypted bytes have come. Raises MalformedZmtp; then none of them counts."""
+        """Decrypted bytes have come. Raises MalformedZmtp; then nothing counts that the ROUTER was not given before."""
         ready = self._decoder.ready
-        self._decoder.feed(clear)
+        taken = self._decoder.feed(clear)
+        # `clear` lies in the buffer that the next link will use: the rest needs memory of its own.
+        self._rest = memoryview(bytes(clear[taken:]))
         if not ready and self._decoder.ready:  # libzmq at the far end gives its pipe up on a message before
             self._send_soon()
         self._give()
@@ -60,16 +63,26 @@ class RouterEnd:
 
     def close(self) -> None:
         self._endpoint.detach(self._send_soon)
+        self._rest, self._decoder = memoryview(b""), Decoder(new_body)  # a part that has begun may have a mebibyte
 
     def _on_room(self) -> None:
-        self._give()
+        try:
+            self._give()
+        except MalformedZmtp as error:
+            self._pump.end("malformed ZMTP", error)
+            return
         if not self.full:
             self._pump.room_again()
 
     def _give(self) -> None:
+        """Give messages until there are none or the ROUTER refuses one: it says when it has room."""
         messages = self._decoder.messages
-        while messages and self._endpoint.give(messages[0]):
-            messages.popleft()
+        while True:
+            while messages and self._endpoint.give(messages[0]):
+                messages.popleft()
+            if messages or not self._rest:
+                return
+            self._rest = self._rest[self._decoder.feed(self._rest) :]
 
     def _send_soon(self) -> None:
         # While TCP is full nothing is due: it says when it is not (go_on), and the loop has nothing to do until then.

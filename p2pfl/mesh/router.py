@@ -47,7 +47,7 @@ class Router:
         self._on_message = on_message
         self._on_drained = on_drained
         _keep_freed_memory()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(0)  # no thread: nothing leaves this process by it
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(0)  # no thread for I/O: nothing leaves by it
         self._socket = _unbounded(self._context.socket(zmq.ROUTER))
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._loop = asyncio.get_running_loop()

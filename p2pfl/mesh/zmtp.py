@@ -17,6 +17,7 @@ GREETING: Final = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + MECHANISM + b
 READY: Final = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0"
 HEADER_PART_BYTES: Final = 64
 BODY_PART_BYTES: Final = 1 << 20
+MOST_HELD: Final = 32  # whole messages that nobody has taken: a message may have two bytes, a piece of a stream 500 000
 
 _MORE: Final = 1
 _LONG: Final = 2
@@ -41,6 +42,9 @@ def encode_parts(header: bytes, body_bytes: int | None) -> bytes:
 class Decoder:
     """Follows what the far end of a ZMTP connection says. `messages` are those that are whole, oldest first.
 
+    The caller takes them from there. While MOST_HELD are left no more is read, so that a crowd of tiny ones neither
+    holds the loop for long nor takes a hundred times the memory that came.
+
     new_body   makes a buffer of so many bytes, whose memory can be written
     """
 
@@ -60,10 +64,12 @@ class Decoder:
         """Bytes of the current part that have yet to come; 0 where its size is not known."""
         return len(self._room)
 
-    def feed(self, data: memoryview) -> None:
-        """Take the next bytes of the stream. Raises MalformedZmtp; the stream is then over."""
+    def feed(self, data: memoryview) -> int:
+        """Take the next bytes of the stream, and return how many: fewer than all, up to the end of a message, where
+        MOST_HELD are held. Raises MalformedZmtp; the stream is then over.
+        """
         at, end = 0, len(data)
-        while at < end:
+        while at < end and len(self.messages) < MOST_HELD:
             if self._room:
                 taken = min(len(self._room), end - at)
                 self._room[:taken] = data[at : at + taken]
@@ -77,6 +83,7 @@ class Decoder:
             at += min(wanted, end - at)
             if len(self._held) >= self._wanted():
                 self._step()
+        return at
 
     def _wanted(self) -> int:
         """Bytes that the greeting, command or part header at the start of `_held` needs, as far as is known."""

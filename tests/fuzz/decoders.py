@@ -250,13 +250,16 @@ def frame(kind: int, flags: int = 0, number: int = 0, acknowledged: int = 0, tot
 
 def _link(data: bytes) -> Any:
     """One direction of a link as the tunnel and the framing take it, one after another."""
-    decoder = ZmtpDecoder()
-    decoder.feed(memoryview(data))
+    decoder, said, rest = ZmtpDecoder(), list[tuple[bytes, Any]](), memoryview(data)
+    while rest:
+        rest = rest[decoder.feed(rest) :]
+        said += decoder.messages
+        decoder.messages.clear()
     incoming, outgoing = Incoming(WINDOW), Outgoing(WINDOW)
     outgoing.queue_payload(b"something")
     outgoing.mark_sent()
     payloads = []
-    for header, body in decoder.messages:
+    for header, body in said:
         found = Header.decode(header)
         outgoing.acknowledge(found.acknowledged)
         if found.kind == DATA and (payload := incoming.receive(found, memoryview(body or b""))) is not None:

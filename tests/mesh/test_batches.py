@@ -12,7 +12,7 @@ from p2pfl.mesh import Delivered, LinkClosed
 from p2pfl.mesh.framing import DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.pump import RECORD_BYTES
 from p2pfl.mesh.router import MOST_IN
-from p2pfl.mesh.zmtp import GREETING, READY, encode_parts
+from p2pfl.mesh.zmtp import GREETING, MOST_HELD, READY, encode_parts
 from tests.mesh.sites import OVERALL_S, Sites, running
 from tests.mesh.test_awaited import ends
 from tests.mesh.test_doctor_port import rogue, until_down, wire
@@ -103,6 +103,55 @@ def test_a_record_full_of_the_smallest_messages_is_read_in_turns() -> None:
         assert most <= 2 * MOST_IN, f"{most} in one turn"
         await made.far.write(encode_parts(b"and on", None))
         await made.whole(*said, b"and on")
+        made.close()
+
+    asyncio.run(scene())
+
+
+def test_a_crowd_of_the_smallest_messages_takes_neither_memory_nor_the_loop() -> None:
+    """A thousandth of what has come is made into messages at a time; the rest waits as it came, and TCP is not read."""
+
+    async def scene() -> None:
+        made = await ends()
+        count, smallest = 20_000, encode_parts(b"", None)
+        await made.far.write(smallest * count)
+        most = 0
+        async with asyncio.timeout(OVERALL_S):
+            while len(made.told) < count:
+                await asyncio.sleep(0)
+                most = max(most, len(made.local._decoder.messages))
+        assert most <= MOST_HELD, f"{most} messages were made before anybody took them"
+        await made.far.write(encode_parts(b"and on", None))
+        await made.whole(*[b""] * count, b"and on")
+        made.close()
+
+    asyncio.run(scene())
+
+
+def test_what_is_no_zmtp_behind_a_crowd_ends_the_tunnel_all_the_same() -> None:
+    async def scene() -> None:
+        made = await ends()
+        said = [b"%d" % number for number in range(5 * MOST_IN)]
+        await made.far.write(b"".join(encode_parts(header, None) for header in said) + b"\x04\x07")
+        async with asyncio.timeout(OVERALL_S):
+            while not made.ended:
+                await asyncio.sleep(0)
+        assert made.told == said[: len(made.told)] and made.ended == [made.ended[0]]
+        assert made.ended[0].startswith("malformed ZMTP: flags 0x04")
+        made.close()
+
+    asyncio.run(scene())
+
+
+def test_a_tunnel_that_is_over_keeps_no_part_that_had_begun() -> None:
+    async def scene() -> None:
+        made = await ends()
+        begun = encode_parts(b"header", 1 << 20) + bytes(9)
+        await made.far.write(begun)
+        await made.passed(len(begun))
+        assert made.local.lacking == (1 << 20) - 9
+        made.near.close()
+        assert not made.local.lacking and not made.local.full
         made.close()
 
     asyncio.run(scene())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.mesh.zmtp import BODY_PART_BYTES, GREETING, READY, Decoder, MalformedZmtp, encode_parts
+from p2pfl.mesh.zmtp import BODY_PART_BYTES, GREETING, MOST_HELD, READY, Decoder, MalformedZmtp, encode_parts
 from tests.examples import examples
 
 
@@ -119,6 +119,17 @@ def test_parts_without_end_are_refused_at_the_second_more() -> None:
             decoder.feed(memoryview(part(8, more=True)))
             fed += 10
     assert fed <= 20
+
+
+def test_no_more_is_read_than_is_taken() -> None:
+    """The smallest message has two bytes: of a piece of a stream no more are made than somebody waits for."""
+    decoder = feed(GREETING + READY)
+    crowd = memoryview(part(0) * 100_000)
+    for _ in range(3):
+        assert decoder.feed(crowd) == MOST_HELD * len(part(0)) and len(decoder.messages) == MOST_HELD
+        assert decoder.feed(crowd) == 0
+        decoder.messages.clear()
+    assert decoder.feed(crowd[:20]) == 20 and len(decoder.messages) == 10
 
 
 @examples(300)
