@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from p2pfl import codec
@@ -31,6 +31,30 @@ def left_items(home: Home, items: Iterable[str]) -> dict[bytes, dict[str, bytes]
             run_id, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
             found.setdefault(run_id, {})[item] = bytes(inner)
     return found
+
+
+class LeftItems(Mapping[str, memoryview]):
+    """What a home keeps of a final round, if it is of that run: each item is read when it is asked for, and not held.
+
+    Whoever serves a sum needs one of the two places of masked ones, each as long as the sum.
+    """
+
+    def __init__(self, home: Home, run_id: bytes) -> None:
+        self._home, self._run_id = home, run_id
+
+    def __getitem__(self, item: str) -> memoryview:
+        data = self._home.read(item) if item in KEPT else None
+        if data is not None:
+            run_id, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
+            if run_id == self._run_id:
+                return inner
+        raise KeyError(item)
+
+    def __iter__(self) -> Iterator[str]:
+        return (item for item in KEPT if item in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Heard(Protocol):
@@ -83,14 +107,14 @@ class Store:
             self.home.remove(done.state.item)
             self.home.remove(done.state.sums_item)
 
-    def reader(self, run: Run) -> Callable[[], Mapping[str, bytes]]:
+    def reader(self, run: Run) -> Callable[[], LeftItems]:
         """Reads what lies here of the run's last final round, by item; its words need not be held from now on.
 
         Before another run takes the place here they are held again: a home has room for one.
         """
         run_id = run.context.run
         self._from_disk[run_id] = run
-        return lambda: left_items(self.home, KEPT).get(run_id, {})
+        return lambda: LeftItems(self.home, run_id)
 
     def keep_proof(self, proof: tuple[bytes, ...]) -> bytes:
         """Keep letters that convict a liar; the digest that names them."""

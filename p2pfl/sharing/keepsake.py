@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from p2pfl.codec import Buffer, Pieces, split_tail, with_tail
+from p2pfl.codec import Buffer, Malformed, Pieces, split_tail, with_tail
+from p2pfl.errors import RemoteProtocolError
 from p2pfl.keys import Secret
 from p2pfl.messages import Certificate, Members, narrow, read_letter
 from p2pfl.sharing.events import Effect, Forgotten, Persist, Vector, Words
@@ -22,7 +23,7 @@ from p2pfl.sharing.state import FINAL_ITEM, Context, State, sums_item
 MOST_HEAD: Final = 1 << 26  # bytes before the words of the sum: a certificate and a CONFIRM of each peer
 NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 
-Items = Mapping[str, bytes | None]
+Items = Mapping[str, Buffer | None]
 
 
 def pack_keepsake(state: State) -> Pieces:
@@ -88,7 +89,7 @@ class KeptSum:
         self._read: list[tuple[int, weakref.ref[Words]]] = []
 
     def vectors(self) -> tuple[Vector, ...]:
-        """The words; none where the disk holds another round by now. Raises what reading a home does."""
+        """The words; none where the disk holds another round by now, or no round. Raises what reading a home does."""
         held = [(bits, words()) for bits, words in self._read]
         alive = tuple(Vector(bits, words) for bits, words in held if words is not None)
         if alive and len(alive) == len(held):
@@ -97,7 +98,10 @@ class KeptSum:
         keepsake = items.get(FINAL_ITEM)
         if not keepsake:
             return ()
-        state, _ = read_keepsake(self._context, self._peers, keepsake, items)
+        try:
+            state, _ = read_keepsake(self._context, self._peers, keepsake, items)
+        except (Malformed, RemoteProtocolError):  # no fault of the peer whose question is being answered
+            return ()
         total: Any = state.sum.total if state.round == self._number else ()
         self._read = [(vector.bits, weakref.ref(vector.words)) for vector in total]
         return tuple(total)

@@ -95,8 +95,11 @@ def compiled(width: int, p: int) -> Compiled | None:
 
 
 def takes(array: Array) -> bool:
-    """Whether the compiled loops may read and write it where it lies: a view of a letter may begin at an odd byte."""
-    return array.flags.c_contiguous and array.flags.aligned
+    """Whether the compiled loops may read and write it where it lies: a view of a letter may begin at an odd byte.
+
+    Nor do they see that a caller's numbers are of the other byte order.
+    """
+    return array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative
 
 
 def in_use() -> str:

@@ -315,7 +315,7 @@ class CompiledRounder:
         start, self._start = self._start, self._start + 8 * values.size
         return self._compiled.round_up(
             out,
-            values if kernel.takes(values) else values.copy(),
+            values if kernel.takes(values) else values.astype(values.dtype.newbyteorder("=")),
             limit=self._of.limit,
             scale=self._of.levels_per_unit,
             most=self._of.largest,

@@ -56,7 +56,7 @@ from p2pfl.sharing.events import (
     UpdateReady,
 )
 from p2pfl.sharing.history import NO_BASE, Base
-from p2pfl.sharing.keepsake import spared
+from p2pfl.sharing.keepsake import Items, spared
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import confirm, unmask
 from p2pfl.sharing.round import Round
@@ -359,7 +359,7 @@ class Run:
             self.number = 0
         return [persist(one.state, Moved, (one.state.sums_item, sums)), erased]
 
-    def finished(self, number: int, items: Callable[[], Mapping[str, bytes | None]] | None = None) -> list[Effect]:
+    def finished(self, number: int, items: Callable[[], Items] | None = None) -> list[Effect]:
         """Round `number` is in the ledger. `items` reads what the disk has of it, which is then held no more."""
         done = self.rounds.get(number)
         if done is None:

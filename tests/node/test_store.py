@@ -54,3 +54,17 @@ def test_a_run_that_goes_back_to_memory_does_so_once(tmp_path: Path) -> None:
         first.held.clear()
         store.replace(SECOND, ((FINAL_ITEM, None),))
         assert not first.held
+
+
+def test_of_two_rounds_masked_sums_those_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: Any) -> None:
+    with make(tmp_path) as home:
+        store = Store(home, cast(Logs, None), SimpleNamespace(statements=lambda: b""))
+        store.replace(FIRST, ((SUMS_ITEMS[0], b"the next round's"), (SUMS_ITEMS[1], b"masked"), (FINAL_ITEM, b"sum")))
+        items = store.reader(cast(Run, Serving(FIRST)))()
+        read: list[str] = []
+        plain = home.read
+        monkeypatch.setattr(home, "read", lambda item: read.append(item) or plain(item))
+        assert items[SUMS_ITEMS[1]] == b"masked"
+        assert items.get(ATTEMPT_ITEM) is None
+        assert read == [SUMS_ITEMS[1]]
+        assert len(items) == 3

@@ -76,6 +76,14 @@ def test_nothing_is_made_up_of_what_the_disk_lacks() -> None:
     assert asked(federation, found, "site-3") == []
 
 
+@pytest.mark.parametrize("item", [FINAL_ITEM, sums_item(1)])
+def test_whoever_asks_is_not_to_blame_for_what_lies_on_the_disk(item: str) -> None:
+    federation, peer, found = stopped()
+    peer.disk.items[item] = b"\xc1"
+    assert asked(federation, found, "site-3") == []
+    assert peer.accused == [] and "site-3" not in found.state.peers.breaches
+
+
 def test_before_another_run_takes_its_place_the_words_are_held_again() -> None:
     federation, peer, found = stopped()
     assert peer.run is not None

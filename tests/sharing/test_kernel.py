@@ -68,6 +68,21 @@ def test_masks_of_nothing_are_the_same(field: Field, size: int, start: int, plus
     without(loops=False)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loops", [True, False])
+def test_floats_of_the_other_byte_order_become_the_same_words(
+    loops: bool, dtype: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loops:
+        monkeypatch.setattr(kernel, "COMPILED", None)
+    values = np.random.default_rng(3).uniform(-1.2, 1.2, 3000).astype(dtype)
+    swapped = values.astype(values.dtype.newbyteorder())
+    quantiser = Quantiser(FIELDS[31], 4, 0.0, 1.0, False)
+    assert quantiser.count_over(swapped) == quantiser.count_over(values) > 0
+    words, _ = quantiser.quantise(swapped, bytes(32), bytes(32))
+    assert np.array_equal(words, quantiser.quantise(values, bytes(32), bytes(32))[0])
+
+
 @pytest.mark.parametrize("bits", FIELDS)
 def test_a_word_that_is_refused_takes_its_place_from_the_next_streams(bits: int) -> None:
     """In 16 bits one word of 4 369 is refused: some of these are refused twice."""

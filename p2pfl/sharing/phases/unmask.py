@@ -179,9 +179,10 @@ def compute(state: State) -> list[Effect]:
 
 
 def _unmasked(state: State, segment: int, one: Vector) -> Vector:
-    own = one.words if one.words.flags.writeable else None
-    words = unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=own)
-    return Vector(one.bits, words, one.room if words is own else None)
+    own = one.words.flags.writeable
+    words = one.words if own else one.words.copy()  # there they begin at any byte, which the compiled loops do not take
+    unmask(words, _self_keys(state, segment), field=FIELDS[one.bits], out=words)
+    return Vector(one.bits, words, one.room if own else None)
 
 
 def masked_again(state: State) -> tuple[Vector, ...]:
