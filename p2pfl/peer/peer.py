@@ -109,7 +109,7 @@ class Peer(Statistics, Trainings):
                         yield peer
                     except P2PFLError as error:
                         if not isinstance(error, LEFT_AT_ONCE):
-                            await peer.node.close(linger_s)
+                            await _serve_before_it_is_told(peer.node, linger_s)
                         raise
                     await peer.forget_answer(peer._given)
                     await peer.node.close(linger_s)
@@ -157,6 +157,19 @@ class Peer(Statistics, Trainings):
     def carried(self) -> Carried:
         """What this site has relayed for others."""
         return self.node.mesh.relay_server.carried
+
+
+async def _serve_before_it_is_told(node: Node, linger_s: float) -> None:
+    """Hand the last round over behind an error: whatever ends that, also a signal, this error is what ended the run.
+
+    Raises IntegrityError alone: that this home was set back says more than any other error.
+    """
+    try:
+        await node.close(linger_s)
+    except IntegrityError:
+        raise
+    except (P2PFLError, asyncio.CancelledError):
+        pass  # the caller ends the node at once
 
 
 def _listen(federation: Federation, name: str, listen: str | Address | None) -> Address | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -12,18 +13,26 @@ from tests.end_to_end.test_statistics import DESCRIBE, RULES, ask, with_records
 
 
 def last_in_a_round(
-    sites: Sites, do: dict[str, Any], number: int, waits: dict[str, Any], code: str, status: int
+    sites: Sites, do: dict[str, Any], number: int, waits: dict[str, Any], code: str, status: int, *, leaves: int = 0
 ) -> None:
-    """All end with this error; one of them stands still in that round until the others have only to wait for it."""
+    """All end with this error; one of them stands still in that round until the others have only to wait for it.
+
+    leaves   so many of the others are stopped by their operators as they wait: they tell the error, too
+    """
     stops = {"die": {"told": {"event": "phase", "phase": "unmask", "round": number}}, "signal": "SIGSTOP"}
     *names, slow = sites.names
-    last = sites.site(slow, [do], **stops)
+    # Of one that has left it may never hear that it has the round.
+    last = sites.site(slow, [do], linger=5.0 if leaves else 60.0, **stops)
     others = [sites.site(name, [do]) for name in names]
     last.stopped()
     for process in others:
         process.event("waiting", missing=of(slow), **waits)
+    for process in others[:leaves]:
+        process.signal(signal.SIGINT)
+        ended = process.end()
+        assert (ended.status, code in ended.text) == (status, True), ended.text
     last.wake()
-    for process in (*others, last):
+    for process in (*others[leaves:], last):
         ended = process.end()
         assert (ended.status, code in ended.text) == (status, True), ended.text
     assert len(sites.roots()) == 1
@@ -39,4 +48,4 @@ def test_sites_whose_budget_is_spent_hand_the_last_round_over_first(make: MakeSi
 def test_sites_whose_question_is_refused_hand_its_last_round_over_first(make: MakeSites) -> None:
     sites = make(4, *RULES, "statistics.minimum_cell=100")
     with_records(sites)
-    last_in_a_round(sites, ask(DESCRIBE), 3, {"phase": "final"}, "P2P-STATS-007", 1)
+    last_in_a_round(sites, ask(DESCRIBE), 3, {"phase": "final"}, "P2P-STATS-007", 1, leaves=1)
