@@ -309,7 +309,7 @@ def measure(mebibytes: int, rounds: int) -> list[Finding]:
             found.append(Finding(f"processor, {name}, {end}", tuple(each.all_s / gib for each in spent), "s/GiB"))
             if side is mesh:
                 rest = tuple((each.all_s - each.main_s) / gib for each in spent)
-                found.append(Finding(f"  of it ZeroMQ's thread, {end}", rest, "s/GiB"))
+                found.append(Finding(f"  of it other threads, {end}", rest, "s/GiB"))
     for end in ("sender", "taker"):
         grown = tuple(getattr(each, end).peak_mib for each in mesh)
         found.append(Finding(f"growth of the peak memory, one link, {end}", grown, "MiB"))

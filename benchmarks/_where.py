@@ -10,7 +10,6 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from p2pfl import messages as m
@@ -34,7 +33,6 @@ STEPS: Final = (
     "votes and letters",
     "seal and fsync",
     "event loop: TLS, framing",
-    "ZeroMQ's thread",
     "the rest",
 )
 _BY_MESSAGE: Final = {
@@ -63,7 +61,7 @@ class Where:
     def __init__(self, source: type[Any]) -> None:
         """`source` is the class of the sum's source: propose, words and apply are its verbs."""
         self._spent: dict[str, float] = {}
-        self._begun: dict[str, float] = {}
+        self._begun = 0.0
         self._loop, self._in_loop = 0, 0.0  # the loop's thread, and seconds of steps that ran in it
         self._watch(Run, "handle", lambda arguments: step_of(arguments[0]))
         always = {
@@ -96,34 +94,16 @@ class Where:
         """Count from here. Called in the event loop's thread."""
         self._spent.clear()
         self._loop, self._in_loop = threading.get_ident(), 0.0
-        self._begun = _moving()
+        self._begun = time.thread_time()
 
     def stop(self, cpu_s: float) -> dict[str, float]:
         """Seconds by step since `start`; `cpu_s` is what the whole process has spent since then."""
         found = {step: self._spent.get(step, 0.0) for step in STEPS}
-        for step, spent in _moving().items():
-            found[step] = spent - self._begun.get(step, 0.0)
-        found["event loop: TLS, framing"] -= self._in_loop  # it is charged to its step
+        in_loop = time.thread_time() - self._begun
+        found["event loop: TLS, framing"] = in_loop - self._in_loop  # that is charged to its step
         found["the rest"] = max(0.0, cpu_s - sum(found.values()))
         return found
 
 
 def _always(step: str, arguments: tuple[Any, ...]) -> str:
     return step
-
-
-def _moving() -> dict[str, float]:
-    """Seconds of the thread that calls this (the event loop's) and of ZeroMQ's own, so far."""
-    return {"event loop: TLS, framing": time.thread_time(), "ZeroMQ's thread": _of_threads("ZMQbg/IO")}
-
-
-def _of_threads(name: str) -> float:
-    """Nanoseconds that the kernel has counted for threads of that name, as seconds; 0 where it does not tell."""
-    total = 0
-    for task in Path("/proc/self/task").glob("*"):
-        try:
-            if (task / "comm").read_text(encoding="ascii").startswith(name):
-                total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-        except (OSError, ValueError, IndexError):
-            continue
-    return total / 1e9
