@@ -1,6 +1,7 @@
 """`p2pfl join --check`: are all links there? No round is begun, nothing is charged, no data leaves.
 
 A link that does not come up is examined as `p2pfl doctor` does it, from here: what stands in the way, and what to try.
+A site that runs under another peers.yaml is not waited for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from p2pfl.cli.links import link_facts, link_lines
 from p2pfl.cli.monitor import Monitor
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import RefusedThere
+from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.difference import difference
 from p2pfl.node.progress import LinkCameUp, LinkRefused, Progress
@@ -44,7 +47,7 @@ async def links_of(federation: Federation, access: Access, watch: Watch, monitor
         others = [name for name in federation.roster.names if name != peer.name]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(access.wait_s or CHECK_S):
-                while set(others) - up:
+                while set(others) - up - {peer for peer, error in refused.items() if _holds_another_file(error)}:
                     await changed.wait()
                     changed.clear()
         found = await asyncio.gather(
@@ -55,6 +58,12 @@ async def links_of(federation: Federation, access: Access, watch: Watch, monitor
         )
     links = [link_facts(one, _diff(federation, one)) | {"up": one.peer in up} for one in found]
     return {"name": peer.name, "ready": set(others) <= up, "links": links}
+
+
+def _holds_another_file(error: P2PFLError) -> bool:
+    """Whoever is refused for that, at either end, has to start anew with the right file: no time brings it up."""
+    there = error.fields["their_code"] if isinstance(error, RefusedThere) else error.code
+    return there == PeersFileDiffers.code
 
 
 async def _linked(peer: Peer, name: str) -> Diagnosis:

@@ -235,7 +235,7 @@ class Site:
 
     def shut(self, at: int) -> dict[str, int]:
         """For an order to train: it waits before its pass `at` until `open` is called."""
-        os.mkfifo(self.folder / GATE)
+        self._gate()
         return {"train": 1, "gate": at}
 
     def open(self) -> None:
@@ -253,9 +253,12 @@ class Site:
 
     def hold(self) -> dict[str, int]:
         """An order to wait until `open` is called; each call of `open` ends one such wait."""
+        self._gate()
+        return {"hold": 1}
+
+    def _gate(self) -> None:
         if not (self.folder / GATE).exists():
             os.mkfifo(self.folder / GATE)
-        return {"hold": 1}
 
     def opened(self) -> Home:
         """Its home, read beside whoever works in it."""
@@ -328,6 +331,28 @@ class Sites:
             **plan,
         }
         return self.run(name, ["-m", "tests.end_to_end.site", json.dumps(facts)])
+
+    def linked(
+        self,
+        do: Callable[[str], Sequence[Mapping[str, Any]]],
+        plans: Mapping[str, Mapping[str, Any]] | None = None,
+        **plan: Any,
+    ) -> dict[str, Process]:
+        """A process of site.py for every site, which begins with its orders once each is linked with all others.
+
+        Four and more wait only some seconds for a site without a link: one that starts late is in no first round.
+        plans   what only these sites' plans hold
+        """
+        running = {
+            name: self.site(name, [self[name].hold(), *do(name)], **plan, **(plans or {}).get(name, {}))
+            for name in self.names
+        }
+        for name, process in running.items():
+            process.linked(*(running.keys() - {name}))
+        for name, process in running.items():
+            self[name].open()
+            process.event("let_through")
+        return running
 
     def next_end(self) -> Process:
         """The next process that has ended, in the order in which they end."""

@@ -252,11 +252,18 @@ async def work(plan: dict[str, Any]) -> list[Any]:
         for order in plan["do"]:
             if "hold" in order:
                 await asyncio.to_thread((Path(plan["folder"]) / GATE).read_bytes)
+                tell(
+                    {"event": "let_through"}
+                )  # the pipe is closed: who opens it from now on opens it for the next wait
                 continue
             sums += "train" not in order
             if plan.get("again") and _done(peer, order, sums):
                 continue  # final before this process began
-            given.append(await _one(peer, plan, order))
+            try:
+                given.append(await _one(peer, plan, order))
+            except P2PFLError as error:  # told before this site has served those that lack its last round
+                tell({"event": "failed", "order": order, "code": error.code})
+                raise
             tell({"event": "given", "order": order, "given": given[-1]})
     return given
 

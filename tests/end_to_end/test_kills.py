@@ -212,10 +212,10 @@ def test_two_sites_killed_at_once_are_waited_for_by_name(make: MakeSites) -> Non
 
 def test_a_site_killed_after_the_others_had_its_confirmation_is_still_served(make: MakeSites) -> None:
     sites = make(4)
-    others = [sites.site(name, [SUM]) for name in ("ada", "cyd", "dot")]
-    dying = sites.site("ben", [SUM], die={"at": ["put", "state/total", 1]})  # it holds a quorum, in memory alone
-    dying.event("dies")
-    for process in others:
+    dies = {"die": {"at": ["put", "state/total", 1]}}  # it holds a quorum, in memory alone
+    running = sites.linked(lambda name: [SUM], {"ben": dies})
+    running.pop("ben").event("dies")
+    for process in running.values():
         process.event("given")
         process.event("waiting", phase="final", missing=lambda missing: list(missing) == ["ben"])
     run_to_the_end(sites, [SUM], rounds=0, sums=1)

@@ -20,10 +20,11 @@ def last_in_a_round(
     leaves   so many of the others are stopped by their operators as they wait: they tell the error, too
     """
     stops = {"die": {"told": {"event": "phase", "phase": "unmask", "round": number}}, "signal": "SIGSTOP"}
-    *names, slow = sites.names
+    slow = sites.names[-1]
     # Of one that has left it may never hear that it has the round.
-    last = sites.site(slow, [do], linger=5.0 if leaves else 60.0, **stops)
-    others = [sites.site(name, [do]) for name in names]
+    running = sites.linked(lambda name: [do], {slow: {**stops, "linger": 5.0 if leaves else 60.0}})
+    last = running.pop(slow)
+    others = list(running.values())
     last.stopped()
     for process in others:
         process.event("waiting", missing=of(slow), **waits)

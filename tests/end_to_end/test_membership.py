@@ -49,8 +49,8 @@ def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
     make: MakeSites, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sites = make(5, "rounds=4", "privacy.max_epsilon=100")
-    first = [sites.site(name, [{"train": 1, "until": 2}]) for name in sites.names]
-    assert [process.end().status for process in first] == [0] * 5
+    first = sites.linked(lambda name: [{"train": 1, "until": 2}])  # so that each has made two passes
+    assert [process.end().status for process in first.values()] == [0] * 5
     fay = sites.newcomer("fay")
     card = sites.place / "ben.next.card"
     peers(sites, "ben", "new-key", "-o", card)
@@ -149,7 +149,7 @@ def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(m
     sites = make(5, "rounds=3", "privacy.max_epsilon=100")
     card = sites.place / "eve.next.card"
     held = {name: [sites[name].shut(at=2) | {"until": 2}, {"train": 1, "gate": 3}] for name in sites.names}
-    running = {name: sites.site(name, held[name], linger=PATIENCE_S) for name in sites.names}  # eve may be slow
+    running = sites.linked(held.__getitem__, linger=PATIENCE_S)  # eve may be slow
     running["ada"].event("round", round=1)
     peers(sites, "eve", "new-key", "-o", card)
     file = approved(sites, "rotate", "eve", card, by=("eve", "ada", "ben"))
@@ -178,7 +178,7 @@ def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(m
 
 def test_the_hub_leaves_and_a_running_training_goes_on_under_its_successor(make: MakeSites) -> None:
     sites = make(5, "rounds=4", "privacy.max_epsilon=100", "topology=hub", "hub=ada", outbound=("cyd", "dot", "eve"))
-    running = {name: sites.site(name, [sites[name].shut(at=2)]) for name in sites.names}
+    running = sites.linked(lambda name: [sites[name].shut(at=2)])
     running["ben"].event("round", round=1)
     peers(sites, "ben", "propose", "remove", "ada", "-o", sites.place / "none.yaml", status=2)
     approved(sites, "remove", "ada", "hub", "ben", by=("ben", "cyd", "dot", "eve"))
@@ -210,9 +210,7 @@ def test_the_hub_leaves_and_a_running_training_goes_on_under_its_successor(make:
 def test_a_revoked_key_loses_its_link_at_once_and_is_in_no_sum_with_that_site(make: MakeSites) -> None:
     sites = make(5, "rounds=1", "privacy.max_epsilon=100")
     apart = ("ada", "eve")  # each gets what it lacks from the others, and waits in vain for the other's last word
-    running = {
-        name: sites.site(name, [sites[name].shut(at=1)], linger=1 if name in apart else 60) for name in sites.names
-    }
+    running = sites.linked(lambda name: [sites[name].shut(at=1)], {name: {"linger": 1} for name in apart})
     running["ada"].event("charged", round=1)
     peers(sites, "ada", "revoke", "eve")
     assert "revoked" in running["ada"].event("link_down", peer="eve")["reason"]
@@ -257,7 +255,8 @@ def test_each_epoch_has_sums_of_its_own(make: MakeSites) -> None:
 def test_a_restart_with_the_first_file_goes_on_after_a_site_was_added(make: MakeSites) -> None:
     """It waits by name for a site that the file does not list, and looks for none that has left since."""
     sites = make(4)
-    first = [sites.sum(name, 1) for name in sites.names]
+    everybody = ("--patience", PATIENCE_S)  # of four, three go on without one that starts late
+    first = [sites.sum(name, 1, *everybody) for name in sites.names]
     assert [process.end().status for process in first] == [0] * 4
     fay = sites.newcomer("fay")
     file, second = sites.place / "change.yaml", sites.place / "peers-2.yaml"
@@ -267,7 +266,7 @@ def test_a_restart_with_the_first_file_goes_on_after_a_site_was_added(make: Make
     for name in ("ada", "ben"):
         peers(sites, name, "adopt", file)
     peers(sites, "cyd", "adopt", file, "-o", second)
-    last = [sites.sum(name, 2) for name in STAY]  # the round that announces the change
+    last = [sites.sum(name, 2, *everybody) for name in STAY]  # the round that announces the change
     assert [process.end().status for process in last] == [0] * 4
 
     stay = ("ada", "ben", "cyd")

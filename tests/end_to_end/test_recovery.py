@@ -17,7 +17,11 @@ TRAIN = {"train": 1}
 
 
 def trained(sites: Sites, names: list[str], until: int) -> None:
-    running = [sites.site(name, [TRAIN | {"until": until}], linger=PATIENCE_S) for name in names]
+    do = [TRAIN | {"until": until}]
+    if names == sites.names:
+        running = list(sites.linked(lambda name: do, linger=PATIENCE_S).values())
+    else:
+        running = [sites.site(name, do, linger=PATIENCE_S) for name in names]
     for process in running:
         process.given()
     for process in running:

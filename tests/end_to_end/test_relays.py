@@ -17,6 +17,7 @@ def test_five_sites_sum_through_a_hub_and_go_on_without_it(make: MakeSites) -> N
     for index, name in enumerate(sites.names):
         # Of other numbers: the same data are summed over one set of sites only.
         orders = [{"sum": [of << index], "times": 50, "name": question} for question, of in (("one", 1), ("two", 32))]
+        orders[0]["patience_s"] = PATIENCE_S  # whoever starts late is in it, too
         started[name] = sites.site(name, orders, linger=PATIENCE_S, **({"die": dies} if name == "ada" else {}))
     ada = started.pop("ada")
     assert ada.end().status == -9
@@ -41,9 +42,9 @@ def by_peer(doctor: Process) -> dict[str, dict[str, Any]]:
 def test_doctors_try_the_way_through_a_third_that_runs_doctor_or_is_at_work(make: MakeSites) -> None:
     for third in ("doctor", "sum"):
         sites = make(3, outbound=("ben", "cyd"))
-        ada = sites.p2pfl("ada", "doctor", "--wait", 100) if third == "doctor" else sites.sum("ada", 1)
+        ada = sites.p2pfl("ada", "doctor", "--wait", PATIENCE_S) if third == "doctor" else sites.sum("ada", 1)
         ada.line("listening at")
-        asked = {name: sites.p2pfl(name, "doctor", "--wait", 100, "--json") for name in ("ben", "cyd")}
+        asked = {name: sites.p2pfl(name, "doctor", "--wait", PATIENCE_S, "--json") for name in ("ben", "cyd")}
         found = {name: by_peer(process) for name, process in asked.items()}
         for name, other in (("ben", "cyd"), ("cyd", "ben")):
             link = found[name][other]

@@ -85,11 +85,11 @@ def answers_without(sites: Sites, moment: dict[str, Any]) -> list[dict[str, Any]
 
     They would wait for it, to hand the last round over: each is killed once all have their answers.
     """
-    *others, victim = sites.names
-    asking = [sites.site(name, [ask(DESCRIBE)], linger=PATIENCE_S) for name in others]
-    assert sites.site(victim, [ask(DESCRIBE)], die=moment).end().status == -9
-    answers = [process.given() for process in asking]
-    for process in asking:
+    victim = sites.names[-1]
+    running = sites.linked(lambda name: [ask(DESCRIBE)], {victim: {"die": moment}}, linger=PATIENCE_S)
+    assert running.pop(victim).end().status == -9
+    answers = [process.given() for process in running.values()]
+    for process in running.values():
         process.kill()
     return answers
 
@@ -132,15 +132,16 @@ def test_five_hospitals_answer_as_one_table_and_one_that_dies_in_the_middle_ends
     """The last question is the first one again: when the victim dies, its roll call and its guard are through."""
     sites = make(5, *RULES)
     held = with_records(sites)
-    orders = [ask(question) for question in (*ASKED, DESCRIBE)]
+    orders = [*(ask(question) | {"patience_s": PATIENCE_S} for question in ASKED), ask(DESCRIBE)]
     *others, victim = sites.names
-    ends = [sites.site(name, orders, linger=15.0) for name in others]
-    dies = sites.site(victim, orders, die={"told": {"event": "phase", "phase": "propose", "round": LAST}})
-    assert dies.end().status == -9
-    for process in ends:
-        ended = process.end()
-        assert ended.status == 1 and "P2P-STATS-008" in ended.text, ended.text
-        given = [facts["given"] for facts in map(event_of, ended.said) if facts.get("event") == "given"]
+    dies = {"die": {"told": {"event": "phase", "phase": "propose", "round": LAST}}}
+    running = sites.linked(lambda name: orders, {victim: dies}, linger=PATIENCE_S)
+    assert running.pop(victim).end().status == -9
+    for process in running.values():
+        assert process.event("failed")["code"] == "P2P-STATS-008"
+    for process in running.values():  # it would wait for the victim, to hand the last round over
+        process.kill()
+        given = [facts["given"] for facts in map(event_of, process.said) if facts.get("event") == "given"]
         assert len(given) == len(ASKED)
         for question, answer in zip(ASKED, given, strict=True):
             assert answer["survivors"] == sites.names

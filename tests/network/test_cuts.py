@@ -36,9 +36,7 @@ def moment(phase: str) -> dict[str, Any]:
 
 def begin(sites: Sites, victim: str, phase: str, do: list[dict[str, Any]]) -> dict[str, Process]:
     """All sites start; the victim has stopped in that phase when this returns."""
-    running = {
-        name: sites.site(name, do, **({"die": moment(phase), **STOP} if name == victim else {})) for name in sites.names
-    }
+    running = sites.linked(lambda name: do, {victim: {"die": moment(phase), **STOP}})
     running[victim].stopped()
     return running
 

@@ -32,7 +32,7 @@ def both_ways(net: Network, apart: bool) -> None:
 def apart(place: Path, how: Callable[[Network, bool], None]) -> None:
     """Four sites; two of them fall out between two sums. The second goes on with a quorum, and holds everywhere."""
     with placed(place, 4) as (net, sites):
-        running = {name: sites.site(name, SUMS, **(FIRST_DONE if name == "ada" else {})) for name in sites.names}
+        running = sites.linked(lambda name: SUMS, {"ada": FIRST_DONE})
         running["ada"].stopped()
         how(net, True)
         running["ada"].wake()

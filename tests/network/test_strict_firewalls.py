@@ -40,7 +40,7 @@ def relayed(sites: Sites) -> set[str]:
 
 def doctors(sites: Sites) -> None:
     """All five ask for a doctor at once, and each finds every link well: that of dot and eve through a third."""
-    asked = {name: sites.p2pfl(name, "doctor", "--wait", 100, "--json") for name in sites.names}
+    asked = {name: sites.p2pfl(name, "doctor", "--wait", 300, "--json") for name in sites.names}
     for name, process in asked.items():
         ended = process.end()
         assert ended.status == 0 and ended.facts["ready"], process.tail
