@@ -43,6 +43,7 @@ from p2pfl.node.store import Store, left_items
 from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends
+from p2pfl.sharing.room import POOL
 from p2pfl.sharing.snapshot import place_of
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, SUMS_ITEMS
 
@@ -134,6 +135,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
+        POOL.rest(POOL.taken)  # no timer of this loop does so later
         with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
             self._heads.save()
             self.logs.close()

@@ -49,3 +49,5 @@ def test_a_result_that_its_caller_holds_is_not_written_to_by_the_next_sum(tmp_pa
         assert float(np.abs(totals[0] - expected).max()) < 1e-6
     assert POOL.taken > before
     assert len(given) == 9
+    del found, totals
+    assert POOL.kept_bytes == 0, "the sites are closed: no sum follows"
