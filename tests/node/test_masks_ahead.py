@@ -11,6 +11,7 @@ import pytest
 
 from p2pfl.federation import draft
 from p2pfl.sharing.phases import mask
+from p2pfl.sharing.room import Room
 from tests.peer.sites import NAMES, Sites
 
 
@@ -20,7 +21,7 @@ def test_masks_that_find_no_memory_cost_time_and_neither_the_sum_nor_a_traceback
     """The words are masked from the seeds, piece by piece."""
     asked = []
 
-    def none(segments: tuple[tuple[int, int], ...]) -> None:
+    def none(segments: tuple[tuple[int, int], ...], rooms: tuple[Room, ...]) -> None:
         asked.append(segments)
         raise MemoryError
 
