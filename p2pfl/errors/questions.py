@@ -89,6 +89,17 @@ class QuestionUnfit(ConfigurationError):
     command = "p2pfl stats propose --help"
 
 
+class WithdrawnUnknown(ConfigurationError):
+    """{source} lacks {columns}, by which it is known whose records were withdrawn."""
+
+    code = "P2P-STATS-011"
+    likely = (
+        "it was exported with fewer columns: add them, so that nobody who withdrew is in the answer",
+        "the columns are there under other names: a column map names them",
+    )
+    command = "p2pfl peers show"
+
+
 class FewWithdrew(ConfigurationError):
     """Fewer than {least} people of those who were asked about have withdrawn: what changed since would be theirs."""
 

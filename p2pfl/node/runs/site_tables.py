@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from p2pfl import codec
 from p2pfl.errors.privacy_units import PatientsUnknown
+from p2pfl.errors.questions import WithdrawnUnknown
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
@@ -87,8 +88,8 @@ def read_records(
     noised     the question's sums have noise
     one_each   of each patient one record is taken, so that one record is what a patient moves
     withdrawn   records, and patients, that are left out
-    Columns that are not asked may be blank, wrong, or not there. Raises leaves of errors.training 001-019,
-    PatientsUnknown.
+    Columns that are not asked may be blank, wrong, or not there; those that are learned must be once somebody withdrew.
+    Raises leaves of errors.training 001-019, PatientsUnknown, WithdrawnUnknown.
     """
     raw, source = _read(data)
     every, patient = columns_of(schema), schema.patient if one_each else ""
@@ -105,6 +106,8 @@ def read_records(
     counted = names if whose is None else tuple(map(bytes.__add__, names, whose))  # 32 bytes behind each
     out = np.zeros(len(names), np.bool_)  # (N,)
     if withdrawn is not None:
+        if withdrawn.marks.size and whose is None:
+            _check_named(_header(raw, source, column_map), learned - column_map.absent, source)
         out = withdrawn.among(names)
         if whose is not None:
             out |= withdrawn.among(whose)
@@ -157,20 +160,35 @@ def _placed(column: Column, values: Floats) -> Floats:
 
 def _patients(raw: bytes, source: str, column_map: ColumnMap, column: str) -> list[bytes] | None:
     """What names whose each record is; None where no column says."""
-    rows = rows_of(raw, source)
-    _, header = next(rows)
-    ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
+    ours = _header(raw, source, column_map)
     if not column or column not in ours:
         return None
     at = ours.index(column)
-    told = [cells[at].strip() for _, cells in rows]
+    told = [cells[at].strip() for _, cells in _records(raw, source)]
     return [patient_name(b"" if one in column_map.missing else one.encode()) for one in told]
 
 
 def _names(raw: bytes, source: str, column_map: ColumnMap, known: Set[str]) -> tuple[bytes, ...]:
     """Of each record, its cells in the `known` columns, as they are written."""
-    rows = rows_of(raw, source)
-    _, header = next(rows)
-    ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
+    ours = _header(raw, source, column_map)
     places = sorted((name, at) for at, name in enumerate(ours) if name in known)
-    return tuple(codec.pack([[name, cells[at].strip()] for name, at in places]) for _, cells in rows)
+    return tuple(codec.pack([[name, cells[at].strip()] for name, at in places]) for _, cells in _records(raw, source))
+
+
+def _check_named(ours: Sequence[str], learned: Set[str], source: str) -> None:
+    """A record without a cell that it was withdrawn with would go by another name. Raises WithdrawnUnknown."""
+    if lacking := sorted(learned - set(ours)):
+        evidence = "a record is known by its cells in all columns that are learned, where no column says whose it is"
+        raise WithdrawnUnknown(evidence=evidence, source=source, columns=", ".join(lacking))
+
+
+def _header(raw: bytes, source: str, column_map: ColumnMap) -> list[str]:
+    """Our names of the file's columns."""
+    _, header = next(rows_of(raw, source))
+    return [column_map.columns.get(name.strip(), name.strip()) for name in header]
+
+
+def _records(raw: bytes, source: str) -> Iterator[tuple[int, list[str]]]:
+    rows = rows_of(raw, source)
+    next(rows)
+    return rows

@@ -12,7 +12,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.errors.federation import WrongValue
-from p2pfl.errors.questions import FewWithdrew, QuestionNotApproved, QuestionsSpent, QuestionUnfit
+from p2pfl.errors.questions import FewWithdrew, QuestionNotApproved, QuestionsSpent, QuestionUnfit, WithdrawnUnknown
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.table_schema import TableSchema
@@ -31,6 +31,7 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.question import Factor, Quantity
 from p2pfl.training.privacy.accounts import marks_of
+from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.records.withdrawn import Withdrawn, patient_name
 from tests.federation.sample import ASKED, CARDS, IDENTITIES, NAMES, TABLE, peers_yaml
 from tests.home.home_fixtures import make
@@ -180,6 +181,23 @@ def test_whoever_withdrew_is_in_no_answer_about_what_is_only_asked() -> None:
     for text in (FOLLOWED, LATER):
         read = read_records(ASKING, ["months", "died"], csv(text), withdrawn=gone)
         assert (read.table.columns["months"].tolist(), read.table.columns["died"].tolist()) == ([9.0], [1.0])
+
+
+@pytest.mark.claim("HOME-15")
+def test_a_file_that_cannot_say_who_withdrew_is_not_asked_of_once_somebody_has() -> None:
+    """Of fewer columns a record has another name: whoever withdrew would be back."""
+    key, short = Secret(bytes(32), "a home's"), "months,died\n12,alive\n9,dead\n"
+    nobody = Withdrawn(key)
+    gone = nobody.more(marks_of(key, read_records(ASKING, (), csv(FOLLOWED)).names[:1]))
+    assert read_records(ASKING, ["months"], csv(short), withdrawn=nobody).table.records == 2
+    with pytest.raises(WithdrawnUnknown, match="lacks age, ill, sex"):
+        read_records(ASKING, ["months"], csv(short), withdrawn=gone)
+    absent = MapFile.of(b"absent: [age, sex, ill]\n", "columns.yaml")  # there, no file ever had them
+    assert read_records(ASKING, ["months"], csv(short), absent, withdrawn=gone).table.records == 2
+    named = replace(ASKING, patient="who")  # and where a column says whose a record is, that is enough
+    whose = nobody.more(marks_of(key, [patient_name(b"a")]))
+    text = "who,months\na,12\nb,9\n"
+    assert read_records(named, ["months"], csv(text), withdrawn=whose).table.columns["months"].tolist() == [9.0]
 
 
 def test_which_of_a_patients_records_counts_is_chosen_by_no_line() -> None:
