@@ -100,7 +100,10 @@ class NoSuchStudy(ConfigurationError):
     """The home {path} takes part in no study under {source}."""
 
     code = "P2P-HOME-012"
-    likely = ("the file is another federation's", "it was edited after its study had begun")
+    likely = (
+        "the file is another federation's: of a home of one study, leave --peers out",
+        "it was edited after its study had begun: name the file that was agreed on",
+    )
     command = "p2pfl studies --home {path}"
 
 

@@ -164,8 +164,9 @@ def test_an_interrupted_site_is_waited_for_by_name_and_resumes(tmp_path: Path, s
 
 def test_four_sites_go_on_without_a_killed_one_that_catches_up(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path, "rounds=6", count=4)
-    first, *others = (start(*sites.join(name, "--json")) for name in sites.names[:3])
     lost = start(*sites.join(sites.names[3], "--json"), at=[*AT_THE_END_OF_PASS, 2])
+    said(lost, "listening")  # so that no round is without it before it dies: three of four would not wait for long
+    first, *others = (start(*sites.join(name, "--json")) for name in sites.names[:3])
     assert ended(lost)[0] == -signal.SIGKILL
     for _ in range(2):
         said(first, "3 of 4 sites")
