@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Final
 
@@ -141,10 +141,19 @@ class Outgoing:
         return self.in_flight + self.waiting
 
     @property
-    def begun(self) -> bool:
-        """At least one frame was acknowledged."""
-        waiting = self._sent or self._unsent
-        return (waiting[0].number if waiting else self._next_number) > 0
+    def end(self) -> int:
+        """The number of the next frame that is queued."""
+        return self._next_number
+
+    def since(self, number: int) -> Outgoing:
+        """What was queued from frame `number` on, none of which was sent, counted from 0: for another session."""
+        found = Outgoing(self._window)
+        found._next_number = self._next_number - number
+        for frame in self._unsent:
+            if frame.number >= number:
+                found._unsent.append(replace(frame, number=frame.number - number))
+                found.waiting += frame.cost
+        return found
 
     def queue_payload(self, payload: Payload) -> None:
         """Queue a payload. Raises ValueError above 16 MiB."""

@@ -3,8 +3,10 @@
 Connections come and go; `Outgoing` and `Incoming` stay as long as both processes do. Their numbers are those of a
 *session*, which the joint nonce of its first connection names. Both ends go on with it when both hellos name it, and
 else begin another: two processes of one site, or a connection that came up at one end alone, can never leave the two
-with counters of which each believes that they are the other's. When the far end returns as another incarnation,
-everything queued for the earlier process is dropped: it was meant for a process that is gone.
+with counters of which each believes that they are the other's. A session takes the place of an earlier one with the
+same process once that process is heard in it: its hello may be older than the session that both have, and then the
+connection comes up at this end alone. When the far end returns as another incarnation, everything queued for the
+earlier process is dropped: it was meant for a process that is gone.
 
 A link is alive while bytes arrive. A heartbeat leaves when nothing else was sent for a while, and no frame has a
 deadline of its own. So a link that moves 1 MiB in a minute lives, and one on which nothing arrives for 20 s is cut and
@@ -62,6 +64,9 @@ class Link:
         self.peer = peer
         self.incarnation = NOBODY
         self._session = NO_SESSION
+        self._heard = False  # the peer was heard in the session
+        # The connection is of another session, in which the peer was not heard; and the first frame queued since it is.
+        self._other: tuple[OpenedLink, int] | None = None
         self.record = LinkRecord(now())
         self.room = asyncio.Event()  # fewer bytes are queued than the limit
         self.room.set()
@@ -123,21 +128,27 @@ class Link:
         self._send_frames()
 
     def _resume(self, opened: OpenedLink) -> None:
-        hello, same = opened.hello, opened.hello.incarnation == self.incarnation
-        if same and hello.session == self._session != NO_SESSION:
+        hello = opened.hello
+        if hello.incarnation != self.incarnation:
+            self._begin_session(opened, self._outgoing.end)
+        elif hello.session == self._session:
             self._outgoing.resume(hello.expected)
             self._incoming.resume()
             self._signal_queue()
-            return
-        # What waits is for whoever comes first, and for a process that has never had a link with this one.
-        waits = self.incarnation == NOBODY or (same and hello.session == NO_SESSION)
-        if waits and not self._outgoing.begun:
+        else:
+            self._other = opened, self._outgoing.end
+
+    def _begin_session(self, opened: OpenedLink, queued_since: int) -> None:
+        """Count from 0 in the session of this connection, for which frames from `queued_since` on were queued."""
+        hello, self._other = opened.hello, None
+        # What waits is for whoever comes first; and a process that was not heard in a session has nothing of it.
+        if self.incarnation == NOBODY or (hello.incarnation == self.incarnation and not self._heard):
             self._outgoing.resume(0)
         else:
             self.record.payload_sent += self._outgoing.confirmed
-            self._outgoing = Outgoing(self._limits.window_bytes)
+            self._outgoing = self._outgoing.since(queued_since)
         self._signal_queue()
-        self._incoming = Incoming(self._limits.window_bytes)
+        self._incoming, self._heard = Incoming(self._limits.window_bytes), False
         self.incarnation, self._session = hello.incarnation, opened.session
 
     def cut(self, reason: str, error: P2PFLError | None = None) -> None:
@@ -154,7 +165,7 @@ class Link:
         self._drop(reason, named)
 
     def _drop(self, reason: str, error: P2PFLError | None = None) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._other = self._connection, None, None
         if connection is None:
             return
         tunnel = connection.tunnel
@@ -197,7 +208,7 @@ class Link:
     def _send_frames(self) -> None:
         """Hand frames to ZeroMQ until it holds enough, or the window is full."""
         connection = self._connection
-        if connection is None:
+        if connection is None or self._other is not None:
             return
         connection.blocked = False
         while connection.handed_bytes < HANDED_BYTES and (frame := self._outgoing.next_frame()) is not None:
@@ -236,7 +247,7 @@ class Link:
 
     def _mark_sent(self, connection: Connection) -> None:
         connection.sent_at = self._now()
-        if not self._behind:
+        if not self._behind and self._other is None:
             self._incoming.mark_acknowledged()
 
     def _signal_queue(self) -> None:
@@ -265,6 +276,10 @@ class Link:
             self.cut("flooded", LinkFlooded(peer=self.peer, evidence=evidence))
 
     def _handle(self, header: Header, body: memoryview) -> None:
+        if self._other is not None:
+            self._begin_session(*self._other)
+            self._send_frames()
+        self._heard = True
         # Every kind acknowledges, and its sender relies on that: no other frame may follow for a long time.
         confirmed, expected = self._outgoing.confirmed, self._incoming.expected
         newly_acknowledged = self._outgoing.acknowledge(header.acknowledged)
@@ -316,7 +331,8 @@ class Link:
 
     def _acknowledge(self) -> None:
         """Tell the peer what has arrived, unless the owner is too far behind."""
-        if self._connection is not None and self._incoming.owes_acknowledgement and not self._behind:
+        owes = self._incoming.owes_acknowledgement and self._other is None
+        if self._connection is not None and owes and not self._behind:
             self._send_control(ACK, 0)
 
     def payload_taken(self, size: int) -> None:
@@ -332,6 +348,8 @@ class Link:
         return self._backlog.is_full(self._now())
 
     def _acknowledgement(self) -> int:
+        if self._other is not None:
+            return 0
         return self._incoming.last_acknowledged if self._behind else self._incoming.expected
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -189,6 +189,70 @@ def test_nothing_is_lost_or_doubled_by_a_cut_between_the_same_two_processes() ->
     scene(act)
 
 
+def test_a_hello_from_before_the_first_session_costs_neither_end_what_is_on_its_way() -> None:
+    """The first link is cut as it carries; a second opening, begun before it, comes up at one end alone."""
+
+    def act(ben: End, first: End, cyd: End, draw: Nonces) -> None:
+        old = cyd.hello(draw)
+        assert connect(ben, cyd, draw)
+        for end in (ben, cyd):
+            end.link.queue_payload(b"of " + end.name.encode())
+        ben.deliver()  # cyd has had it, and cannot say so any more
+        for end in (ben, cyd):
+            end.link.cut("cut")
+        ours = ben.hello(draw)
+        assert ben.attach(cyd, ours, old)
+        assert not cyd.attach(ben, old, ours)
+        ben.link.cut("closed by the far end")
+        assert connect(ben, cyd, draw)
+        settle(ben, cyd)
+        assert (ben.received, cyd.received) == ([b"of second cyd"], [b"of ben"])
+
+    scene(act)
+
+
+AGES = st.lists(
+    st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3), st.booleans()),
+    max_size=12,
+)
+
+
+@pytest.mark.claim("NET-12")
+@examples(300)
+@given(AGES)
+def test_whatever_came_up_at_one_end_and_however_old_its_hello_all_arrives_once(
+    moves: list[tuple[int, bool, bool, bool, int, bool]],
+) -> None:
+    """Hellos of up to three openings before, on either side; payloads on their way when a link is cut."""
+
+    def act(ben: End, first: End, cyd: End, draw: Nonces) -> None:
+        hellos = [(ben.hello(draw), cyd.hello(draw))]
+        sent = 0
+        for age, old, here, there, spoken, arrives in moves:
+            hellos.append((ben.hello(draw), cyd.hello(draw)))
+            past = hellos[max(0, len(hellos) - 1 - age)]
+            ours, theirs = (past[0], hellos[-1][1]) if old else (hellos[-1][0], past[1])
+            up = (here and ben.attach(cyd, ours, theirs), there and cyd.attach(ben, theirs, ours))
+            for _ in range(spoken):
+                sent += 1
+                for end in (ben, cyd):
+                    end.link.queue_payload(b"%d" % sent)
+            if arrives:
+                settle(ben, cyd)
+            if not all(up):
+                for end, stands in zip((ben, cyd), up, strict=True):
+                    if stands:
+                        end.link.cut("closed by the far end")
+        for end in (ben, cyd):
+            end.link.cut("cut")
+        assert connect(ben, cyd, draw)
+        settle(ben, cyd)
+        assert ben.received == cyd.received == [b"%d" % number for number in range(1, sent + 1)]
+        assert ben.malformed + cyd.malformed == []
+
+    scene(act)
+
+
 MOVES = st.lists(
     st.tuples(st.sampled_from(["first", "second"]), st.booleans(), st.booleans(), st.booleans()), max_size=12
 )
