@@ -247,7 +247,7 @@ class Link:
 
     def _mark_sent(self, connection: Connection) -> None:
         connection.sent_at = self._now()
-        if not self._behind and self._other is None:
+        if not self._withholds:
             self._incoming.mark_acknowledged()
 
     def _signal_queue(self) -> None:
@@ -330,27 +330,26 @@ class Link:
         self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Tell the peer what has arrived, unless the owner is too far behind."""
-        owes = self._incoming.owes_acknowledgement and self._other is None
-        if self._connection is not None and owes and not self._behind:
+        """Tell the peer what has arrived, unless that is withheld."""
+        if self._connection is not None and self._incoming.owes_acknowledgement and not self._withholds:
             self._send_control(ACK, 0)
 
     def payload_taken(self, size: int) -> None:
         """The owner has dealt with a payload of `size` bytes."""
-        was_behind = self._behind
+        withheld = self._withholds
         self._backlog.remove(size)
-        if was_behind and not self._behind:
+        if withheld and not self._withholds:
             self._acknowledge()
 
     @property
-    def _behind(self) -> bool:
-        """The owner is behind, or the peer sends too fast: the peer has to wait for an acknowledgement."""
-        return self._backlog.is_full(self._now())
+    def _withholds(self) -> bool:
+        """The peer has to wait for an acknowledgement: the owner is behind, the peer sends too fast or is not heard."""
+        return self._other is not None or self._backlog.is_full(self._now())
 
     def _acknowledgement(self) -> int:
         if self._other is not None:
             return 0
-        return self._incoming.last_acknowledged if self._behind else self._incoming.expected
+        return self._incoming.last_acknowledged if self._withholds else self._incoming.expected
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
 
