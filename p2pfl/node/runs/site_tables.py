@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,21 +99,21 @@ def read_records(
     read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
-    learned = {one.name for one in (*schema.columns, *schema.label.columns)}
-    names = _names(raw, source, column_map, learned)
-    cells = names if learned.issuperset(wanted) else _names(raw, source, column_map, learned.union(wanted))
-    whose = _patients(raw, source, column_map, schema.patient)
+    written, learned = _Written.of(raw, source, column_map), set(schema.names)
+    names = written.names(learned)
+    cells = names if learned.issuperset(wanted) else written.names(learned.union(wanted))
+    whose = written.patients(schema.patient, column_map.missing)
     counted = names if whose is None else tuple(map(bytes.__add__, names, whose))  # 32 bytes behind each
     out = np.zeros(len(names), np.bool_)  # (N,)
     if withdrawn is not None:
         if withdrawn.marks.size and whose is None:
-            _check_named(_header(raw, source, column_map), learned - column_map.absent, source)
+            written.check_named(learned - column_map.absent)
         out = withdrawn.among(names)
         if whose is not None:
             out |= withdrawn.among(whose)
     rows = np.flatnonzero(~out).tolist()
     if one_each:
-        rows = _one_each(read.patients, _names(raw, source, column_map, every.keys()), rows, source)
+        rows = _one_each(read.patients, written.names(every.keys()), rows, source)
     table = SiteTable({name: values[rows] for name, values in held.items()}, levels, shows_own=shows_own, noised=noised)
     gone = tuple(counted[row] for row in np.flatnonzero(out).tolist())
     kept, known_by, told = (tuple(one[row] for row in rows) for one in (names, counted, cells))
@@ -158,37 +158,37 @@ def _placed(column: Column, values: Floats) -> Floats:
     return placed
 
 
-def _patients(raw: bytes, source: str, column_map: ColumnMap, column: str) -> list[bytes] | None:
-    """What names whose each record is; None where no column says."""
-    ours = _header(raw, source, column_map)
-    if not column or column not in ours:
-        return None
-    at = ours.index(column)
-    told = [cells[at].strip() for _, cells in _records(raw, source)]
-    return [patient_name(b"" if one in column_map.missing else one.encode()) for one in told]
+@dataclass(frozen=True)
+class _Written:
+    """A CSV as it is written: our names of its columns, and the cells of each record."""
 
+    source: str
+    columns: list[str]
+    records: list[list[str]] = field(repr=False)
 
-def _names(raw: bytes, source: str, column_map: ColumnMap, known: Set[str]) -> tuple[bytes, ...]:
-    """Of each record, its cells in the `known` columns, as they are written."""
-    ours = _header(raw, source, column_map)
-    places = sorted((name, at) for at, name in enumerate(ours) if name in known)
-    return tuple(codec.pack([[name, cells[at].strip()] for name, at in places]) for _, cells in _records(raw, source))
+    @classmethod
+    def of(cls, raw: bytes, source: str, column_map: ColumnMap) -> _Written:
+        (_, header), *records = rows_of(raw, source)
+        ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
+        return cls(source, ours, [cells for _, cells in records])
 
+    def patients(self, column: str, missing: Set[str]) -> list[bytes] | None:
+        """What names whose each record is; None where no column says."""
+        if not column or column not in self.columns:
+            return None
+        at = self.columns.index(column)
+        told = [cells[at].strip() for cells in self.records]
+        return [patient_name(b"" if one in missing else one.encode()) for one in told]
 
-def _check_named(ours: Sequence[str], learned: Set[str], source: str) -> None:
-    """A record without a cell that it was withdrawn with would go by another name. Raises WithdrawnUnknown."""
-    if lacking := sorted(learned - set(ours)):
-        evidence = "a record is known by its cells in all columns that are learned, where no column says whose it is"
-        raise WithdrawnUnknown(evidence=evidence, source=source, columns=", ".join(lacking))
+    def names(self, known: Set[str]) -> tuple[bytes, ...]:
+        """Of each record, its cells in the `known` columns."""
+        places = sorted((name, at) for at, name in enumerate(self.columns) if name in known)
+        return tuple(codec.pack([[name, cells[at].strip()] for name, at in places]) for cells in self.records)
 
-
-def _header(raw: bytes, source: str, column_map: ColumnMap) -> list[str]:
-    """Our names of the file's columns."""
-    _, header = next(rows_of(raw, source))
-    return [column_map.columns.get(name.strip(), name.strip()) for name in header]
-
-
-def _records(raw: bytes, source: str) -> Iterator[tuple[int, list[str]]]:
-    rows = rows_of(raw, source)
-    next(rows)
-    return rows
+    def check_named(self, learned: Set[str]) -> None:
+        """A record without a cell that it was withdrawn with would go by another name. Raises WithdrawnUnknown."""
+        if lacking := sorted(learned - set(self.columns)):
+            evidence = (
+                "a record is known by its cells in all columns that are learned, where no column says whose it is"
+            )
+            raise WithdrawnUnknown(evidence=evidence, source=self.source, columns=", ".join(lacking))
