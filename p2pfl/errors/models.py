@@ -62,7 +62,7 @@ class NotExportable(ConfigurationError):
     code = "P2P-TRAIN-126"
     likely = (
         "an operation that ONNX does not have",
-        "its task is in Python: call p2pfl.training.model.onnx_export",
+        "its task is in Python: call p2pfl.training.model.onnx_export.as_onnx",
     )
     command = "p2pfl model export -o model.safetensors"
 

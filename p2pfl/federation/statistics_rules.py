@@ -43,7 +43,7 @@ class StatisticsRules:
 
     def unknown_to(self, schema: TableSchema | None) -> tuple[str, ...]:
         """Columns that these rules name and the described table does not have."""
-        known = (*schema.names, *(one.name for one in schema.asked)) if schema is not None else ()
+        known = [one.name for one in schema.described] if schema is not None else []
         return tuple(name for name in (*(self.only or ()), *self.never) if name not in known)
 
 

@@ -88,11 +88,7 @@ def _number(column: NumberColumn) -> Facts:
 
 
 def _asked(column: Column) -> Facts:
-    if isinstance(column, CodeColumn):
-        return _code(column, "code")
-    zero = {"zero_is_missing": True} if column.zero_is_missing else {}
-    bounds = {key: decimal_text(getattr(column, key)) for key in ("low", "high")}
-    return {"name": column.name, "number": column.unit, **bounds, **zero}
+    return {key: told for key, told in _column(column).items() if key not in ("centre", "scale")}
 
 
 def _code(column: CodeColumn, kind: str) -> Facts:

@@ -135,7 +135,7 @@ class EffectRunner:
         segments = active.source.shape(effect.round)
         # A model is no room of numbers: its update lies elsewhere, and minutes pass until the next one.
         rooms = self._rooms.open(_attempt(active, effect), segments if active.models is None else ())
-        asyncio.get_running_loop().call_later(REST_S, POOL.rest, POOL.taken)
+        _rest_later()
         task = asyncio.create_task(self._expand(active, effect, segments, rooms))
         self._expanding.add(task)
         task.add_done_callback(self._expanding.discard)
@@ -236,7 +236,7 @@ class EffectRunner:
             return
         await asyncio.to_thread(self._store.finish, active, done, effect)
         self._rooms.hand_over(None)
-        asyncio.get_running_loop().call_later(REST_S, POOL.rest, POOL.taken)
+        _rest_later()
         payload_bytes = sum(vector.words.nbytes for vector in done.state.sum.total)
         settled = active.run.finished(effect.round, self._store.reader(active.run))
         active.older.pop(effect.round, None)
@@ -255,6 +255,11 @@ class EffectRunner:
             )
         )
         await self.carry_out(active, settled)
+
+
+def _rest_later() -> None:
+    """Memory of sums goes back to the system, unless another sum takes some until then."""
+    asyncio.get_running_loop().call_later(REST_S, POOL.rest, POOL.taken)
 
 
 def _attempt(active: ActiveRun, effect: e.Quantise | e.Ahead) -> tuple[bytes, int, int]:

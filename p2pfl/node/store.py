@@ -26,11 +26,16 @@ def left_items(home: Home, items: Iterable[str]) -> dict[bytes, dict[str, bytes]
     """By run, those of `items` that lie in the home, by name."""
     found: dict[bytes, dict[str, bytes]] = {}
     for item in items:
-        data = home.read(item)
-        if data is not None:
-            run_id, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
+        if (left := _left(home, item)) is not None:
+            run_id, inner = left
             found.setdefault(run_id, {})[item] = bytes(inner)
     return found
+
+
+def _left(home: Home, item: str) -> tuple[bytes, memoryview] | None:
+    """The run that the item is of, and what it holds."""
+    data = home.read(item)
+    return codec.split_tail(data, most=RUN_BYTES, items=0) if data is not None else None
 
 
 class LeftItems(Mapping[str, memoryview]):
@@ -43,12 +48,10 @@ class LeftItems(Mapping[str, memoryview]):
         self._home, self._run_id = home, run_id
 
     def __getitem__(self, item: str) -> memoryview:
-        data = self._home.read(item) if item in KEPT else None
-        if data is not None:
-            run_id, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
-            if run_id == self._run_id:
-                return inner
-        raise KeyError(item)
+        left = _left(self._home, item) if item in KEPT else None
+        if left is None or left[0] != self._run_id:
+            raise KeyError(item)
+        return left[1]
 
     def __iter__(self) -> Iterator[str]:
         return (item for item in KEPT if item in self)

@@ -43,8 +43,13 @@ from p2pfl.roster import Address
 # Errors after which this site has nothing more to say to the others, or must not. After any other (a question that the
 # last round refuses, a budget that is spent) a peer may still lack the last round, and nobody else may be there.
 LEFT_AT_ONCE: Final = (
-    *(IntegrityError, LocalFault, LocalProtocolError, RemoteProtocolError),
-    *(GaveUpWaiting, NoLongerListed, PeersFileDiffers),
+    IntegrityError,
+    LocalFault,
+    LocalProtocolError,
+    RemoteProtocolError,
+    GaveUpWaiting,
+    NoLongerListed,
+    PeersFileDiffers,
 )
 
 
