@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks import light
+from benchmarks.federated_auc import records_by_site
 from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import VolumeSchema
 from p2pfl.keys import Secret
@@ -25,7 +26,6 @@ from p2pfl.training.compression.lowrank import Lowrank
 from p2pfl.training.compression.nomination import Compresses, Compressor, Positions
 from p2pfl.training.compression.subspace import Subspace, length_of, ranks
 from p2pfl.training.noise.bit_stream import BitStream
-from p2pfl.training.records.records import Records
 from p2pfl.training.resnet import BasicBlock, norm
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heart import heart
@@ -191,10 +191,8 @@ def table() -> Study:
         return TableTask(replace(heart(), hidden=HIDDEN, learning_rate=rate, expected_batch=4.0))
 
     task = made(1.0)
-    read: dict[str, object] = {
-        name: Records(task.read(raw, name), name) for name, raw in deal(len(light.SHARES)).files.items()
-    }
-    records = 0.75 * sum(len(one) for one in read.values() if isinstance(one, Records)) / len(light.SHARES)
+    read = records_by_site(task, deal(len(light.SHARES)).files)
+    records = 0.75 * sum(map(len, read.values())) / len(light.SHARES)
     wide = ("sharing.clip=100", "sharing.scale=10")
     return Study("heart", "heart disease", AUC, 20, 32, 4.0, (0.03, 0.1, 0.3), wide, made, read, records)
 

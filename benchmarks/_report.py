@@ -93,6 +93,12 @@ def column_ratios(
     return ratios(column(above, what), column(below, what))
 
 
+def mean_and_spread(values: Sequence[float], sign: str = "") -> str:
+    """The mean in thousandths, and the standard deviation where there are several."""
+    told = f"{statistics.fmean(values):{sign}.3f}"
+    return f"{told} ± {statistics.stdev(values):.3f}" if len(values) > 1 else told
+
+
 def machine(*distributions: str) -> dict[str, object]:
     """Processor, cores, load, Python, and the versions of the named distributions."""
     return {

@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import light  # noqa: E402
-from benchmarks._report import Finding, machine, show  # noqa: E402
-from benchmarks.federated_auc import PRIVACY, metric  # noqa: E402
+from benchmarks._report import Finding, machine, mean_and_spread, show  # noqa: E402
+from benchmarks.federated_auc import PRIVACY, metric, records_by_site  # noqa: E402
 from p2pfl.federation.federation import Privacy  # noqa: E402
 from p2pfl.federation.optimisers import SiteOptimiser  # noqa: E402
 from p2pfl.keys import SEED_BYTES, Secret  # noqa: E402
@@ -98,7 +98,7 @@ def tables() -> Study:
         return TableTask(replace(heart(), learning_rate=rate, expected_batch=batch))
 
     task = TableTask(heart())
-    sites = {name: Records(task.read(raw, name), name) for name, raw in deal(SITES).files.items()}
+    sites = records_by_site(task, deal(SITES).files)
     records = 0.75 * sum(map(len, sites.values())) / SITES
     return Study(sites, made, 4.0, records, 20, 16, (0.03, 0.1, 0.3))
 
@@ -208,13 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Finding(f"{about}: AUC", tuple(auc)),
             Finding(f"{schedule.name}: less the first, by seed", tuple(less)),
         ]
-        print(f"{about}: AUC {_spread(auc)}, less the first {_spread(less)}", file=sys.stderr, flush=True)
+        print(
+            f"{about}: AUC {mean_and_spread(tuple(auc))}, less the first {mean_and_spread(tuple(less))}",
+            file=sys.stderr,
+            flush=True,
+        )
     return show(f"a batch schedule, ε {asked.epsilon:g}", found, machine("torch", "opacus"), as_json=asked.json)
-
-
-def _spread(values: np.ndarray) -> str:
-    spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{values.mean():.3f}{spread}"
 
 
 if __name__ == "__main__":

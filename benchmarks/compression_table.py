@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks._compared import AUC, METRICS, Method, Study, study  # noqa: E402
 from benchmarks._compared_drawing import drawing  # noqa: E402
-from benchmarks._report import Finding, machine, show  # noqa: E402
+from benchmarks._report import Finding, machine, mean_and_spread, show  # noqa: E402
 from p2pfl import simulate_training  # noqa: E402
 
 FIRST_TUNED: Final = 100  # seeds from here on choose learning rates
@@ -198,11 +198,6 @@ def beside(one: Row, found: Sequence[Row]) -> tuple[float, ...]:
     return tuple(value - by_seed[seed] for seed, value in zip(one.seeds, one.values, strict=True) if seed in by_seed)
 
 
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    told = f"{statistics.fmean(values):{sign}.3f}"
-    return f"{told} ± {statistics.stdev(values):.3f}" if len(values) > 1 else told
-
-
 def text(found: Sequence[Row]) -> str:
     """The table, as Markdown."""
     sent, less = "bytes / whole fp32", "less `none`, by seed"
@@ -216,8 +211,8 @@ def text(found: Sequence[Row]) -> str:
             one.method,
             f"{one.share:.4f}",
             f"{one.learning_rate:g}",
-            f"{one.metric} {_spread(one.values)}",
-            _spread(beyond, "+") if beyond and one.method != "none" else "–",
+            f"{one.metric} {mean_and_spread(one.values)}",
+            mean_and_spread(beyond, "+") if beyond and one.method != "none" else "–",
             f"{one.rounds}",
             f"{len(one.values)}",
         )

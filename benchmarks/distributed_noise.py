@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import light  # noqa: E402
-from benchmarks.federated_auc import PRIVACY, joined, metric  # noqa: E402
+from benchmarks.federated_auc import PRIVACY, joined, metric, records_by_site  # noqa: E402
 from p2pfl.simulate.planning import NEAR  # noqa: E402
 from p2pfl.simulate.training import held_out, seeded, simulate_training  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
@@ -64,8 +64,7 @@ class Study:
 def tables() -> Study:
     """Heart disease, a linear model."""
     task = TableTask(heart())
-    read = {name: Records(task.read(raw, name), name) for name, raw in deal(SITES).files.items()}
-    return Study(task, read, ("privacy.sample_rate=0.3",), (0.01, 0.03, 0.1))
+    return Study(task, records_by_site(task, deal(SITES).files), ("privacy.sample_rate=0.3",), (0.01, 0.03, 0.1))
 
 
 class Pictures(light.Pictures):

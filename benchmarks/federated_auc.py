@@ -16,6 +16,7 @@ import json
 import platform
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,13 +75,17 @@ def joined(parts: list[Records]) -> Records:
     return Records(Arrays(x, y, [one.identity(row) for one in parts for row in range(len(one))]))
 
 
+def records_by_site(task: TableTask, files: Mapping[str, bytes]) -> dict[str, Records]:
+    return {name: Records(task.read(raw, name), name) for name, raw in files.items()}
+
+
 def metric(trainers: list[Trainer], model: FlatVector) -> float:
     total = np.sum([trainer.evaluate(model) for trainer in trainers], axis=0)
     return trainers[0].figures(total)["auc"].value
 
 
 def one_seed(task: TableTask, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
-    read = {name: Records(task.read(raw, name), name) for name, raw in files.items()}
+    read = records_by_site(task, files)
     agreed = replace(simulated(tuple(read), (), rounds=rounds), privacy=privacy)
     (found,) = simulate_training(task, read, federation=agreed, seeds=(seed,))
     sites = [held_out(seed, name, records) for name, records in read.items()]  # as that training split them
