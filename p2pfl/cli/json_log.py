@@ -49,6 +49,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "left": ("warning", ("round", "attempt", "lacking", "sent")),
     "caught_up": ("info", ("round", "peer")),
     "model_lacking": ("warning", ("model", "why")),
+    "sum_lost": ("warning", ("item", "why")),
     "change": ("info", ("epoch", "from_round", "added", "removed", "rotated", "hub", "recovered")),
     "epoch": ("info", ("epoch", "sites")),
     "breach": ("error", ("peer", "proof")),

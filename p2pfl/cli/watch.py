@@ -85,6 +85,8 @@ class Watch:
                 self._tell(f"round {number}  taken over from {peer}: finished while this site was away")
             case events.ModelLacking(model, why):
                 self._tell(f"model {model} is fetched from another site: {why}")
+            case events.SumLost(item, why):
+                self._tell(f"{item} cannot be read: {why}; who lacks that sum has it from another site")
             case events.ChangeApproved():
                 self._change(event)
             case events.EpochBegan():

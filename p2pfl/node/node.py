@@ -39,7 +39,7 @@ from p2pfl.node.resume import RunMaker, begun_before
 from p2pfl.node.runs.passes import most_said
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
-from p2pfl.node.store import Store, left_items
+from p2pfl.node.store import Store
 from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends
@@ -74,7 +74,7 @@ class Node:
         self.mesh = Mesh(local, self.greetings, about, listen=options.listen, incarnation=incarnation, hub=hub)
         self.inbox = Inbox(self._site, self.mesh, self.greetings, self.logs, observer, options.wait_s)
         self._runs: dict[bytes, ActiveRun] = {}
-        self._store = Store(home, self.logs, self.greetings)
+        self._store = Store(home, self.logs, self.greetings, observer)
         self._post = Post(self._site, self.mesh, self.inbox)
         self._witness = Witness(self._site, self._heads, self.logs, self._post, observer, self._end)
         self._maker = RunMaker(self._site, federation, self._store, self.inbox.draw_bound, self.changes.parted)
@@ -188,7 +188,7 @@ class Node:
         """What a process before this one left of the run. Raises RunUnderWay where another run would be overwritten."""
         known = self._runs.get(run_id)
         resumed = known is not None and known.rounds > 0  # else it was only served here
-        found = left_items(self.home, (ATTEMPT_ITEM,) if resumed else ITEMS)
+        found = self._store.left((ATTEMPT_ITEM,) if resumed else ITEMS)
         for of, held in found.items():
             attempt = held.get(ATTEMPT_ITEM)
             if of == run_id:

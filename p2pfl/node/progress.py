@@ -189,6 +189,18 @@ class ModelLacking:
 
 
 @dataclass(frozen=True, slots=True)
+class SumLost:
+    """What this home keeps of a sum cannot be read: whoever lacks that sum, this site too, has it from another one.
+
+    item   as it is named in the home
+    """
+
+    kind: ClassVar[str] = "sum_lost"
+    item: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeApproved:
     """Enough sites have approved a change of the membership: `epoch` begins at round `from_round` at the earliest.
 
@@ -268,6 +280,7 @@ Progress = (
     | RoundLeft
     | RoundsTakenOver
     | ModelLacking
+    | SumLost
     | ChangeApproved
     | EpochBegan
     | RuleBroken

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from p2pfl import codec
+from p2pfl.errors.home import ItemDamaged
 from p2pfl.home import Home
 from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.messages import read_proof
 from p2pfl.node.hello import PEERS_ITEM
 from p2pfl.node.logs import Logs
+from p2pfl.node.progress import Observer, SumLost, unseen
 from p2pfl.node.source import ActiveRun
 from p2pfl.sharing import events as e
 from p2pfl.sharing.round import Round
@@ -22,18 +25,24 @@ RUN_BYTES: Final = 64  # a run, packed, before what this home keeps of it
 KEPT: Final = (FINAL_ITEM, *SUMS_ITEMS)  # of a final round, for peers that missed it
 
 
+Left = Callable[[str], tuple[bytes, memoryview] | None]  # an item's run, and what it holds
+
+
 def left_items(home: Home, items: Iterable[str]) -> dict[bytes, dict[str, bytes]]:
-    """By run, those of `items` that lie in the home, by name."""
+    """By run, those of `items` that lie in the home, by name. Raises ItemDamaged."""
+    return _by_run(functools.partial(_left, home), items)
+
+
+def _by_run(left: Left, items: Iterable[str]) -> dict[bytes, dict[str, bytes]]:
     found: dict[bytes, dict[str, bytes]] = {}
     for item in items:
-        if (left := _left(home, item)) is not None:
-            run_id, inner = left
+        if (held := left(item)) is not None:
+            run_id, inner = held
             found.setdefault(run_id, {})[item] = bytes(inner)
     return found
 
 
 def _left(home: Home, item: str) -> tuple[bytes, memoryview] | None:
-    """The run that the item is of, and what it holds."""
     data = home.read(item)
     return codec.split_tail(data, most=RUN_BYTES, items=0) if data is not None else None
 
@@ -44,11 +53,11 @@ class LeftItems(Mapping[str, memoryview]):
     Whoever serves a sum needs one of the two places of masked ones, each as long as the sum.
     """
 
-    def __init__(self, home: Home, run_id: bytes) -> None:
-        self._home, self._run_id = home, run_id
+    def __init__(self, left: Left, run_id: bytes) -> None:
+        self._left, self._run_id = left, run_id
 
     def __getitem__(self, item: str) -> memoryview:
-        left = _left(self._home, item) if item in KEPT else None
+        left = self._left(item) if item in KEPT else None
         if left is None or left[0] != self._run_id:
             raise KeyError(item)
         return left[1]
@@ -69,8 +78,9 @@ class Heard(Protocol):
 class Store:
     """One home and its two logs."""
 
-    def __init__(self, home: Home, logs: Logs, heard: Heard) -> None:
-        self.home, self.logs, self._heard = home, logs, heard
+    def __init__(self, home: Home, logs: Logs, heard: Heard, observer: Observer = unseen) -> None:
+        self.home, self.logs, self._heard, self._observer = home, logs, heard, observer
+        self._damaged: set[str] = set()  # items of which that was told
         self._from_disk: dict[bytes, Run] = {}  # runs that serve their last final round from here
 
     def replace(self, run_id: bytes, items: tuple[tuple[str, e.Stored], ...], *, anew: bool = False) -> None:
@@ -83,6 +93,7 @@ class Store:
                 self._from_disk.pop(other).take_back()
         with self.home.one_step():
             for item, data in items:
+                self._damaged.discard(item)
                 secret = anew and item not in SUMS_ITEMS  # masked words are none
                 if data is None:
                     self.home.remove(item, anew=secret)
@@ -117,7 +128,22 @@ class Store:
         """
         run_id = run.context.run
         self._from_disk[run_id] = run
-        return lambda: LeftItems(self.home, run_id)
+        return lambda: LeftItems(self._left, run_id)
+
+    def left(self, items: Iterable[str]) -> dict[bytes, dict[str, bytes]]:
+        """What `left_items` finds; damaged sums are told, and are as if they were not there. Raises ItemDamaged."""
+        return _by_run(self._left, items)
+
+    def _left(self, item: str) -> tuple[bytes, memoryview] | None:
+        try:
+            return _left(self.home, item)
+        except ItemDamaged as error:
+            if item not in KEPT:
+                raise
+            if item not in self._damaged:
+                self._damaged.add(item)
+                self._observer(SumLost(item, error.evidence))
+            return None  # a sum is fetched from whoever has it: no reason for this site to end
 
     def keep_proof(self, proof: tuple[bytes, ...]) -> bytes:
         """Keep letters that convict a liar; the digest that names them."""

@@ -6,7 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from p2pfl.errors.home import ItemDamaged
+from p2pfl.home.journal import SMALL_BYTES
 from p2pfl.node.logs import Logs
+from p2pfl.node.progress import Progress, SumLost
 from p2pfl.node.store import Store
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEMS
@@ -68,3 +73,31 @@ def test_of_two_rounds_masked_sums_those_that_are_asked_for_are_read(tmp_path: P
         assert items.get(ATTEMPT_ITEM) is None
         assert read == [SUMS_ITEMS[1]]
         assert len(items) == 3
+
+
+def damage(path: Path) -> None:
+    *held, last = path.read_bytes()
+    path.write_bytes(bytes([*held, last ^ 1]))
+
+
+def test_a_damaged_sum_is_told_once_and_ends_no_site(tmp_path: Path) -> None:
+    """Whoever asks for it is not served from here; the attempt beside it, in which this site voted, must be whole."""
+    told: list[Progress] = []
+    large = bytes(SMALL_BYTES + 1)  # a file, and not in the journal
+    with make(tmp_path) as home:
+        store = Store(home, cast(Logs, None), SimpleNamespace(statements=lambda: b""), told.append)
+        store.replace(FIRST, ((SUMS_ITEMS[1], large), (FINAL_ITEM, b"sum"), (ATTEMPT_ITEM, large)))
+        items = store.reader(cast(Run, Serving(FIRST)))()
+        damage(home.path / SUMS_ITEMS[1])
+        for _ in range(2):
+            assert items.get(SUMS_ITEMS[1]) is None
+            assert store.left((FINAL_ITEM, *SUMS_ITEMS)) == {FIRST: {FINAL_ITEM: b"sum"}}
+        assert [(type(one), cast(SumLost, one).item) for one in told] == [(SumLost, SUMS_ITEMS[1])]
+        store.replace(FIRST, ((SUMS_ITEMS[1], large),))
+        assert items[SUMS_ITEMS[1]] == large
+        damage(home.path / SUMS_ITEMS[1])
+        assert items.get(SUMS_ITEMS[1]) is None
+        assert len(told) == 2, "another one is damaged"
+        damage(home.path / ATTEMPT_ITEM)
+        with pytest.raises(ItemDamaged):
+            store.left((ATTEMPT_ITEM,))
