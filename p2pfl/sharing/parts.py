@@ -237,4 +237,5 @@ class Confirming:
     asked_confirms: int = 0  # times
     settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is …
     here: bool = False  # … and it is in this peer's own
-    served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum
+    served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum …
+    relinked: dict[str, float] = field(default_factory=dict)  # … and when a new link last let it ask again at once

@@ -24,6 +24,9 @@ from p2pfl.sharing.state import State
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
 AGAIN_S: Final = 10.0  # seconds without a part until another holder is asked
+GIVEN_AGAIN_S: Final = (
+    AGAIN_S / 2
+)  # seconds between two answers on one link, and between two links that let it ask anew
 MORE_ASKED: Final = 12  # questions beyond one to each peer; a new link resets the count
 GONE: Final = Total(0, 0, 0, 0, 0, b"", 0)  # no segment of it: its words are held no more
 
@@ -79,13 +82,21 @@ def want(state: State) -> list[Effect]:
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
-    state.confirming.served.pop(event.peer, None)  # what it was given before may be lost with its link
+    _may_ask_anew(state, event.peer)
     state.sum.asked = min(state.sum.asked, len(state.names))  # the peer that is back may have it
     state.sum.gone.discard(event.peer)
     if event.peer == state.sum.wanted and not state.sum.here:
         state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))
     return effects
+
+
+def _may_ask_anew(state: State, peer: str) -> None:
+    """What it was given before may be lost with its link; but links come up as often as a peer likes."""
+    last = state.confirming.relinked.get(peer)
+    if peer in state.confirming.served and (last is None or state.now - last >= GIVEN_AGAIN_S):
+        state.confirming.relinked[peer] = state.now
+        del state.confirming.served[peer]
 
 
 def say_again(state: State, asker: str) -> list[Effect]:
@@ -127,7 +138,7 @@ def answer(state: State) -> list[Effect]:
 def _serve_sum(state: State, asker: str) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it."""
     last = state.confirming.served.get(asker)
-    if last is not None and state.now - last < AGAIN_S / 2:
+    if last is not None and state.now - last < GIVEN_AGAIN_S:
         return []  # a whole sum for each of many short questions would fill this site's memory
     state.confirming.served[asker] = state.now
     effects: list[Effect] = []
