@@ -45,7 +45,12 @@ _BY_MESSAGE: Final = {
     m.Reveal: "unmask",
     m.BackupShare: "unmask",
 }
-_BY_EVENT: Final = {e.WordsReady: "mask, hash", e.FirstSent: "mask, hash", e.Applied: "digest of the sum"}
+_BY_EVENT: Final = {
+    e.WordsReady: "mask, hash",  # words of floats are made as they are masked
+    e.SomeSent: "mask, hash",
+    e.FirstSent: "mask, hash",
+    e.Applied: "digest of the sum",
+}
 
 
 def step_of(event: e.Event) -> str:

@@ -33,7 +33,7 @@ OF_ANY: Final = (
 # These lead to masks, sums, tags and hashes of all the words.
 OF_SMALL: Final = (
     m.Root, m.Chunk, m.SumDigest, m.SumChunk, m.Nonce, m.Tags, m.Ballot, m.Reveal,
-    e.MasksReady, e.WordsReady, e.FirstSent, e.CertificateStored, e.Applied,
+    e.MasksReady, e.WordsReady, e.SomeSent, e.FirstSent, e.CertificateStored, e.Applied,
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def _words(current: Round, event: e.Event) -> int:
         vectors = event.vectors if isinstance(event, e.WordsReady) else current.state.masking.words or event.masks
         return sum(int(vector.words.size) for vector in vectors)
     making = current.state.masking.making
-    if isinstance(event, e.FirstSent) and making is not None:
+    if isinstance(event, (e.SomeSent, e.FirstSent)) and making is not None:
         return sum(length for _, length in making.segments)
     return _gathered(current)
 

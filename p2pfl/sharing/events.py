@@ -24,11 +24,16 @@ Words = NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """One segment of a sum: field words (m,), each < p, of the field named by its bits (16, 31 or 61)."""
+    """One segment of a sum: field words (m,), each < p, of the field named by its bits (16, 31 or 61).
+
+    room   whose last words they are
+    made   of words that are yet to be made: made(n) writes those before number n, and is asked for them in order
+    """
 
     bits: int
     words: Words
-    room: Room | None = field(default=None, compare=False)  # whose last words they are
+    room: Room | None = field(default=None, compare=False)
+    made: Callable[[int], object] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"Vector({self.bits} bits, {self.words.size} words)"
@@ -88,6 +93,11 @@ class WordsReady(OfAttempt):
     """The answer to `Quantise`: the words that this peer sums in this attempt (masked in place where writeable)."""
 
     vectors: tuple[Vector, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SomeSent(OfAttempt):
+    """Some of the first masked chunks are on their way: the next ones are to be masked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ smaller blocks. This file must never see a seed, only stream keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,7 @@ class SegmentMasks:
     plus    stream keys that are added        minus   stream keys that are subtracted
     out     (m,) where y is written: x itself or the masks, where either may be overwritten; else an array of its own
     room    whose last words the masks are, if they are all of them
+    made    made(n) writes the words of x before number n; None: all are there
     """
 
     field: Field
@@ -72,9 +73,15 @@ class SegmentMasks:
     minus: Sequence[Secret]
     out: Words
     room: Room | None = None
+    made: Callable[[int], object] | None = None
 
     def apply(self, start: int, stop: int) -> Words:
-        """Words start … stop−1 of y. Once for each: y may lie where x lay. Raises NotInField for a word ≥ p."""
+        """Words start … stop−1 of y. Once for each, in order: y may lie where x lay.
+
+        Raises NotInField for a word ≥ p, and what the making of x raises.
+        """
+        if self.made is not None:
+            self.made(stop)
         x, out = self.field.check_words(self.x[start:stop]), self.out[start:stop]
         if self.masks is not None:
             x = self.field.add(x, self.masks[start:stop], out=out)

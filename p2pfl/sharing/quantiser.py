@@ -29,6 +29,7 @@ Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 BETA_LOG: Final = 10.0  # −ln β: a draw is refused with probability < 5·10⁻⁵
 TRIES: Final = 16  # draws; all fail with probability < 10⁻⁶⁹, then values are rounded towards zero: no longer vector
+LONG_BATCH: Final = 1 << 17  # floats; whole blocks of the keystream
 FLOAT_BITS: Final = 53  # integers below 2⁵³ are float64 exactly
 DRAW: Final = 2.0**-FLOAT_BITS
 
@@ -89,7 +90,8 @@ class Quantiser:
         return kernel.compiled(self.field.word_bytes, self.field.p)
 
     @property
-    def _batch(self) -> int:
+    def batch(self) -> int:
+        """Floats that are rounded at once."""
         return BATCH if self.rotate else BLOCK_BYTES // 8
 
     def quantise(
@@ -119,6 +121,13 @@ class Quantiser:
             cut, _ = self._round(u, factor, rotation_seed, None, words)
         return words, cut
 
+    def begin(self, u: Reals, rounding: Secret | bytes, out: Words) -> StepwiseWords:
+        """The words of `quantise` in `out`, made as they are asked for. Raises ValueError with a clip or rotation."""
+        if self.clip or self.rotate or out.shape != u.shape or out.dtype != self.field.dtype:
+            raise ValueError("only words that hang on no other ones are made a few at a time")
+        secret = rounding.reveal() if isinstance(rounding, Secret) else rounding
+        return StepwiseWords(self, u, self._rounder(Draws(derive(secret, "quantiser/rounding"), FIRST_STREAM)), out)
+
     def count_over(self, u: Reals) -> int:
         """How many of (m,) u lie beyond the limit: `quantise` cuts as many where it neither shrinks nor rotates.
 
@@ -128,8 +137,8 @@ class Quantiser:
             return surveyed
         self._check_finite(u)
         limit, over = np.float64(self.limit), 0
-        for first in range(0, u.size, self._batch):
-            values = u[first : first + self._batch]
+        for first in range(0, u.size, self.batch):
+            values = u[first : first + self.batch]
             if max(-float(values.min()), float(values.max())) > self.limit:
                 over += int(np.count_nonzero(np.abs(values) > limit))
         return over
@@ -158,11 +167,11 @@ class Quantiser:
     def _extent(self, words: Words) -> tuple[int, float]:
         """The largest absolute value of the integers, and their squared norm (0 without an L2 clip)."""
         if self._loops is not None and kernel.takes(words):
-            batch = self._batch if self.clip else 0
+            batch = self.batch if self.clip else 0
             return self._loops.extent(words, self.field.word_bytes, self.field.p, batch)
         far, square = 0, 0.0
-        for first in range(0, words.size, self._batch):
-            values = self.field.centred(words[first : first + self._batch])
+        for first in range(0, words.size, self.batch):
+            values = self.field.centred(words[first : first + self.batch])
             far = max(far, int(np.abs(values).max()))
             square += sum_of_squares(values.astype(np.float64)) if self.clip else 0.0
         return far, square
@@ -172,8 +181,8 @@ class Quantiser:
         square = 0.0
         if self._surveyed(u) is None:
             self._check_finite(u)
-        for first in range(0, u.size if self.clip else 0, self._batch):
-            square += sum_of_squares(u[first : first + self._batch].astype(np.float64))
+        for first in range(0, u.size if self.clip else 0, self.batch):
+            square += sum_of_squares(u[first : first + self.batch].astype(np.float64))
         if not self.clip or square <= self.clip * self.clip:
             return 1.0
         return self.clip / math.sqrt(square)
@@ -186,8 +195,8 @@ class Quantiser:
         return over if finite else None
 
     def _check_finite(self, u: Reals) -> None:
-        for first in range(0, u.size, self._batch):
-            finite = np.isfinite(u[first : first + self._batch])
+        for first in range(0, u.size, self.batch):
+            finite = np.isfinite(u[first : first + self.batch])
             if not finite.all():
                 raise ValueNotFinite(evidence=f"coordinate {first + int(np.argmin(finite))} of {u.size}")
 
@@ -204,20 +213,20 @@ class Quantiser:
         """Write the words of factor·u: coordinates beyond the limit, squared norm of the integers (0: no L2 clip)."""
         signs, rounder = Signs(rotation_seed), self._rounder(draws)
         over, square = 0, 0.0
-        for first in range(0, words.size, self._batch):
-            part: Reals = u[first : first + self._batch]
+        for first in range(0, words.size, self.batch):
+            part: Reals = u[first : first + self.batch]
             if self.rotate or factor != 1.0:
-                values = np.zeros(min(self._batch, words.size - first))
+                values = np.zeros(min(self.batch, words.size - first))
                 np.multiply(part, factor, out=values[: part.size])
                 part = rotate(values, signs) if self.rotate else values
-            beyond, squared = rounder.round(part, words[first : first + self._batch])
+            beyond, squared = rounder.round(part, words[first : first + self.batch])
             over, square = over + beyond, square + squared
         return over, square
 
     def _rounder(self, draws: Draws | None) -> Rounder | CompiledRounder:
         if self._loops is not None and draws is not None:
-            return CompiledRounder(self, self._batch, draws, self._loops)
-        return Rounder(self, self._batch, draws)
+            return CompiledRounder(self, self.batch, draws, self._loops)
+        return Rounder(self, self.batch, draws)
 
 
 def floats_of(
@@ -326,6 +335,30 @@ class CompiledRounder:
             p=self._of.field.p,
             batch=self._batch,
         )
+
+
+class StepwiseWords:
+    """The words of (m,) floats, each rounded by itself: as many of the first as somebody has asked for."""
+
+    def __init__(self, quantiser: Quantiser, floats: Reals, rounder: Rounder | CompiledRounder, out: Words) -> None:
+        self._of, self._floats, self._rounder, self._out = quantiser, floats, rounder, out
+        # Calls of the compiled loops are few: each lets go of the interpreter, which links want meanwhile.
+        self._batch = LONG_BATCH if isinstance(rounder, CompiledRounder) else quantiser.batch
+        self._done = 0
+
+    def upto(self, stop: int) -> int:
+        """Write the words before number `stop`, or a few more; how many of their floats lie beyond the limit.
+
+        Raises ValueNotFinite: floats may have changed since somebody looked at them.
+        """
+        over = 0
+        while self._done < min(stop, self._out.size):
+            here = slice(self._done, self._done + self._batch)
+            part = self._floats[here]
+            over += self._of.count_over(part)
+            self._rounder.round(part, self._out[here])
+            self._done += part.size
+        return over
 
 
 def sum_of_squares(values: Floats) -> float:

@@ -147,6 +147,7 @@ EVENTS: Final = _once(
     when((*_BEFORE_U, MASK), e.MasksReady, mask.hold),
     _each((GATHER, BALLOT, *_DECIDED), (e.MasksReady,), Ignore("the words were masked without them")),
     when(MASK, e.WordsReady, mask.hold_words),
+    when(MASK, e.SomeSent, mask.send_first),
     when(MASK, e.FirstSent, mask.send, then=GATHER),
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
     on(GATHER, m.Root, gather.accept_root),
@@ -198,7 +199,7 @@ EVENTS: Final = _once(
     _each((CONFIRM, FINAL), (m.Members,), _done),
     _each((UNMASK,), (m.Members, m.Root, m.Chunk, m.Nonce, m.Tags, m.Opened), _done),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
-    _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady, e.FirstSent), _gone),
+    _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady, e.SomeSent, e.FirstSent), _gone),
     _each(_DECIDED, (e.SumsStored,), _decided),
     on(_DECIDED, m.Ballot, ballot.answer),
     _each(_DECIDED, (m.Ready, m.Certificate, e.BallotStored, e.UpdateReady), _decided),

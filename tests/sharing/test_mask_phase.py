@@ -33,6 +33,12 @@ def test_the_hashes_of_the_chunks_leave_before_the_first_chunk() -> None:
     assert ME not in {one.to for one in sent}
 
 
+def go_on(effects: list[e.Effect]) -> e.Event:
+    """What the round is to be told once these are carried out."""
+    (found,) = [one for one in effects if isinstance(one, e.GoOn)]
+    return found.event
+
+
 def masked(given: Words, *, ahead: int) -> Words:
     """What ME makes of the words, with masks for so many words made ahead; 0: with none."""
     _, found = standing(Phase.MASK)
@@ -167,9 +173,11 @@ def test_the_first_chunk_for_each_owner_leaves_before_any_other_is_masked(monkey
     assert [one.to for one in sent] == [name for name in state.owners if name != ME]
     assert words[3 * 7 :].tolist() == list(range(3 * 7, 60))  # three owners, nine chunks: the rest is as it was
     assert found.phase is Phase.MASK and state.spent
-    (go_on,) = [one for one in first if isinstance(one, e.GoOn)]
-    then = [one for one in found.handle(go_on.event) if isinstance(one, e.Send)]
-    assert [type(one.letter.message) for one in then] == [Root] + [Chunk] * 4
+    second = found.handle(go_on(first))
+    sent += [one for one in second if isinstance(one, e.Send)]
+    assert len(sent) == 4 and words[3 * 2 * 7 :].tolist() == list(range(3 * 2 * 7, 60))
+    then = [one for one in found.handle(go_on(second)) if isinstance(one, e.Send)]
+    assert [type(one.letter.message) for one in then] == [Root] + [Chunk] * 2
     assert found.phase is Phase.GATHER
     assert np.array_equal(state.masking.mine[0].words, expected)
     for one in (*sent, *then[1:]):
@@ -178,15 +186,45 @@ def test_the_first_chunk_for_each_owner_leaves_before_any_other_is_masked(monkey
         assert bytes(one.letter.message.words) == expected[piece.start : piece.stop].tobytes()
 
 
+def test_the_root_waits_behind_a_few_chunks_for_each_owner_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    monkeypatch.setattr(mask, "LEADING", 2)
+    _, found = standing(Phase.MASK)
+    words = e.Vector(31, FIELDS[31].zeros(120))
+    effects, kinds = found.handle(e.WordsReady(0.0, found.number, found.attempt, (words,))), []
+    while found.phase is Phase.MASK or effects:
+        kinds += [type(one.letter.message) for one in effects if isinstance(one, e.Send)]
+        effects = found.handle(go_on(effects)) if found.phase is Phase.MASK else []
+    assert kinds == [Chunk] * 4 + [Root] + [Chunk] * 6  # fifteen chunks, of which five are its own
+
+
+def test_words_are_made_as_they_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first chunks leave while the last floats are not yet rounded."""
+    given = np.arange(60, dtype=FIELDS[31].dtype)
+    expected = masked(given.copy(), ahead=0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    _, found = standing(Phase.MASK)
+    words, asked = FIELDS[31].zeros(60), [0]
+
+    def made(stop: int) -> None:
+        words[asked[-1] : stop] = given[asked[-1] : stop]
+        asked.append(stop)
+
+    effects = found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, words, made=made),)))
+    assert [one for one in effects if isinstance(one, e.Send)] and asked == [0, 7, 14, 21]
+    while found.phase is Phase.MASK:
+        effects = found.handle(go_on(effects))
+    assert asked[-1] == 60 and np.array_equal(found.state.masking.mine[0].words, expected)
+
+
 def test_who_gives_up_between_the_first_chunks_and_the_others_sends_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
     _, found = standing(Phase.MASK)
     words = e.Vector(31, FIELDS[31].zeros(60))
     effects = found.handle(e.WordsReady(0.0, found.number, found.attempt, (words,)))
-    (go_on,) = [one for one in effects if isinstance(one, e.GoOn)]
     found.handle(e.Tick(found.state.due["gather"] + 1.0, found.number, found.attempt))
     assert found.phase is Phase.BALLOT and found.state.voting.ballot is not None
-    assert found.handle(go_on.event) == []
+    assert found.handle(go_on(effects)) == []
     assert found.state.masking.making is None and not found.state.masking.mine
 
 

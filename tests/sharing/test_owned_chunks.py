@@ -27,9 +27,8 @@ def test_words_that_are_not_those_of_their_root_keep_no_other_chunk_unsummed(
     federation, found = standing(Phase.MASK)
     state = found.state
     effects = found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, FIELDS[31].zeros(60)),)))
-    for one in effects:
-        if isinstance(one, e.GoOn):
-            found.handle(one.event)
+    while follow := [one.event for one in effects if isinstance(one, e.GoOn)]:
+        effects = found.handle(*follow)
     d, pieces = state.attempt_digest, state.laid_out.pieces
     data = {piece.index: bytes(piece.count * FIELDS[31].word_bytes) for piece in pieces}
     hashes = b"".join(merkle.leaf_hash(chunk_leaf(d, index, words)) for index, words in data.items())

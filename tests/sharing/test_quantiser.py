@@ -165,6 +165,27 @@ def test_the_words_of_a_vector_are_those_of_the_slow_twin(field: Field, n: int, 
     assert cut == sum(abs(value) > limit for value in u)
 
 
+@given(fields, st.integers(0, 300_000), st.lists(st.integers(0, 300_000), max_size=4), st.booleans())
+@examples(20)
+def test_words_made_in_steps_are_those_that_are_made_at_once(field: Field, m: int, stops: list[int], one: bool) -> None:
+    quantiser, u = Quantiser(field, 4, 0.0, 0.7, False), floats("stepwise", m)
+    u = u.astype(np.float32) if one else u  # type: ignore[assignment]
+    expected, cut = quantiser.quantise(u, SEED, ROUNDING)
+    out = field.zeros(m)
+    begun = quantiser.begin(u, ROUNDING, out)
+    over = 0
+    for stop in (*sorted(stops), m):
+        over += begun.upto(stop)
+        assert np.array_equal(out[:stop], expected[:stop])
+    assert over == cut
+
+
+def test_words_that_hang_on_one_another_are_not_made_in_steps() -> None:
+    for quantiser in (Quantiser(FIELDS[31], 4, 1.0, 1.0, False), Quantiser(FIELDS[31], 4, 0.0, 1.0, True)):
+        with pytest.raises(ValueError, match="hang on no other"):
+            quantiser.begin(floats("stepwise", BLOCK), ROUNDING, FIELDS[31].zeros(BLOCK))
+
+
 def test_a_clipped_vector_is_rounded_again_until_its_norm_is_within_the_bound() -> None:
     quantiser = Quantiser(FIELDS[16], 5, 1e-3, 1.0, False)
     u = np.full(100_000, 3e-6)  # 0.02 of a step each: nearly all of the norm is rounding

@@ -61,6 +61,7 @@ OWN = [
     e.Begin,
     e.UpdateReady,
     e.WordsReady,
+    e.SomeSent,
     e.FirstSent,
     e.MasksReady,
     e.Applied,

@@ -49,18 +49,20 @@ class Encoded:
     """A vector as words, the facts that all sites must share about it, and how the words of the sum are read.
 
     words   gives the words, the same in every attempt: those of floats are not kept beside the floats
+    begun   of words that may be made a few at a time: begun(out)(n) writes those before number n into `out`
     """
 
     words: MakeWords
     configuration: codec.Facts
     reading: ReadAs
     within: Callable[[e.Words, int], bool]  # (words of the sum, survivors): as many sites may have put that in
+    begun: Callable[[e.Words], Callable[[int], object]] | None = None
 
     @property
     def spent(self) -> Encoded:
         """The same without its words."""
         field = self.reading.field
-        return replace(self, words=lambda out=None: field.zeros(0))
+        return replace(self, words=lambda out=None: field.zeros(0), begun=None)
 
     @property
     def vector(self) -> e.Vector:
@@ -68,8 +70,11 @@ class Encoded:
         return e.Vector(self.reading.bits, self.words())
 
     def vector_in(self, room: Room) -> e.Vector:
-        """The same; words that are made each time are the room's first ones."""
-        return e.Vector(self.reading.bits, self.words(room.first()))
+        """The same; words that are made each time are the room's first ones, and made as they are masked."""
+        out = room.first()
+        if out is not None and self.begun is not None:
+            return e.Vector(self.reading.bits, out, made=self.begun(out))
+        return e.Vector(self.reading.bits, self.words(out))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -152,13 +157,20 @@ def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decim
     facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
     rounding = draw(32)
 
-    def words(out: e.Words | None = None) -> e.Words:
-        rounded, cut = grid.quantise(floats, bytes(32), rounding, out)
+    def check(cut: int) -> None:
         if cut:
             raise ValueOverLimit(evidence=f"{cut} of {size} floats, which have changed; the limit is {most:g}")
+
+    def words(out: e.Words | None = None) -> e.Words:
+        rounded, cut = grid.quantise(floats, bytes(32), rounding, out)
+        check(cut)
         return rounded
 
-    return Encoded(words, facts, ReadAs(FLOATS, bits, size, repr(grid.step)), grid.within_bound)
+    def begun(out: e.Words) -> Callable[[int], object]:
+        making = grid.begin(floats, rounding, out)
+        return lambda stop: check(making.upto(stop))
+
+    return Encoded(words, facts, ReadAs(FLOATS, bits, size, repr(grid.step)), grid.within_bound, begun)
 
 
 def too_few(query: str, what: str, found: int, least: int) -> TooFewContribute:

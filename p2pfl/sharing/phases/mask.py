@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from p2pfl.sharing.events import (
     MasksReady,
     Quantise,
     Send,
+    SomeSent,
     Vector,
     Words,
     WordsReady,
@@ -38,6 +40,10 @@ from p2pfl.sharing.parts import Gathering, Making
 from p2pfl.sharing.phases import turns
 from p2pfl.sharing.room import Room
 from p2pfl.sharing.state import State
+
+# Chunks for each owner that leave before the Root: the links are busy while the rest is made. Not all of them, as the
+# Root would wait behind them, and no owner could check and hand on a sum before it has it.
+LEADING: Final = 6
 
 
 def request(state: State, event: Accepted) -> list[Effect]:
@@ -87,10 +93,13 @@ def is_long(state: State) -> bool:
     return len(pieces_under(state, _shape(state.masking.words or ()))) > len(state.owners)
 
 
-def send_first(state: State) -> list[Effect]:
-    """One chunk to each owner, before the others are masked: the links do not wait for the whole vector."""
-    making = state.masking.making = _begun(state)
-    return [*_make(state, making, len(state.owners)), GoOn(FirstSent(state.now, state.round, state.attempt))]
+def send_first(state: State, event: SomeSent | None = None) -> list[Effect]:
+    """One chunk to each owner, before more are made and masked: the links do not wait for the whole vector."""
+    making = state.masking.making = state.masking.making or _begun(state)
+    owners = len(state.owners)
+    made = _make(state, making, len(making.hashes) + owners)
+    more = len(making.hashes) < min(LEADING * owners, len(making.pieces) - owners)
+    return [*made, GoOn((SomeSent if more else FirstSent)(state.now, state.round, state.attempt))]
 
 
 def send(state: State, event: FirstSent | None = None) -> list[Effect]:
@@ -234,9 +243,9 @@ def _masks_of(state: State, segment: int, vector: Vector, ahead: tuple[Vector, .
     if not fits or not _still_hold(state):
         made, received, own = edges(state, peers, own=True).streams(segment)
         out = words if words.flags.writeable else np.empty(words.size, field.dtype)
-        return SegmentMasks(field, words, None, [*received, *own], made, out)
+        return SegmentMasks(field, words, None, [*received, *own], made, out, made=vector.made)
     known = state.masking.ahead_with.keys()
     more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
     (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)
     out = words if words.flags.writeable else fits[0]
-    return SegmentMasks(field, words, fits[0], [*received, *unmade], [*made, *unreceived], out, room)
+    return SegmentMasks(field, words, fits[0], [*received, *unmade], [*made, *unreceived], out, room, vector.made)

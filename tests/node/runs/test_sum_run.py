@@ -39,6 +39,7 @@ from p2pfl.roster import MOST_PEERS
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.sharing.room import Room
 from tests.home.home_fixtures import Strike, full
 from tests.node.runs.homes import NAMES, Place, attempt_digest, draw, row, times
 
@@ -302,6 +303,21 @@ def test_the_words_of_floats_are_made_for_each_attempt_and_are_the_same() -> Non
     with pytest.raises(ValueOverLimit) as caught:
         part.words()
     assert "which have changed" in caught.value.evidence
+    made = part.vector_in(Room(FIELDS[31], floats.size)).made
+    assert made is not None
+    with pytest.raises(ValueOverLimit) as caught:
+        made(1)
+    assert "which have changed" in caught.value.evidence
+
+
+def test_words_of_floats_in_a_room_are_made_as_far_as_somebody_asks() -> None:
+    part = encode(np.linspace(-1.0, 1.0, 1 << 18), peers=4, bits=31, limit=1.0, decimals=None, draw=os.urandom)
+    vector, expected = part.vector_in(Room(FIELDS[31], 1 << 18)), part.words()
+    assert vector.made is not None and not vector.words.any()
+    vector.made(1000)
+    assert np.array_equal(vector.words[:1000], expected[:1000]) and not vector.words[1 << 17 :].any()
+    vector.made(vector.words.size)
+    assert np.array_equal(vector.words, expected)
 
 
 @pytest.mark.parametrize(
