@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +107,29 @@ def test_patches_cut_of_one_record_at_a_time_give_the_same(monkeypatch: pytest.M
     monkeypatch.setattr(convolutions, "AT_ONCE", 1)
     is_as_alone(nn.ConvTranspose3d(24, 12, 3, stride=2, padding=1, output_padding=1).double(), (24, 2, 3, 2))
     is_as_alone(nn.Conv3d(12, 24, 3, padding=1).double(), (12, 3, 2, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.parametrize("shape", [(), (4,), (4, 5), (4, 2, 3, 2)])
+@pytest.mark.parametrize("slopes", [1, 4])
+def test_slopes_gradients_are_those_of_each_record_alone(slopes: int, shape: tuple[int, ...]) -> None:
+    layer = nn.PReLU(slopes).double()
+    layer.weight.data.copy_(torch.linspace(-0.5, 0.5, slopes))
+    if slopes == 1 or shape:
+        is_as_alone(layer, shape)
+
+
+def test_slopes_gradients_load_no_compiler() -> None:
+    code = (
+        "import sys, torch; from torch import nn; from p2pfl.training.lean import without_compiler;"
+        "from p2pfl.training.gradients.projection import ProjectingModule; without_compiler();"
+        "model = ProjectingModule(nn.Sequential(nn.Conv3d(1, 2, 3), nn.InstanceNorm3d(2), nn.PReLU()));"
+        "torch.autograd.backward(model(torch.randn(2, 1, 4, 4, 4)).sum());"
+        "assert all(p.grad_sample is not None for p in model.parameters());"
+        "print('torch._dynamo.eval_frame' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 class Resized(nn.Module):

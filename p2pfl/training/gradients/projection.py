@@ -73,6 +73,16 @@ def _transposed(layer: conv.Transposed, activations: Sequence[torch.Tensor], bac
     return found | conv.bias_of(layer, backprops)
 
 
+def _slopes(layer: nn.PReLU, activations: Sequence[torch.Tensor], backprops: torch.Tensor) -> Gradients:
+    """Of slopes below zero: what went in there, times what came back. Without a rule of ours torch would make them by
+    functorch, which loads its compiler: 80 MB, and seconds at the start of each process."""
+    if not layer.weight.requires_grad:
+        return {}
+    below = activations[0].clamp(max=0).to(backprops.dtype) * backprops
+    kinds = layer.num_parameters  # one slope for all, or one for each channel
+    return {layer.weight: (below if kinds > 1 else below[:, None]).reshape(len(below), kinds, -1).sum(2)}
+
+
 def _of_kernel(layer: conv.Convolution | conv.Transposed, products: Iterator[conv.Products]) -> Gradients:
     """θ's gradients, or the kernel's own where it moves freely."""
     carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
@@ -87,6 +97,7 @@ class ProjectingModule(RecordGradients):
     GRAD_SAMPLERS: ClassVar[Mapping[type[nn.Module], Sampler]] = {
         **RecordGradients.GRAD_SAMPLERS,
         nn.Linear: kept(_linear),
+        nn.PReLU: kept(_slopes),
         **dict.fromkeys(conv.CONVOLUTIONS, kept(_convolution)),
         **dict.fromkeys(conv.TRANSPOSED, kept(_transposed)),
     }
