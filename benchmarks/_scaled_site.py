@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _process as process  # noqa: E402
 from p2pfl.home.keyslots import KeyFile  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
+from p2pfl.training.lean import without_compiler  # noqa: E402
 from p2pfl.training.records.records import Arrays  # noqa: E402
 from p2pfl.training.tasks.volumes import Volumes  # noqa: E402
 
@@ -71,12 +72,13 @@ async def site(folder: Path, number: int, peers: int, base: int, interface: str,
     """Train to the end of the rounds; then, of as many numbers, gloo's plaintext all-reduce for each round."""
     import torch
 
+    without_compiler()  # as the process does that trains for `join`
     torch.set_num_threads(1)
     told, name = dict[str, float](), f"site-{number}"
     key = KeyFile(folder / "keys" / f"{name}.key")
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
         await peer.sum(np.zeros(10), limit=1.0, name="first")  # links and genesis are there
-        Scaled(2).model()  # torch and MONAI are loaded
+        Scaled(2).model()  # torch is loaded
         process.give_back()
         told["idle_bytes"] = float(process.resident_bytes())
         rounds, sent = peer.federation.rounds, peer.node.bytes_sent

@@ -26,7 +26,7 @@ from p2pfl.training.update import FlatVector, TensorLayout, layout_of, set_first
 MEASURED_AT_ONCE: Final = 256
 MEASURED_NUMBERS: Final = 1 << 21
 
-COPIED_BYTES: Final = 1 << 26  # of a model, up to which it is copied as soon as the task has made it
+COPIED_BYTES: Final = 1 << 24  # of a model, up to which it is copied as soon as the task has made it
 _MADE: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()  # layers of models that are in use as tasks made them
 
 PUBLIC: Final = bytes(32)  # seed of what is nobody's secret and the same at every site
