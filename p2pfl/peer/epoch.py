@@ -35,6 +35,7 @@ class InEpoch:
         self.node, self._make = node, make
         self.watchers = watchers if watchers is not None else []
         self.name = node.name
+        self.between = False  # the node of an epoch that is over has ended, and the next one has not begun
 
     @property
     def federation(self) -> Federation:
@@ -53,6 +54,7 @@ class InEpoch:
         """
         before = self.node
         await before.part()
+        self.between = True
         await before.abort()
         if isinstance(ended, NoLongerListed) and not await asyncio.to_thread(leap, before.home, before.federation):
             raise ended
@@ -61,3 +63,4 @@ class InEpoch:
         roster = self.federation.roster
         self.node.observer(EpochBegan(roster.epoch, roster.names, roster))
         await self.node.start()
+        self.between = False

@@ -113,7 +113,7 @@ class Peer(Statistics, Trainings):
                     try:
                         yield peer
                     except P2PFLError as error:
-                        if not isinstance(error, LEFT_AT_ONCE):
+                        if not (peer.between or isinstance(error, LEFT_AT_ONCE)):
                             await _serve_before_it_is_told(peer.node, linger_s)
                         raise
                     await peer.forget_answer(peer._given)

@@ -72,6 +72,8 @@ def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
     ended = running["eve"].end()
     assert ended.status == 2
     assert "P2P-FED-037" in ended.text
+    left = next(number for number, line in enumerate(running["eve"].said) if '"failed"' in line)
+    assert not [line for line in running["eve"].said[left:] if '"waiting"' in line], "its links are gone already"
 
     assert len({sites.verified(name).federation.root for name in (*STAY, "fay")}) == 1
     held = records(sites, "fay")
