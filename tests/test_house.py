@@ -102,7 +102,7 @@ ONLY = {
     "threading": "mesh training node peer cli home",  # a pass is stopped from another thread; several write to a home
     "random": "simulate",
     "secrets": "",
-    "fcntl": "home",  # its lock
+    "fcntl": "home training",  # its lock; that of the folder of a task's process
     "os": "clocks files home federation mesh training adapters node peer cli",
 }
 # An auditor is handed one file that holds the whole of the check; it is still one that can be read in an hour.

@@ -10,12 +10,10 @@ import contextlib
 import itertools
 import os
 import queue
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -27,6 +25,7 @@ from p2pfl.training.passes import PassCut, PassStopped
 from p2pfl.training.process import boot
 from p2pfl.training.process.facts import Reach, unusable
 from p2pfl.training.process.faults import error_of
+from p2pfl.training.process.own_folder import OwnFolder
 from p2pfl.training.process.wire import MOST_TOLD, TOLD, Letter, SharedBuffer, Wire, read_fields
 
 OnStep = Callable[[int, int], None]
@@ -65,8 +64,8 @@ class TaskProcess:
         self._gone: PassCut | None = None
         self._ending = False
         self._kills = _killed_for_memory()
-        folder = Path(tempfile.mkdtemp(prefix="p2pfl-task-")).resolve()
-        ours.sendall(boot.setting(folder, reach.readable, reach.forbidden, devices=reach.devices))
+        folder = OwnFolder()
+        ours.sendall(boot.setting(folder.path, reach.readable, reach.forbidden, devices=reach.devices))
         self._keeper = threading.Thread(target=self._keep, args=(theirs, folder), daemon=True)
         self._keeper.start()
 
@@ -139,15 +138,15 @@ class TaskProcess:
 
     # ── the thread that keeps it ──────────────────────────────────────────────────────────────────────────────
 
-    def _keep(self, theirs: socket.socket, folder: Path) -> None:
+    def _keep(self, theirs: socket.socket, folder: OwnFolder) -> None:
         why = ""
         try:
-            why = self._run(theirs, folder)
+            why = self._run(theirs, folder.path)
         except OSError as error:
             why = f"it could not be started: {error.strerror}"
         finally:
             theirs.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
             self._is_gone(why)
 
     def _run(self, theirs: socket.socket, folder: Path) -> str:

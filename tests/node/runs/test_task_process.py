@@ -289,6 +289,33 @@ def test_no_death_of_the_site_leaves_the_process_behind(how: signal.Signals) -> 
         os.close(watched)
 
 
+def test_the_folder_of_a_killed_site_is_removed_by_the_next_one_and_that_of_no_other(tmp_path: Path) -> None:
+    (tmp_path / "p2pfl-task-file").write_text("no folder")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    def started() -> subprocess.Popen[str]:
+        node = subprocess.Popen(
+            [sys.executable, "-c", NODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        (node.stdout or sys.stdin).readline()
+        return node
+
+    def folders() -> set[Path]:
+        return {path for path in tmp_path.iterdir() if path.is_dir()}
+
+    with started() as first, started() as second:
+        both = folders()
+        assert len(both) == 2
+        first.kill()
+        first.wait()
+        assert folders() == both
+        with started() as third:
+            assert len(both - folders()) == 1, "that of the first"
+            assert len(folders()) == 2
+            third.kill()
+        second.kill()
+
+
 @pytest.mark.parametrize("what", ["few", "device"])
 def test_what_is_wrong_with_the_records_or_the_device_is_told_as_ever(home: Place, tmp_path: Path, what: str) -> None:
     data = folder_of(tmp_path / "data")
