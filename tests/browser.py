@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# How much wider the page is than its window: text that is cut at the window's edge.
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 DEADLINE_S = 240  # a hang, not a speed
 
 

@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("material", reason="mkdocs-material is not installed: pip install '.[site]'")
 
+from tests.browser import OVERFLOW, browser
+
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = re.compile(r"""<(?:script|img|iframe|link(?![^>]*rel=.?canonical))[^>]*(?:src|href)=["']?https?://[^"'> ]+""")
 
@@ -46,3 +48,28 @@ def test_links_between_pages_stay_and_links_into_the_code_become_words(site: Pat
     assert 'href="guide/index.html"' in start
     assert "](" not in re.sub(r"<(code|pre).*?</\1>", "", start, flags=re.DOTALL)
     assert not re.findall(r'href="[^"]*\.py"', (site / "guide/own-task.html").read_text())
+
+
+def test_a_link_that_is_called_by_its_file_is_called_by_the_title_of_its_page(site: Path) -> None:
+    """Whoever reads the site knows pages by their titles; the files of the repository are not there."""
+    page = (site / "guide/study.html").read_text()
+    called = set(re.findall(r'<a href="(?:own-table|statistics)\.html[^"]*">([^<]+)</a>', page))
+    assert called == {"Your own table", "Statistics over hospitals"}
+
+
+LOOKS = {"desk": (1440, False), "phone-at-night": (390, True)}
+PAPER = "getComputedStyle(document.body).backgroundColor"
+PAGES = ("index", "guide/study", "guide/statistics", "reference/errors", "spec/sharing")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pages_read_well_in_a_browser_at_both_widths_by_day_and_by_night(look: str, site: Path, tmp_path: Path) -> None:
+    """Nothing runs over the edge of the window; the page is as dark as its reader's screen."""
+    width, dark = LOOKS[look]
+    with browser(tmp_path) as chromium:
+        chromium.look(width=width, dark=dark)
+        for name in PAGES:
+            chromium.open((site / f"{name}.html").as_uri())
+            chromium.picture(tmp_path / f"{name.replace('/', '-')}-{look}.png")
+            assert chromium.value(OVERFLOW) <= 0, name
+            assert (chromium.value(PAPER) == "rgb(255, 255, 255)") is not dark, name

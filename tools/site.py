@@ -27,6 +27,7 @@ DECISIONS: Final = "adr/index"
 FOLDERS: Final = {"docs/adr": DECISIONS, "docs/spec": "spec/sharing", "docs/guide": "guide/README"}
 WIDER: Final = ".md-grid { max-width: 86rem; }\n"  # what a terminal shows is 100 characters wide
 LINK: Final = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+FILE: Final = re.compile(r"[\w/.-]+\.md")  # a link that is called by the file it leads to
 FENCE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -79,13 +80,23 @@ def _relinked(text: str, place: str, here: str) -> str:
         path, _, anchor = target.partition("#")
         if "://" in target or not path:
             return found.group()
-        page = _page(posixpath.normpath(posixpath.join(posixpath.dirname(place), path)))
+        to = posixpath.normpath(posixpath.join(posixpath.dirname(place), path))
+        page = _page(to)
         if page is None:
             return words
+        if FILE.fullmatch(words):
+            words = _title(to) or words
         led = posixpath.relpath(page, posixpath.dirname(here) or ".")
         return f"[{words}]({led}{'#' + anchor if anchor else ''})"
 
     return LINK.sub(link, text)
+
+
+def _title(place: str) -> str | None:
+    """What stands above a page of the repository: a reader of the site knows no files."""
+    file = ROOT / place
+    first = file.read_text(encoding="utf-8").partition("\n")[0] if file.is_file() else ""
+    return first.removeprefix("# ") if first.startswith("# ") else None
 
 
 def _page(place: str) -> str | None:

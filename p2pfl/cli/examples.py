@@ -83,7 +83,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "simulate --task task.yaml --data public.csv --split 3 --rounds 4 --seeds 3",
         "simulate --sites 10,100 --rounds 20 --parameters 1000000 --plot forecast.svg",
     ),
-    "help": ("help join",),
+    "help": ("help join", "help P2P-MESH-003"),
     "version": ("version",),
     "man": ("man -o ~/.local/share/man/man1",),
     "completion": ("completion bash --install",),

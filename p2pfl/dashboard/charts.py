@@ -8,7 +8,7 @@ from typing import Final
 
 WIDTH: Final = 560.0
 HEIGHT: Final = 130.0
-LEFT: Final = 52.0  # for the numbers of the axis
+LEFT: Final = 66.0  # for the numbers of the axis, which a phone shows larger
 PAD: Final = 8.0
 
 
@@ -27,6 +27,12 @@ class Chart:
     last: str
     limit: float | None
     alt: str
+
+
+def _numbers(*values: float) -> list[str]:
+    """Each in three digits, all with as many decimals as the one that needs most: 0.922 and 0.820; 22 and 0."""
+    decimals = max(len(f"{value:.3g}".partition(".")[2]) for value in values)
+    return [f"{value:.3g}" if "e" in f"{value:.3g}" else f"{value:.{decimals}f}" for value in values]
 
 
 def chart(
@@ -61,7 +67,7 @@ def chart(
         points=" ".join(f"{x(row[0])},{y(row[1])}" for row in rows),
         band=" ".join([*top, *bottom]) if len(banded) > 1 else "",
         marks=tuple((x(row[0]), y(row[1])) for row in rows[-60:]),
-        ticks=((y(high), f"{high:.3g}"), (y(low), f"{low:.3g}")),
+        ticks=tuple(zip((y(high), y(low)), _numbers(high, low), strict=True)),
         first=str(places[0]),
         last=str(places[-1]),
         limit=None if limit is None else y(limit),

@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from p2pfl.dashboard.charts import LEFT
 from p2pfl.dashboard.keys import Doorkeeper
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -154,7 +155,7 @@ class Dashboard:
             return self._seen[1], self._seen[2]
 
     def _rendered(self) -> str:
-        return self._view.render(**self._look())
+        return self._view.render(left=LEFT, **self._look())
 
 
 def _bearer(request: Request) -> str:

@@ -193,3 +193,11 @@ class CardsCollide(ConfigurationError):
         "a home was copied to a second machine",
     )
     command = "p2pfl peers fingerprint {second}"
+
+
+class UnknownErrorCode(ConfigurationError):
+    """No error has the code {code}."""
+
+    code = "P2P-USE-034"
+    likely = ("it is mistyped", "it is of another version of p2pfl")
+    command = "p2pfl help P2P-MESH-003"

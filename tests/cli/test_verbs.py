@@ -16,6 +16,7 @@ from p2pfl.cli.join import next_steps
 from p2pfl.cli.main import CHAPTERS, VERBS, p2pfl, run
 from p2pfl.cli.options import DEFAULT_HOME
 from p2pfl.cli.verb import SHARED, Verb
+from p2pfl.errors import leaves
 from tests.commands import parse
 
 EVERY = list(roff.every(p2pfl, "p2pfl"))
@@ -175,3 +176,21 @@ def test_one_name_has_one_meaning_but_where_it_is_known() -> None:
         for one in options(context):
             said[one.opts[-1]].add(re.sub(r"\s*\[[^]]*\]", "", (one.help or "")))
     assert {name: len(texts) for name, texts in said.items() if len(texts) > 1} == MEANINGS
+
+
+@pytest.mark.parametrize("code", ["P2P-MESH-003", "mesh-003"])
+def test_help_says_what_the_code_of_an_error_means_with_causes_and_what_to_try(
+    code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log, a dashboard and a colleague's message hold codes alone."""
+    assert run(["help", code]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("P2P-MESH-003: PEER does not answer at ADDRESS.")
+    assert re.search(r"likely +a firewall.*\n +try +nc .*\n +exit +1", said)
+
+
+def test_help_knows_every_code_that_a_person_can_meet_and_refuses_others(capsys: pytest.CaptureFixture[str]) -> None:
+    for leaf in leaves():
+        assert run(["help", leaf.code]) == 0, leaf.code
+    assert run(["help", "P2P-MESH-999"]) == 2
+    assert "P2P-USE-034" in capsys.readouterr().err

@@ -21,12 +21,12 @@ from p2pfl.node.epochs import AGREED
 from p2pfl.roster import Address
 from p2pfl.statistics.describe import Describe
 from p2pfl.statistics.question import Quantity
-from tests.browser import Browser, browser
+from tests.browser import OVERFLOW, Browser, browser
 from tests.cli.test_status import LINKS, WALL
 from tests.dashboard.test_server import Served, serving
 from tests.peer.test_statistics import TASK
 from tests.report.sample import Sample
-from tests.report.test_browser import CONTRAST, OVERFLOW
+from tests.report.test_browser import CONTRAST
 
 NAMES = ("charite", "ben", "cyd", "dot", "eve")
 LOOKS = {"desk": (1200, False), "night": (1200, True), "phone": (390, False), "phone-night": (390, True)}
@@ -111,6 +111,16 @@ def test_the_dashboard_reads_well_at_every_width_by_day_and_by_night(
     chromium.picture(tmp_path / f"dashboard-{look}.png")
     assert chromium.value(OVERFLOW) <= 0
     assert chromium.value(CONTRAST) >= 4.5
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_numbers_of_every_axis_are_whole_and_have_as_many_decimals(look: str, chromium: Browser) -> None:
+    width, dark = LOOKS[look]
+    chromium.look(width=width, dark=dark)
+    left = "Math.min(...[...document.querySelectorAll('#main svg text')].map(one => one.getBBox().x))"
+    assert chromium.value(left) >= 0
+    told = chromium.value("[...document.querySelectorAll('#metric svg text')].slice(0, 2).map(one => one.textContent)")
+    assert told == ["0.922", "0.820"]
 
 
 def test_what_changes_in_the_home_changes_on_the_page_and_focus_stays(chromium: Browser, served: Served) -> None:

@@ -12,13 +12,11 @@ pytest.importorskip("matplotlib", reason="needs the extra [report]")
 pytest.importorskip("jinja2", reason="needs the extra [report]")
 
 from p2pfl.report.study import Beside, SentBytes
-from tests.browser import Browser, browser
+from tests.browser import OVERFLOW, Browser, browser
 from tests.report.sample import Sample, model_of
 from tests.report.test_page import CURVES, LONG, made
 
 LOOKS = {"desk": (1100, False, False), "phone-at-night": (390, True, False), "sheet-at-night": (660, True, True)}
-# How wide the page is against its window; whether any text is cut at the window's edge.
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # Contrast (WCAG 2) of every text in the page, figures included, against the page: the smallest.
 CONTRAST = """
 (() => { const level = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(x => { x /= 255;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,16 @@ def test_the_audit_names_the_entries_of_this_ledger_that_back_each_safeguard(tmp
     (agreement,) = (row for row in report.audit if row.kinds == ("agreement", "operator"))
     assert agreement.evidence == {"federation": {}, "site": {"operator": (1,)}}
     assert {kind for row in report.audit for kind in row.kinds} >= {"genesis", "round", "charge"}
+
+
+def test_the_commands_of_the_audit_are_those_of_this_site_and_name_others_of_its_study(tmp_path: Path) -> None:
+    report = of(tmp_path, Sample(), audit=True)
+    assert report.audit is not None
+    text = " ".join(f"{row.does} {row.check} {row.yours}" for row in report.audit)
+    assert f"p2pfl status --home {report.site}" in text
+    assert "mayo" not in text
+    others = {one.name for one in report.ledger.sites} - {report.site}
+    assert set(re.findall(r"p2pfl peers (?:propose remove|revoke) ([a-z-]+)", text)) <= {report.site, *others}
 
 
 def test_the_checklist_in_the_package_is_that_of_the_document() -> None:
