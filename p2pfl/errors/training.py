@@ -211,6 +211,18 @@ class ModelNotPrivate(ConfigurationError):
     command = "p2pfl task check TASK.py:CLASS --data DATA"
 
 
+class AugmentMixes(ConfigurationError):
+    """`augment` of the task {task} mixes records, so that the clip bounds no single one: it cannot train privately."""
+
+    code = "P2P-TRAIN-171"
+    likely = (
+        "mixup, CutMix, or a shuffle of the batch: a record may be in its own example alone",
+        "it scales by the mean, the largest or the spread of a batch: use those of each record",
+        "it adds or drops records: `copies` of the task makes several of each",
+    )
+    command = "p2pfl task check TASK.py:CLASS --data DATA"
+
+
 class LossNotPerRecord(ConfigurationError):
     """The loss of the task {task} is not one number for each record, so no record's gradient can be clipped."""
 

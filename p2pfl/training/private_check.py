@@ -1,4 +1,5 @@
-"""One private step that is tried before any that counts: whether a model and its loss keep records apart.
+"""One private step that is tried before any that counts: whether a task's augmentation, model and loss keep records
+apart.
 
 Opacus' validator alone passes models that crash at the first step (in-place operations in forward) or whose loss mixes
 records. So a step on two records, and on three, is tried at start, and the first record's gradient may not change with
@@ -22,6 +23,7 @@ from torch import nn
 
 from p2pfl.errors.training import LossNotPerRecord, ModelNotPrivate
 from p2pfl.keys import Secret
+from p2pfl.training.augment_check import check_augment
 from p2pfl.training.gradients.projection import ProjectingModule
 from p2pfl.training.models import PUBLIC, as_inputs, loss_of
 from p2pfl.training.noise.bit_stream import BitStream
@@ -44,10 +46,11 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
     """Try one private step of `model` on `sample` (two records or more). What trains of it has other values then.
 
     It is tried with the model's own weights and with others, since by chance a mixing layer may be silent at some.
-    Raises LossNotPerRecord, or ModelNotPrivate with what broke; RecordMisfit.
+    Raises AugmentMixes; LossNotPerRecord, or ModelNotPrivate with what broke; RecordMisfit.
     """
     if len(sample) < 2:
         raise ValueError("the check takes two records or more")
+    check_augment(task, sample, device)
     pair = sample.batch(np.array([0, 1]))
     three = sample.batch(np.array([0, len(sample) - 1, len(sample) - 1]))
     # Hooks go to a copy, in whose place the model's own memory serves; what does not train keeps its values.

@@ -100,7 +100,7 @@ class Task(ABC):
 
         Draw from torch's own generator: it follows from the pass's seed, so that a pass that a crash cut is repeated.
         Never mix records, as mixup does: one that is in two examples is in two gradients, of which the clip bounds
-        each. Nothing checks that. (B, …) ► (B, …)
+        each. It is tried before the first pass, with records that change beside one. (B, …) ► (B, …)
         """
         return x
 

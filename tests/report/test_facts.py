@@ -127,7 +127,7 @@ def test_the_audit_names_the_entries_of_this_ledger_that_back_each_safeguard(tmp
     assert {kind for row in report.audit for kind in row.kinds} >= {"genesis", "round", "charge"}
 
 
-def test_the_commands_of_the_audit_are_those_of_this_site_and_name_others_of_its_study(tmp_path: Path) -> None:
+def test_the_audits_commands_are_of_this_site_and_name_others_of_its_study(tmp_path: Path) -> None:
     report = of(tmp_path, Sample(), audit=True)
     assert report.audit is not None
     text = " ".join(f"{row.does} {row.check} {row.yours}" for row in report.audit)

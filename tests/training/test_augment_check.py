@@ -1,0 +1,113 @@
+"""An augmentation that would put one record into the example of another is refused before the first pass."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from p2pfl.errors.training import AugmentMixes
+from p2pfl.federation.scan_schema import CHANGES
+from p2pfl.training.augment_check import check_augment
+from p2pfl.training.local import Trainer
+from p2pfl.training.models import device_of
+from p2pfl.training.task import Task
+from p2pfl.training.tasks.images import Images
+from tests.training.settings import Small, privacy, records, site
+
+
+class Mixup(Small):
+    """As it is written everywhere: a share from numpy, an order from torch."""
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        share = float(np.random.beta(1.0, 1.0))
+        return share * x + (1.0 - share) * x[torch.randperm(len(x))]
+
+
+class Seldom(Mixup):
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return super().augment(x) if random.random() < 0.5 else x
+
+
+class Cut(Small):
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        x[:, :2] = x.roll(1, 0)[:, :2]
+        return x
+
+
+class Centred(Small):
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean()
+
+
+class Shuffled(Small):
+    """Inputs and labels by one order: each example is whole, and stands in another record's place."""
+
+    def augment_pair(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        order = torch.randperm(len(x))
+        return x[order], y[order]
+
+
+class MixedLabels(Small):
+    def augment_pair(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, y.float() + 0.1 * y.float().mean()
+
+
+class Longer(Small):
+    def augment_pair(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.cat([x, x]), torch.cat([y, y])
+
+
+class Jittered(Small):
+    """Noise and a scale for each record, from three generators."""
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        scale = torch.from_numpy(np.random.uniform(0.9, 1.1, (len(x), 1))).to(x.dtype)
+        return x * scale + 0.1 * torch.randn_like(x) + random.random()
+
+
+class OneByOne(Small):
+    """Draws as many numbers as a record's values say, so those of the next record are others."""
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([one + torch.randn(1 + int(one[0] > 0)).sum() for one in x])
+
+
+def checked(task: Task, count: int = 8) -> None:
+    check_augment(task, site(count, (4,)).train, device_of("cpu"))
+
+
+@pytest.mark.claim("DP-1")
+@pytest.mark.parametrize("task", [Mixup(), Seldom(), Cut(), Centred(), Shuffled(), MixedLabels(), Longer()])
+def test_an_augmentation_that_mixes_records_is_refused_before_a_pass(task: Small) -> None:
+    with pytest.raises(AugmentMixes) as caught:
+        Trainer(task=task, site=site(40, (4,)), privacy=privacy())
+    assert caught.value.evidence.startswith(("what it makes of one record changes", "it makes 6 inputs and 6 labels"))
+
+
+@pytest.mark.parametrize("task", [Small(), Jittered(), OneByOne()])
+def test_an_augmentation_of_each_record_by_itself_passes(task: Small) -> None:
+    checked(task)
+    checked(task, 3)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_that_a_scan_may_be_augmented_by_passes(change: str) -> None:
+    class Scans(Images):
+        size, augmentation = 12, (change,)
+
+        def __init__(self) -> None:
+            pass
+
+    check_augment(Scans(), records(8, (1, 12, 12)), device_of("cpu"))
+
+
+def test_the_generators_of_torch_numpy_and_python_are_as_before() -> None:
+    def stand() -> tuple[object, ...]:
+        return torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
+
+    before = stand()
+    checked(Jittered())
+    assert stand() == before
