@@ -219,3 +219,17 @@ def test_the_largest_are_those_of_a_sort_whatever_the_sample_of_them_says(
         found = largest(values, count)
     assert found.dtype == np.int64 and len(found) == count and np.all(np.diff(found) > 0)
     assert np.array_equal(np.sort(values[found]), np.sort(values)[length - count :])
+
+
+def test_a_nomination_is_the_same_whatever_blocks_it_is_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = np.random.default_rng(0)
+    updates = [dice.normal(size=50).astype(np.float32) for _ in range(3)]
+
+    def nominated() -> list[bytes]:
+        one = Compressor("nominate", 0.2, 50, 2)
+        return [one.nominate(update) for update in updates]
+
+    whole = nominated()
+    for block in (1, 7, 50):
+        monkeypatch.setattr(compression, "BLOCK", block)
+        assert nominated() == whole

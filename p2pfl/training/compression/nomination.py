@@ -16,7 +16,7 @@ any other is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
@@ -31,6 +31,7 @@ Positions = NDArray[np.int64]
 MOST_VARINT_BYTES: Final = 5
 MOST_PARAMETERS: Final = 1 << 33
 SAMPLE: Final = 1 << 20  # numbers that bound the largest ones
+BLOCK: Final = 1 << 18  # coordinates worked on at a time
 MEAN_KEEPS: Final = 0.9  # decay of the running mean of own updates, per round
 
 
@@ -194,14 +195,13 @@ class Compressor:
             self._update = update.copy()
             return b""
         self._sent = _nothing()
-        self._a += update
-        self._mean *= np.float32(MEAN_KEEPS)
-        self._mean += np.float32(1.0 - MEAN_KEEPS) * update
-        score = _normalised(self._a)
-        score += _normalised(self._mean)
+        for part in _parts(self.parameters):
+            self._a[part] += update[part]
+            self._mean[part] *= np.float32(MEAN_KEEPS)
+            self._mean[part] += np.float32(1.0 - MEAN_KEEPS) * update[part]
         if self.nominated >= self.parameters:
             return encode_support(np.arange(self.parameters, dtype=np.int64))
-        return encode_support(largest(score, self.nominated))
+        return encode_support(largest(_score(self._a, self._mean), self.nominated))
 
     def support(self, nominations: dict[str, bytes]) -> Positions | None:
         """The union of the peers' nominations (by name); None for method none: every coordinate.
@@ -281,8 +281,17 @@ def _nothing() -> tuple[Positions, NDArray[np.float32]]:
     return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
 
 
-def _normalised(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    norm = float(np.linalg.norm(values))
-    out = np.abs(values)
-    out /= np.float32(norm if norm > 0.0 else 1.0)
+def _parts(count: int) -> Iterator[slice]:
+    """A block at a time: of a large model every whole vector more is its size in memory, and seconds of page faults."""
+    for start in range(0, count, BLOCK):
+        yield slice(start, start + BLOCK)
+
+
+def _score(a: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """|a|/‖a‖ + |mean|/‖mean‖.    (m,)"""
+    lengths = [np.float32(float(np.linalg.norm(one)) or 1.0) for one in (a, mean)]
+    out = np.empty_like(a)
+    for part in _parts(a.size):
+        out[part] = np.abs(a[part]) / lengths[0]
+        out[part] += np.abs(mean[part]) / lengths[1]
     return out
