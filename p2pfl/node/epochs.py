@@ -115,8 +115,10 @@ def _let_go(home: Home, *more: str) -> None:
 
     more   items of which an older home cannot know what became
     """
-    from p2pfl.sharing.state import ITEMS  # only here: doctor and peers read epochs, and need no numpy
+    from p2pfl.node.runs import answers  # only here: doctor and peers read epochs, and need no numpy
+    from p2pfl.sharing.state import ITEMS
 
+    answers.hold_words(home, ITEMS)
     for item in (*ITEMS, PEERS_ITEM, *more):
         if home.exists(item):
             home.remove(item, anew=True)

@@ -15,6 +15,7 @@ from p2pfl.messages import read_proof
 from p2pfl.node.hello import PEERS_ITEM
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, SumLost, unseen
+from p2pfl.node.runs import answers
 from p2pfl.node.source import ActiveRun
 from p2pfl.sharing import events as e
 from p2pfl.sharing.round import Round
@@ -91,6 +92,8 @@ class Store:
         if any(item in KEPT for item, _ in items):
             for other in self._from_disk.keys() - {run_id}:
                 self._from_disk.pop(other).take_back()
+        if places := [item for item, _ in items if item in SUMS_ITEMS]:
+            answers.hold_words(self.home, places)
         with self.home.one_step():
             for item, data in items:
                 self._damaged.discard(item)

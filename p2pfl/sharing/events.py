@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from p2pfl.codec import Facts, Pieces
 from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter, Message
+from p2pfl.sharing.masked_sums import MaskedSums
 from p2pfl.sharing.room import Room
 
 Words = NDArray[np.unsignedinteger[Any]]
@@ -274,7 +275,10 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """The checked sum of `round`: apply it to the model after round `base`, answer with `Applied`."""
+    """The checked sum of `round`: apply it to the model after round `base`, answer with `Applied`.
+
+    masked   of which words on the disk the vectors were made; None: of none that stay there
+    """
 
     round: int
     base: int
@@ -283,6 +287,7 @@ class Apply:
     survivors: tuple[str, ...]
     vectors: tuple[Vector, ...]
     configuration: bytes
+    masked: MaskedSums | None = None
 
 
 @dataclass(frozen=True, slots=True)

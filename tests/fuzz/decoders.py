@@ -625,6 +625,19 @@ def _answers() -> tuple[bytes, ...]:
     return tuple(b"".join(map(bytes, answers.packed(Answer(*place, some)))) for some in (sums, sums[1:3], ()))
 
 
+def _heads_of_answers() -> tuple[bytes, ...]:
+    """Of one that is made of masked sums."""
+    row = ReadAs(INTEGERS, 61, 2).row
+    masked = ("state/sums/1", bytes(32), ((bytes(32), b"\x01" * 32),))
+    return (codec.pack((bytes(32), bytes(32), 4, ("ada", "ben", "cyd"), 3, (row,), masked)),)
+
+
+def _head_again(found: tuple[tuple[Any, ...], memoryview]) -> bytes:
+    (*head, of), tail = found
+    more = () if of is None else ((of.item, of.attempt_digest, of.keys),)
+    return codec.pack((*head, *more)) + bytes(tail)
+
+
 @functools.cache
 def _accounts() -> tuple[bytes, ...]:
     account = Account()
@@ -840,6 +853,8 @@ def _table() -> tuple[Decoder, ...]:
                 Withdrawn.to_bytes, factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
                 lambda found: b"".join(map(bytes, answers.packed(found))), factor=80),
+        Decoder("what an answer is made of", answers._head, (Malformed,), _heads_of_answers(),
+                ("node.runs.answers:_head", "node.runs.answers:_masked"), _head_again, factor=80),
         Decoder("task's letter", lambda data: wire_of_tasks.read_letter(data, wire_of_tasks.TOLD, MIB), (Malformed,),
                 (codec.pack((1, "step", 2, 9)), codec.pack((2, "done", b"\x90")),
                  codec.pack((3, "fault", "P2P-TRAIN-034", "in line", [["kind", "KeyError"], ["where", "own.py:3"]]))),

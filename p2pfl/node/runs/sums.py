@@ -327,7 +327,8 @@ class SumRun:
         if within and not self._is_void(effect.survivors):  # the last one is the salt
             sums = tuple(Summed(part.reading, one.words, one.room) for part, one in pairs[:-1])
         asked = self._asked
-        self.answer = Answer(asked.called, self.run, effect.round, effect.survivors, asked.sites, sums)
+        place = (asked.called, self.run, effect.round, effect.survivors, asked.sites)
+        self.answer = Answer(*place, sums, effect.masked)
         self._keep(self.answer)
         return NO_MODEL, {} if within else {"refused": BEYOND}
 

@@ -15,6 +15,7 @@ from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.digests import commitment, share_leaf
 from p2pfl.sharing.events import Apply, CertificateStored, Effect, Send, Stop, Vector
 from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.masked_sums import MaskedSums
 from p2pfl.sharing.masking import unmask
 from p2pfl.sharing.phases import questions, unlinked
 from p2pfl.sharing.phases.ballot import LEAVE_S
@@ -214,8 +215,19 @@ def apply(state: State) -> list[Effect]:
             state.survivors,
             state.sum.total,
             any_of.configuration,
+            _masked_sums(state),
         )
     ]
+
+
+def _masked_sums(state: State) -> MaskedSums | None:
+    """Of what on the disk this sum was made, where that stays until the round after the next."""
+    opened = all(name in state.sum.reveals for name in state.survivors)
+    if not (state.sum.stored and opened and state.leaving.slot is None):
+        return None
+    segments = range(len(state.sum.total))
+    keys = tuple(tuple(key.reveal() for key in _self_keys(state, segment)) for segment in segments)
+    return MaskedSums(state.sums_item, state.attempt_digest, keys)
 
 
 def _self_keys(state: State, segment: int) -> list[Secret]:

@@ -33,13 +33,18 @@ from p2pfl.node.runs.cohort import Cohort, mark_of
 from p2pfl.node.runs.readings import DECIMALS, FLAGS, FLOATS, INTEGERS, ReadAs, Summed
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, Asked, SumRun, encode, salt
+from p2pfl.node.store import Store
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run
 from p2pfl.roster import MOST_PEERS
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.masked_sums import MaskedSums
+from p2pfl.sharing.masking import combine
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.sharing.room import Room
+from p2pfl.sharing.snapshot import pack_sums
+from p2pfl.sharing.state import SUMS_ITEMS
 from tests.home.home_fixtures import Strike, full
 from tests.node.runs.homes import NAMES, Place, attempt_digest, draw, row, times
 
@@ -552,6 +557,62 @@ def test_a_kept_sum_takes_the_bytes_of_its_words_and_no_more(place: Place, bits:
     found = keeping.read_answer(place.home.read(keeping.ITEM) or b"")
     assert np.array_equal(found.totals[0], part.reading.read(before))
     assert np.allclose(found.totals[0], 1.0)
+
+
+COUNT = 50_000  # words of 61 bits: more than the journal takes
+KEYS = ((bytes([1]) * 32, bytes([2]) * 32), (bytes([3]) * 32,))  # of two self-masks, and of one
+
+
+def of_masked_sums(place: Place, run: bytes = b"run") -> Answer:
+    """An answer of two vectors whose masked sums, and those of a salt behind them, lie in the home."""
+    field, item = FIELDS[61], SUMS_ITEMS[0]
+    sums = [np.arange(COUNT, dtype=field.dtype), np.full(3, 7, field.dtype)]
+    masked = [combine(words, keys, [], field) for words, keys in zip(sums, KEYS, strict=True)]
+    vectors = (*(e.Vector(61, words) for words in masked), e.Vector(61, field.zeros(SALT_WORDS)))
+    place.home.replace(item, codec.with_tail(run, *pack_sums(vectors, bytes(32))))
+    read = tuple(Summed(ReadAs(INTEGERS, 61, words.size), words) for words in sums)
+    return Answer(b"call", b"run", 4, NAMES, 2, read, MaskedSums(item, bytes(32), KEYS))
+
+
+def kept_bytes(place: Place) -> int:
+    return len(place.home.read(keeping.ITEM) or b"")
+
+
+def totals(place: Place) -> list[list[int]]:
+    found = keeping.read_answer(place.home.read(keeping.ITEM) or b"", place.home.read)
+    return [np.asarray(one).tolist() for one in found.totals]
+
+
+def test_many_words_are_not_written_a_second_time_where_their_masked_sums_lie(place: Place) -> None:
+    keeping.keep(place.home, of_masked_sums(place))
+    assert kept_bytes(place) < 1000
+    place.home.settle()
+    assert totals(place) == [list(range(COUNT)), [7, 7, 7]]
+
+
+def test_before_masked_sums_go_the_answer_that_is_made_of_them_holds_its_words(place: Place) -> None:
+    keeping.keep(place.home, of_masked_sums(place))
+    store = Store(place.home, place.logs(), SimpleNamespace(statements=lambda: b""))
+    store.replace(b"other", ((SUMS_ITEMS[1], b"the other place"),))
+    assert kept_bytes(place) < 1000
+    store.replace(b"other", ((SUMS_ITEMS[0], None),))
+    assert kept_bytes(place) > 8 * COUNT
+    assert totals(place) == [list(range(COUNT)), [7, 7, 7]]
+
+
+def test_an_answer_is_not_made_of_the_masked_sums_of_another_run(place: Place) -> None:
+    keeping.keep(place.home, of_masked_sums(place, run=b"another run"))
+    with pytest.raises(codec.Malformed, match="are gone"):
+        totals(place)
+    keeping.hold_words(place.home, SUMS_ITEMS)  # nobody can read it: that stops no round
+    assert kept_bytes(place) < 1000
+
+
+def test_few_words_lie_in_the_answer_itself(place: Place) -> None:
+    whole = of_masked_sums(place)
+    keeping.keep(place.home, replace(whole, sums=whole.sums[1:]))
+    found = keeping.read_answer(place.home.read(keeping.ITEM) or b"")
+    assert found.masked is None and found.totals[0].tolist() == [7, 7, 7]  # type: ignore[union-attr]
 
 
 STRANGE: dict[str, tuple[Any, ...]] = {
