@@ -246,7 +246,8 @@ class RelayServer:
             tunnel.close()
 
     def tick(self) -> None:
-        """End idle calls and those whose certificates have expired; called about once a second."""
+        """End idle calls and those whose certificates have expired, and forget old tickets; about once a second."""
+        self._drop_expired()
         now, wall = self._clocks.now(), self._clocks.wall()
         for key, pair in list(self._carried.items()):
             idle = now - max(tunnel.last_heard for tunnel in pair)

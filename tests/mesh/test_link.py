@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.mesh import Limits, LinkClosed, MeshEvent, TlsFacts
-from p2pfl.mesh.dialer import Backoff
+from p2pfl.mesh.dialer import Backoff, Dialer
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
@@ -202,4 +202,16 @@ def test_a_fruitful_link_starts_the_pauses_anew() -> None:
     backoff = Backoff(0.05, 2.0, lambda size: b"\x80\x00")
     assert [backoff.pause() for _ in range(3)] == [0.05, 0.1, 0.2]
     backoff.reset()
+    assert backoff.pause() == 0.05
+
+
+def test_a_link_that_brought_nothing_leaves_the_pauses_as_they_are() -> None:
+    """Two ends that refuse each other's frames would else go up and down several times a second for ever."""
+    backoff = Backoff(0.05, 2.0, lambda size: b"\x80\x00")
+    nothing: Any = None
+    dialer = Dialer(nothing, nothing, backoff, nothing, yields=False)
+    assert [backoff.pause() for _ in range(3)] == [0.05, 0.1, 0.2]
+    dialer.link_closed(fruitful=False)
+    assert backoff.pause() == 0.4
+    dialer.link_closed(fruitful=True)
     assert backoff.pause() == 0.05

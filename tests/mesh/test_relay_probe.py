@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ from p2pfl.mesh.probe.rendezvous import (
 )
 from p2pfl.mesh.probe.wire import DOCTOR, About
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, RelayServer
+from p2pfl.mesh.site import LocalSite
 from p2pfl.roster import Roster
 from tests.mesh.doctors import PEERS_FILE, doctor_ports, let_in, own_peers_file, site_of
 from tests.mesh.relays import Middle, records
@@ -275,3 +277,16 @@ def test_an_appointment_that_nobody_keeps_is_forgotten() -> None:
     assert not third.asks("ada", ("bob", YOU_CALLED)), "its ticket is of no use any more"
     assert third.asks("bob", ("ada", YOU_ARE_CALLED))
     assert len(third.relay_server) == 1
+
+
+def test_a_call_that_nobody_came_to_keeps_no_doctor_waiting() -> None:
+    """Both ends had its ticket, and one of them died or was too slow: the third would wait for all of --wait."""
+    sites, at = Sites(*TRIO), [100.0]
+    clocks = Clocks(lambda: at[0], time.time, os.urandom)
+    site = LocalSite.of(sites.identities["cyd"], "cyd", sites.unreached(*APART), clocks)
+    third = DoctorPort(site, About("0", PEERS_FILE, DOCTOR), let_in)
+    assert not third.relay_needed
+    assert third.relay_server.issue_probe_ticket(*APART)
+    assert third.relay_needed
+    at[0] += site.limits.relay_answer_s + 1
+    assert not third.relay_needed

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks._links import Network
 from p2pfl.training.tasks.heart_records import deal
-from tests.end_to_end.processes import Sites
+from tests.end_to_end.processes import PATIENCE_S, Sites
 from tests.network.capture import read_as_tls, recorded, streams
 from tests.network.namespaces import ended_well, placed
 
@@ -40,9 +40,9 @@ def relayed(sites: Sites) -> set[str]:
 
 def doctors(sites: Sites) -> None:
     """All five ask for a doctor at once, and each finds every link well: that of dot and eve through a third."""
-    asked = {name: sites.p2pfl(name, "doctor", "--wait", 300, "--json") for name in sites.names}
+    asked = {name: sites.p2pfl(name, "doctor", "--wait", PATIENCE_S, "--json") for name in sites.names}
     for name, process in asked.items():
-        ended = process.end()
+        ended = process.end(2 * PATIENCE_S)  # one that misses a question of another stays for all of its time
         assert ended.status == 0 and ended.facts["ready"], process.tail
         for link in ended.facts["links"]:
             assert link["up"] and not link["errors"]

@@ -73,6 +73,7 @@ class DoctorPort:
     @property
     def relay_needed(self) -> bool:
         """Two sites try a way through this one, or may be about to."""
+        self.relay_server.tick()  # a call that did not come about keeps nobody waiting here
         # A site that needs a third one asks for a call a moment after its probes.
         soon = self._site.clocks.now() - self._last_probe < REQUEST_S and self._pair_apart
         return soon or self._rendezvous.pending or len(self.relay_server) > 0
