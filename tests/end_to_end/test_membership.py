@@ -272,10 +272,11 @@ def test_a_restart_with_the_first_file_goes_on_after_a_site_was_added(make: Make
     assert [process.end().status for process in last] == [0] * 4
 
     stay = ("ada", "ben", "cyd")
-    running = [sites.sum(name, 3) for name in stay]  # each with the file that does not list fay
+    running = [sites.sum(name, 3, *everybody) for name in stay]  # each with the file that does not list fay
     assert "epoch 2" in running[0].line("sites: ada, ben, cyd, fay")
     assert "never seen" in running[0].line("waiting for fay")
     words = ("-m", "p2pfl", "sum", "--peers", second, "--home", fay.home, "--value", 3, "--stat", "sum", "--json")
+    words = (*words, *everybody)
     for process in (*running, sites.run("fay", words)):
         ended = process.end()
         assert (ended.status, ended.facts["survivors"]) == (0, [*stay, "fay"]), process.tail

@@ -26,6 +26,15 @@ def test_a_ready_for_other_sums_is_refused() -> None:
     refused({LIAR: altering(m.Ready, with_fields(view=bytes(32)))}, errors.BallotRejected, "READY for other sums")
 
 
+def test_a_ready_under_another_set_is_judged_by_nobody() -> None:
+    """Its author may have been told another sound set, by a coordinator with two faces."""
+    lies = {LIAR: altering(m.Ready, with_fields(attempt_digest=bytes(32), view=bytes(32)))}
+    federation = run(lies)
+    assert [one.error for peer in federation.peers.values() for one in peer.accused] == []
+    promises.check(federation, beside=lies)
+    promises.everything_is_final(federation, beside=lies)
+
+
 def test_two_ballots_in_one_attempt_are_two_statements() -> None:
     two = [m.Ballot(0, b"", b"", (), named) for named in ((), ("site-2",))]
     lie = altering(m.Tags, lambda liar, peer, letter: [letter, *two])
