@@ -34,7 +34,7 @@ DIRECT: Final = Path("direct", "")
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A payload from `peer`: once, in the order in which that incarnation sent it."""
+    """A payload from `peer`: once; letters in the order in which that incarnation sent them, and bulk in its order."""
 
     peer: str
     payload: bytes
@@ -131,7 +131,7 @@ class Limits:
     """Bytes are per link, seconds on the mesh's clock. The defaults fit 50 kB/s to 10 Gbit/s."""
 
     window_bytes: int = 8 << 20  # sent and not acknowledged
-    outgoing_bytes: int = 32 << 20  # queued and not acknowledged: above it `send` waits
+    outgoing_bytes: int = 32 << 20  # queued and not acknowledged: above it `send` waits; a letter a quarter later
     undelivered_bytes: int = 16 << 20  # received and not taken by the owner: above it nothing is acknowledged
     payload_burst: int = 8192  # payloads received at once …
     payloads_per_s: float = 1000.0  # … and per second: beyond it nothing is acknowledged either

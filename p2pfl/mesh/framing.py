@@ -32,6 +32,9 @@ CUT_BYTES: Final = 1 << 20  # size of the frames that this end cuts
 LEAST_CUT_BYTES: Final = 64 << 10  # smallest frame that is not the last of its payload
 GROWN_BYTES: Final = 8 << 20  # largest payload whose memory grows with its frames
 FRAME_COST: Final = 256  # bytes that a frame costs beside its body, so that empty payloads are bounded too
+RESERVED_BYTES: Final = 512 << 10  # of the window, which bulk leaves to letters
+MOST_OVERTAKING: Final = 1 << 20  # bytes of letters, after which bulk that may be sent comes first
+UNNUMBERED: Final = -1
 
 DATA: Final = 1
 ACK: Final = 2
@@ -122,15 +125,34 @@ def cut(parts: Iterable[memoryview], size: int) -> Iterator[tuple[memoryview, ..
         yield tuple(pieces)
 
 
+@dataclass(slots=True)
+class Queued:
+    """What is left to send of a payload; `place`: how many were queued before it."""
+
+    place: int
+    bulk: bool
+    frames: deque[Frame]
+
+
 class Outgoing:
-    """Frames that one peer's current incarnation has not acknowledged. At most `window` bytes are in flight."""
+    """Frames that one peer's current incarnation has not acknowledged. At most `window` bytes are in flight.
+
+    Payloads are letters or bulk, each in their order. A letter overtakes all bulk of which nothing was sent, but no
+    more than MOST_OVERTAKING bytes of them in a row do while bulk may be sent; and bulk leaves room for them in the
+    window. A frame gets its number as it is sent for the first time, so what is sent again keeps its place.
+    """
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._next_number = 0
-        self._reached = 0  # every number below it was sent at least once, on some link
+        self._number = 0  # of the next frame that was never sent, on any link
+        self._place = 0  # of the next payload
         self._sent: deque[Frame] = deque()
-        self._unsent: deque[Frame] = deque()
+        self._again: deque[Frame] = deque()  # was sent on an earlier link
+        self._begun: Queued | None = None  # nothing may come between its frames
+        self._shown: Queued | None = None  # whose next frame `next_frame` showed last
+        self._letters: deque[Queued] = deque()
+        self._bulk: deque[Queued] = deque()
+        self._overtaking = 0  # bytes of letters that were sent since bulk was
         self.in_flight = 0  # bytes sent and not acknowledged
         self.waiting = 0  # bytes not sent yet
         self.confirmed = 0  # payload bytes acknowledged so far
@@ -142,55 +164,86 @@ class Outgoing:
 
     @property
     def end(self) -> int:
-        """The number of the next frame that is queued."""
-        return self._next_number
+        """The place of the next payload that is queued."""
+        return self._place
 
-    def since(self, number: int) -> Outgoing:
-        """What was queued from frame `number` on, none of which was sent, counted from 0: for another session."""
+    @property
+    def bulk_waits(self) -> bool:
+        """The next bulk could be sent, or gone on with, if it may be."""
+        return bool(self._bulk) or (self._begun is not None and self._begun.bulk)
+
+    def since(self, place: int) -> Outgoing:
+        """What was queued from `place` on, none of which was sent, numbered from 0: for another session."""
         found = Outgoing(self._window)
-        found._next_number = self._next_number - number
-        for frame in self._unsent:
-            if frame.number >= number:
-                found._unsent.append(replace(frame, number=frame.number - number))
-                found.waiting += frame.cost
+        found._place = self._place
+        for queue, into in ((self._letters, found._letters), (self._bulk, found._bulk)):
+            into.extend(queued for queued in queue if queued.place >= place)
+            found.waiting += sum(frame.cost for queued in into for frame in queued.frames)
         return found
 
-    def queue_payload(self, payload: Payload) -> None:
+    def queue_payload(self, payload: Payload, *, bulk: bool = False) -> None:
         """Queue a payload. Raises ValueError above 16 MiB."""
         parts = parts_of(payload)
         total = sum(map(len, parts))
         if total > PAYLOAD_BYTES:
             raise ValueError(f"a payload of {total} bytes; at most {PAYLOAD_BYTES}")
-        done = 0
+        done, frames = 0, deque[Frame]()
         for pieces in cut(parts, CUT_BYTES):
             size = sum(map(len, pieces))
             flags = FIRST * (done == 0) | LAST * (done + size == total)
-            frame = Frame(self._next_number, flags, total if done == 0 else 0, pieces, size)
+            frames.append(Frame(UNNUMBERED, flags, total if done == 0 else 0, pieces, size))
             done += size
-            self._next_number += 1
-            self._unsent.append(frame)
-            self.waiting += frame.cost
+            self.waiting += frames[-1].cost
+        (self._bulk if bulk else self._letters).append(Queued(self._place, bulk, frames))
+        self._place += 1
 
-    def next_frame(self) -> Frame | None:
-        """The next frame to send; None when nothing waits or the window is full."""
-        if not self._unsent or (self._sent and self.in_flight + self._unsent[0].cost > self._window):
-            return None
-        return self._unsent[0]
+    def next_frame(self, *, bulk: bool = True) -> Frame | None:
+        """The next frame to send; None when nothing waits or the window is full. `bulk` False: none of bulk."""
+        if self._again:
+            return self._again[0] if self._fits(self._again[0], self._window) else None
+        for queued in self._choices(bulk):
+            frame, window = queued.frames[0], self._window - (RESERVED_BYTES if queued.bulk else 0)
+            if self._fits(frame, window):
+                self._shown = queued
+                return replace(frame, number=self._number)
+        return None
+
+    def _choices(self, bulk: bool) -> list[Queued]:
+        """What may be sent next, best first."""
+        if self._begun is not None:
+            return [self._begun] if bulk or not self._begun.bulk else []
+        letters, others = self._letters, self._bulk if bulk else ()
+        owed = self._overtaking >= MOST_OVERTAKING
+        return [queue[0] for queue in ((others, letters) if owed else (letters, others)) if queue]
+
+    def _fits(self, frame: Frame, window: int) -> bool:
+        return not self._sent or self.in_flight + frame.cost <= window
 
     def mark_sent(self) -> None:
         """The frame that `next_frame` showed has been handed on."""
-        frame = self._unsent.popleft()
+        frame = self._again.popleft() if self._again else self._take(self._shown)
         self._sent.append(frame)
-        self._reached = max(self._reached, frame.number + 1)
         self.waiting -= frame.cost
         self.in_flight += frame.cost
+
+    def _take(self, queued: Queued | None) -> Frame:
+        if queued is None:
+            raise ValueError("no frame was shown")
+        frame = replace(queued.frames.popleft(), number=self._number)
+        self._number += 1
+        if self._begun is None:
+            (self._bulk if queued.bulk else self._letters).popleft()
+        self._begun = queued if queued.frames else None
+        self._overtaking = 0 if queued.bulk or not self._bulk else self._overtaking + frame.cost
+        self._shown = None
+        return frame
 
     def acknowledge(self, expected: int) -> int:
         """Drop every frame below `expected`; return how many that confirms (`confirmed` counts their bytes).
 
         Raises MalformedFrame when the peer acknowledges a frame that was never sent.
         """
-        if expected > self._reached:
+        if expected > self._number:
             raise MalformedFrame(f"frame {expected - 1} is acknowledged and was never sent")
         frames = 0
         while self._sent and self._sent[0].number < expected:
@@ -199,15 +252,15 @@ class Outgoing:
             self.confirmed += frame.size
             frames += 1
         # Frames that wait to be sent again, although the peer has had them since an earlier link.
-        while self._unsent and self._unsent[0].number < expected:
-            frame = self._unsent.popleft()
+        while self._again and self._again[0].number < expected:
+            frame = self._again.popleft()
             self.waiting -= frame.cost
             self.confirmed += frame.size
             frames += 1
         return frames
 
     def resume(self, expected: int) -> None:
-        """A new link to the same incarnation: drop the frames that it holds, and mark all others unsent.
+        """A new link to the same incarnation: drop the frames that it holds; all others are sent again.
 
         `expected` may be older than an acknowledgement on the link before: both were in flight.
         Raises MalformedFrame when it is a number that was never sent.
@@ -215,7 +268,7 @@ class Outgoing:
         self.acknowledge(expected)
         while self._sent:
             frame = self._sent.pop()
-            self._unsent.appendleft(frame)
+            self._again.appendleft(frame)
             self.in_flight -= frame.cost
             self.waiting += frame.cost
 

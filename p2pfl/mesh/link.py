@@ -29,6 +29,7 @@ from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming,
 from p2pfl.mesh.link_record import LinkRecord
 from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import NO_SESSION, NOBODY, OpenedLink, Superseded
+from p2pfl.mesh.queue_room import QueueRoom
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
@@ -65,11 +66,10 @@ class Link:
         self.incarnation = NOBODY
         self._session = NO_SESSION
         self._heard = False  # the peer was heard in the session
-        # The connection is of another session, in which the peer was not heard; and the first frame queued since it is.
+        # The connection is of another session, in which the peer was not heard; and the first place queued for it.
         self._other: tuple[OpenedLink, int] | None = None
         self.record = LinkRecord(now())
-        self.room = asyncio.Event()  # fewer bytes are queued than the limit
-        self.room.set()
+        self.room = QueueRoom(limits)
         self._router = router
         self._endpoint = router.connect(peer)
         self._limits = limits
@@ -82,8 +82,6 @@ class Link:
         self._backlog = Backlog(limits, now())
         self._empty_frames = TokenBucket(limits.empty_burst, limits.empty_per_s, now())
         self._ack_timer: asyncio.TimerHandle | None = None
-        self._idle = asyncio.Event()  # everything is acknowledged
-        self._idle.set()
         self._down = asyncio.Event()  # there is no connection
         self._down.set()
 
@@ -134,7 +132,7 @@ class Link:
         elif hello.session == self._session:
             self._outgoing.resume(hello.expected)
             self._incoming.resume()
-            self._signal_queue()
+            self.room.update(self._outgoing.queued)
         else:
             self._other = opened, self._outgoing.end
 
@@ -147,7 +145,7 @@ class Link:
         else:
             self.record.payload_sent += self._outgoing.confirmed
             self._outgoing = self._outgoing.since(queued_since)
-        self._signal_queue()
+        self.room.update(self._outgoing.queued)
         self._incoming, self._heard = Incoming(self._limits.window_bytes), False
         self.incarnation, self._session = hello.incarnation, opened.session
 
@@ -178,15 +176,15 @@ class Link:
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def queue_payload(self, payload: Payload) -> None:
-        """Queue a payload, and send what the window allows."""
-        self._outgoing.queue_payload(payload)
-        self._signal_queue()
+    def queue_payload(self, payload: Payload, *, bulk: bool = False) -> None:
+        """Queue a payload, and send what the window allows. Letters overtake bulk."""
+        self._outgoing.queue_payload(payload, bulk=bulk)
+        self.room.update(self._outgoing.queued)
         self._send_frames()
 
     async def flushed(self) -> None:
         """Wait until everything is acknowledged."""
-        await self._idle.wait()
+        await self.room.idle.wait()
 
     async def finish(self, flush_s: float) -> None:
         """Stop well, in bounded time: wait for acknowledgements, say goodbye behind ours, and let the peer close.
@@ -195,7 +193,7 @@ class Link:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(flush_s):
-                waits = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._down)]
+                waits = [asyncio.ensure_future(event.wait()) for event in (self.room.idle, self._down)]
                 try:
                     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -206,12 +204,17 @@ class Link:
                 await self._down.wait()
 
     def _send_frames(self) -> None:
-        """Hand frames to ZeroMQ until it holds enough, or the window is full."""
+        """Hand frames to ZeroMQ until it holds enough, or the window is full; no bulk while TCP is.
+
+        What ZeroMQ holds is overtaken no more, and while TCP is full it would only lie there.
+        """
         connection = self._connection
         if connection is None or self._other is not None:
             return
         connection.blocked = False
-        while connection.handed_bytes < HANDED_BYTES and (frame := self._outgoing.next_frame()) is not None:
+        while connection.handed_bytes < HANDED_BYTES:
+            if (frame := self._outgoing.next_frame(bulk=not connection.tunnel.stalled)) is None:
+                return
             header = Header(DATA, frame.flags, connection.tag, frame.number, self._acknowledgement(), frame.total)
             if not self._router.send(self.peer, header.encode(), frame.body):
                 connection.blocked = True
@@ -222,7 +225,7 @@ class Link:
             self.record.throughput.in_flight(connection.sent_at)
 
     def _forwarded(self, tunnel: Tunnel, count: int) -> None:
-        """The tunnel took bytes that ZeroMQ held, so there is room for more."""
+        """The tunnel took bytes that ZeroMQ held, or TCP did of what was full: there is room for more."""
         if self._connection is not None and self._connection.tunnel is tunnel:
             self._connection.handed_bytes = max(0, self._connection.handed_bytes - count)
             self._send_frames()
@@ -249,14 +252,6 @@ class Link:
         connection.sent_at = self._now()
         if not self._withholds:
             self._incoming.mark_acknowledged()
-
-    def _signal_queue(self) -> None:
-        queued = self._outgoing.queued
-        for event, holds in ((self.room, queued < self._limits.outgoing_bytes), (self._idle, queued == 0)):
-            if holds:
-                event.set()
-            else:
-                event.clear()
 
     # ── receiving ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,7 +282,7 @@ class Link:
             self.record.fruitful = True
             count = self._outgoing.confirmed - confirmed
             self.record.throughput.acknowledged(self._now(), count, idle=self._outgoing.queued == 0)
-            self._signal_queue()
+            self.room.update(self._outgoing.queued)
             self._send_frames()
         if header.kind == GOODBYE:
             return self.cut("the peer stopped")

@@ -16,7 +16,7 @@ from p2pfl.mesh.zmtp import GREETING, READY, Decoder, MalformedZmtp, encode_part
 
 TURN_BYTES: Final = TURNS * CHUNK_BYTES  # most bytes sent in one callback, so that every link gets its turn
 
-OnForwarded = Callable[[int], None]  # bytes of bodies that are on their way to the far end
+OnForwarded = Callable[[int], None]  # bytes of bodies that are on their way to the far end; 0: TCP is full no longer
 
 
 class RouterEnd:
@@ -60,6 +60,7 @@ class RouterEnd:
     def go_on(self) -> None:
         """TCP can take more."""
         self._send_soon()
+        self._on_forwarded(0)
 
     def close(self) -> None:
         self._endpoint.detach(self._send_soon)

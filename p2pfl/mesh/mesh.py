@@ -146,18 +146,21 @@ class Mesh:
 
     # ── the owner's verbs ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def send(self, peer: str, payload: Payload) -> None:
-        """Queue `payload` for `peer`: delivered once, in order. Waits only while that peer's queue is above its bound.
+    async def send(self, peer: str, payload: Payload, *, bulk: bool = False) -> None:
+        """Queue `payload` for `peer`: delivered once. Waits only while that peer's queue is above its bound.
 
+        Payloads that are bulk arrive in the order in which they were given, and so do all others, the letters; a letter
+        overtakes bulk of which nothing was sent (framing.py).
         A payload may be given in several parts, which arrive as one. No part is copied before it is sent, so the memory
         behind a view must not change until `flushed` or an answer shows that it has arrived.
         The queue outlives cuts, and is dropped when the peer returns as another incarnation.
         Raises NoSuchPeer, PayloadTooLarge (above 16 MiB).
         """
         link = self._link(peer, payload)
-        while not link.room.is_set():
-            await link.room.wait()
-        link.queue_payload(payload)
+        room = link.room.bulk if bulk else link.room.letters
+        while not room.is_set():
+            await room.wait()
+        link.queue_payload(payload, bulk=bulk)
 
     async def flushed(self, peer: str) -> None:
         """Wait until `peer` has acknowledged everything; for ever, if it never comes."""

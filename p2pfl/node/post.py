@@ -1,4 +1,4 @@
-"""What leaves this node: a queue of letters for each peer, so that a slow one slows nobody else.
+"""What leaves this node: queues for each peer, so that a slow one slows nobody else, and letters overtake bulk.
 
 A peer that takes nothing loses what waits for it and its link; one that asks for more than it takes is answered when it
 has taken what came before.
@@ -28,8 +28,8 @@ PARTING_S: Final = 2.0  # most seconds for the last letters to reach the mesh
 class LinkQueues(Protocol):
     """What is used of the mesh here."""
 
-    async def send(self, peer: str, payload: codec.Pieces) -> None:
-        """Return when the link has taken it."""
+    async def send(self, peer: str, payload: codec.Pieces, *, bulk: bool) -> None:
+        """Return when the link has taken it. Letters overtake bulk."""
 
     def cut(self, peer: str, error: P2PFLError) -> None:
         """End the link."""
@@ -41,27 +41,46 @@ class Events(Protocol):
     def add_event(self, event: e.Received) -> None: ...
 
 
-class Outbox(asyncio.Queue[codec.Pieces]):
-    """The letters for one peer; knows how many bytes wait in it."""
+class Outbox:
+    """What waits for one peer, and how many bytes that is: letters in their order, and bulk in its order."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.waiting = 0
+        self._letters: asyncio.Queue[codec.Pieces] = asyncio.Queue()
+        self._bulk: asyncio.Queue[codec.Pieces] = asyncio.Queue()
 
-    def _put(self, item: codec.Pieces) -> None:
-        self.waiting += item.size
-        super()._put(item)
+    def __len__(self) -> int:
+        return self._letters.qsize() + self._bulk.qsize()
 
-    def _get(self) -> codec.Pieces:
-        item: codec.Pieces = super()._get()
-        self.waiting -= item.size
-        return item
+    def put(self, pieces: codec.Pieces, *, bulk: bool) -> None:
+        """One more waits."""
+        self.waiting += pieces.size
+        self._queue(bulk).put_nowait(pieces)
+
+    async def take(self, *, bulk: bool) -> codec.Pieces:
+        """The next of its class, once there is one; `taken` is due when the link has it."""
+        pieces = await self._queue(bulk).get()
+        self.waiting -= pieces.size
+        return pieces
+
+    def taken(self, *, bulk: bool) -> None:
+        """The link has what `take` gave."""
+        self._queue(bulk).task_done()
+
+    async def join(self) -> None:
+        """Wait until the link has all of it."""
+        await asyncio.gather(self._letters.join(), self._bulk.join())
 
     def drop(self) -> None:
         """Nothing waits any more."""
-        while not self.empty():
-            self.get_nowait()
-            self.task_done()
+        self.waiting = 0
+        for queue in (self._letters, self._bulk):
+            while not queue.empty():
+                queue.get_nowait()
+                queue.task_done()
+
+    def _queue(self, bulk: bool) -> asyncio.Queue[codec.Pieces]:
+        return self._bulk if bulk else self._letters
 
 
 class Post:
@@ -73,11 +92,14 @@ class Post:
         self._deferred: dict[tuple[str, bool], Letter[Message]] = {}  # each peer's newest: for entries, for a model
 
     async def deliver(self, peer: str) -> None:
-        """Hand one peer's letters to its link, as fast as that takes them, until cancelled."""
-        queue = self.queues[peer]
+        """Hand what waits for one peer to its link, as fast as that takes it, until cancelled."""
+        await asyncio.gather(self._hand_over(peer, bulk=False), self._hand_over(peer, bulk=True))
+
+    async def _hand_over(self, peer: str, *, bulk: bool) -> None:
+        outbox = self.queues[peer]
         while True:
-            await self._links.send(peer, await queue.get())
-            queue.task_done()
+            await self._links.send(peer, await outbox.take(bulk=bulk), bulk=bulk)
+            outbox.taken(bulk=bulk)
             self.letter_taken(peer)
 
     def letter_taken(self, peer: str) -> None:
@@ -101,11 +123,11 @@ class Post:
 
     def send(self, peer: str, letter: Letter[Message]) -> None:
         """One letter to one peer; from a queue that is full all is dropped, as if its link had never come up."""
-        queue = self.queues[peer]
-        queue.put_nowait(letter.pieces)
-        if queue.waiting > MOST_WAITING or queue.qsize() > MOST_LETTERS:
-            evidence = f"{queue.qsize()} letters of {queue.waiting} bytes in all waited"
-            queue.drop()
+        outbox = self.queues[peer]
+        outbox.put(letter.pieces, bulk=not letter.message.signed)
+        if outbox.waiting > MOST_WAITING or len(outbox) > MOST_LETTERS:
+            evidence = f"{len(outbox)} letters of {outbox.waiting} bytes in all waited"
+            outbox.drop()
             self._links.cut(peer, TakesNothing(peer=peer, evidence=evidence))
 
     def say(self, peer: str, message: Message) -> None:
@@ -121,7 +143,7 @@ class Post:
     @property
     def is_empty(self) -> bool:
         """The links have taken all letters."""
-        return all(queue.empty() for queue in self.queues.values())
+        return not any(map(len, self.queues.values()))
 
     async def wait_until_taken(self, peers: Iterable[str]) -> None:
         """Wait until the links to these have taken all that was said."""

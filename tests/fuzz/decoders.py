@@ -257,6 +257,7 @@ def _link(data: bytes) -> Any:
         decoder.messages.clear()
     incoming, outgoing = Incoming(WINDOW), Outgoing(WINDOW)
     outgoing.queue_payload(b"something")
+    outgoing.next_frame()
     outgoing.mark_sent()
     payloads = []
     for header, body in said:

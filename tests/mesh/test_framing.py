@@ -47,8 +47,8 @@ class Wire:
         self.back: deque[int] = deque()
         self.taken: list[bytes] = []
 
-    def send(self) -> None:
-        while (frame := self.sender.next_frame()) is not None:
+    def send(self, *, bulk: bool = True) -> None:
+        while (frame := self.sender.next_frame(bulk=bulk)) is not None:
             self.there.append((header(frame.number, frame.flags, frame.total), frame.body))
             self.sender.mark_sent()
 
@@ -74,38 +74,92 @@ class Wire:
         self.taker.resume()
 
 
-STEPS = st.lists(st.sampled_from(["offer", "send", "deliver", "acknowledge", "hear", "cut", "late cut"]), max_size=80)
+STEPS = st.lists(
+    st.sampled_from(["letter", "bulk", "send", "send letters", "deliver", "acknowledge", "hear", "cut", "late cut"]),
+    max_size=80,
+)
 
 
 @examples(200)
 @given(steps=STEPS, sizes=st.lists(st.integers(0, 40), min_size=1, max_size=20), window=st.integers(1, 40_000))
-def test_every_payload_arrives_once_and_in_order_whatever_is_cut(
+def test_each_class_of_payloads_arrives_once_and_in_order_whatever_overtakes_and_is_cut(
     steps: list[str], sizes: list[int], window: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:  # small frames, so that short payloads have several
         patch.setattr(framing, "CUT_BYTES", 8)
         patch.setattr(framing, "LEAST_CUT_BYTES", 8)
-        wire, offered, hello = Wire(window), [], 0
+        patch.setattr(framing, "RESERVED_BYTES", window // 4)
+        patch.setattr(framing, "MOST_OVERTAKING", 1000)
+        wire, hello = Wire(window), 0
+        offered: dict[str, list[bytes]] = {"letter": [], "bulk": []}
+
+        def taken(kind: str) -> list[bytes]:
+            return [payload for payload in wire.taken if (payload[:1] == b"b") == (kind == "bulk")]
+
         for index, step in enumerate(steps):
-            if step == "offer":
-                size = sizes[index % len(sizes)]
-                offered.append(bytes([index % 256]) * size)
-                wire.sender.queue_payload(offered[-1])
+            if step in offered:
+                payload = step[:1].encode() + bytes([index % 256]) * sizes[index % len(sizes)]
+                offered[step].append(payload)
+                wire.sender.queue_payload(payload, bulk=step == "bulk")
             elif step == "late cut":
                 wire.cut(hello)
+            elif step == "send letters":
+                wire.send(bulk=False)
             else:
                 getattr(wire, step)()
             if step == "cut":
                 hello = wire.taker.expected
             assert wire.sender.in_flight <= max(window, 8 + FRAME_COST)
-            assert wire.taken == offered[: len(wire.taken)]
+            assert all(taken(kind) == all_of[: len(taken(kind))] for kind, all_of in offered.items())
         while wire.sender.queued:
             wire.send()
             wire.deliver()
             wire.acknowledge()
             wire.hear()
-        assert wire.taken == offered
-        assert wire.sender.confirmed == sum(map(len, offered))
+        assert {kind: taken(kind) for kind in offered} == offered
+        assert wire.sender.confirmed == sum(map(len, offered["letter"] + offered["bulk"]))
+
+
+def test_a_letter_overtakes_all_bulk_of_which_nothing_was_sent() -> None:
+    wire, long = Wire(1 << 30), bytes(3 << 20)
+    for payload in (b"bulk 1" + long, b"bulk 2" + long):
+        wire.sender.queue_payload(payload, bulk=True)
+    assert wire.sender.next_frame() is not None
+    wire.sender.mark_sent()  # the rest of a payload that has begun comes first: nothing may come between its frames
+    wire.there.append((header(0, FIRST, len(long) + 6), memoryview(b"bulk 1" + bytes((1 << 20) - 6))))
+    for payload in (b"letter 1", b"letter 2"):
+        wire.sender.queue_payload(payload)
+    wire.send()
+    while wire.there:
+        wire.deliver()
+    assert [payload[:8].rstrip(bytes(1)) for payload in wire.taken] == [b"bulk 1", b"letter 1", b"letter 2", b"bulk 2"]
+
+
+def test_bulk_gets_through_beside_letters_without_end() -> None:
+    sender, ahead = Outgoing(1 << 30), 0
+    for _ in range(4):
+        sender.queue_payload(bytes(512 << 10), bulk=True)
+    for _ in range(200):
+        sender.queue_payload(bytes(64 << 10))
+    while sender.bulk_waits:
+        frame = sender.next_frame()
+        assert frame is not None
+        sender.mark_sent()
+        ahead = 0 if frame.size > 64 << 10 else ahead + frame.cost
+        assert ahead < framing.MOST_OVERTAKING + frame.cost
+
+
+def test_bulk_that_fills_its_part_of_the_window_leaves_room_for_letters() -> None:
+    sender = Outgoing(WINDOW)
+    for _ in range(32):
+        sender.queue_payload(bytes(512 << 10), bulk=True)
+    while sender.next_frame() is not None:
+        sender.mark_sent()
+    assert WINDOW - sender.in_flight >= framing.RESERVED_BYTES
+    sender.queue_payload(b"a vote")
+    frame = sender.next_frame()
+    assert frame is not None
+    assert bytes(frame.body) == b"a vote"
 
 
 @examples(100)
@@ -200,6 +254,7 @@ def test_an_acknowledgement_of_what_was_never_sent_is_malformed() -> None:
     sender.queue_payload(b"one")
     with pytest.raises(MalformedFrame, match="never sent"):
         sender.acknowledge(1)
+    assert sender.next_frame() is not None
     sender.mark_sent()
     sender.acknowledge(1)
     with pytest.raises(MalformedFrame, match="never sent"):

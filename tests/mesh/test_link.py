@@ -39,6 +39,7 @@ class Stage:
         router: Any = SimpleNamespace(connect=lambda peer: endpoint, send=self.send)
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append, unexpected)
         tunnel: Any = SimpleNamespace(
+            stalled=False,
             last_heard=100.0,
             bytes_sent=0,
             bytes_received=0,

@@ -129,7 +129,7 @@ def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypa
         letters = Post(PROCESS, stuck, cast(Inbox, None))
         for _ in range(51):
             letters.send("b", said("a", 1))
-        assert letters.queues["b"].empty()
+        assert not letters.queues["b"]
         assert letters.queues["b"].waiting == 0
         await letters.queues["b"].join()
         letters.send("c", said("a", 1))
@@ -146,7 +146,7 @@ def test_what_a_links_owner_waits_for_is_told_whenever_the_link_takes_a_letter()
     told: list[tuple[str, int]] = []
 
     class Taking:
-        async def send(self, peer: str, wire: codec.Pieces) -> None:
+        async def send(self, peer: str, wire: codec.Pieces, *, bulk: bool) -> None:
             sent.append(wire)
 
     class Telling(Post):
@@ -164,3 +164,27 @@ def test_what_a_links_owner_waits_for_is_told_whenever_the_link_takes_a_letter()
 
     asyncio.run(scene())
     assert told == [("b", said("a", 1).pieces.size), ("b", 0)]
+
+
+def test_a_letter_waits_for_no_bulk_that_its_link_does_not_take() -> None:
+    sent: list[bool] = []
+
+    class Full:
+        async def send(self, peer: str, wire: codec.Pieces, *, bulk: bool) -> None:
+            if bulk:
+                await asyncio.Event().wait()
+            sent.append(bulk)
+
+    async def scene() -> None:
+        full: Any = Full()
+        letters = Post(PROCESS, full, cast(Inbox, None))
+        for message in (messages.Chunk(bytes(32), 0, b"words"), PROPOSE):
+            letters.send("b", said("a", 1, message=message))
+        delivering = asyncio.ensure_future(letters.deliver("b"))
+        async with asyncio.timeout(300.0):
+            while not sent:
+                await asyncio.sleep(0)
+        delivering.cancel()
+
+    asyncio.run(scene())
+    assert sent == [False]
