@@ -57,13 +57,16 @@ def is_light(run: Run, event: e.Event) -> bool:
 
 
 def _is_one_of_many(current: Round, letter: m.Letter[m.Message]) -> bool:
-    """It leads to no more than the sum of its own chunk: tags and checks of all words follow the last member's nonce.
+    """It leads to no more than the sum of its own chunk: tags of all words follow the last member's nonce.
 
-    On a link that comes behind the last of its bulk.
+    That may come before words of the sum: the check of them all follows the last of these.
     """
     gathering, members = current.state.gathering, len(current.state.survivors)
     if current.phase is not Phase.GATHER or gathering is None:
         return False
+    if gathering.challenge:  # this site has told its tags
+        more = len(gathering.sums) + 1 < len(gathering.pieces)
+        return more and isinstance(letter.message, m.SumChunk) and letter.size <= SUMMED_BYTES
     opened = len(gathering.nonces.keys() - {current.state.context.me}) + isinstance(letter.message, m.Nonce)
     return opened < members - 1 and letter.size * members <= SUMMED_BYTES
 

@@ -82,7 +82,7 @@ STEPS = st.lists(
 
 @examples(200)
 @given(steps=STEPS, sizes=st.lists(st.integers(0, 40), min_size=1, max_size=20), window=st.integers(1, 40_000))
-def test_each_class_of_payloads_arrives_once_and_in_order_whatever_overtakes_and_is_cut(
+def test_each_class_arrives_once_and_in_order_whatever_overtakes_and_is_cut(
     steps: list[str], sizes: list[int], window: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:  # small frames, so that short payloads have several

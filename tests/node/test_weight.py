@@ -177,6 +177,11 @@ def test_a_chunk_of_a_long_round_is_light_until_it_may_be_what_tags_wait_for(mes
     assert weight.is_light(run, letter(size)) != isinstance(message, m.Nonce)  # that would be the last one
     gathering.nonces = dict.fromkeys(others, nonce)
     assert not weight.is_light(run, letter(size))
+    words = gathering.words[0].words[:0]
+    gathering.challenge, gathering.sums = bytes(32), dict.fromkeys(range(len(gathering.pieces) - 2), words)
+    assert weight.is_light(run, letter(size)) == isinstance(message, m.SumChunk)  # one more is lacking
+    gathering.sums[len(gathering.pieces) - 2] = words
+    assert not weight.is_light(run, letter(size))
 
 
 def _place() -> str:
