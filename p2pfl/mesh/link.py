@@ -204,16 +204,17 @@ class Link:
                 await self._down.wait()
 
     def _send_frames(self) -> None:
-        """Hand frames to ZeroMQ until it holds enough, or the window is full; no bulk while TCP is.
+        """Hand frames to ZeroMQ until it holds enough, or the window is full; of bulk one, and none while TCP is full.
 
-        What ZeroMQ holds is overtaken no more, and while TCP is full it would only lie there.
+        What ZeroMQ holds is overtaken no more.
         """
         connection = self._connection
         if connection is None or self._other is not None:
             return
         connection.blocked = False
         while connection.handed_bytes < HANDED_BYTES:
-            if (frame := self._outgoing.next_frame(bulk=not connection.tunnel.stalled)) is None:
+            bulk = not (connection.tunnel.stalled or connection.handed_bytes)
+            if (frame := self._outgoing.next_frame(bulk=bulk)) is None:
                 return
             header = Header(DATA, frame.flags, connection.tag, frame.number, self._acknowledgement(), frame.total)
             if not self._router.send(self.peer, header.encode(), frame.body):
