@@ -23,17 +23,20 @@ HERE = Path(__file__).resolve().parent
 NAMES = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus", "hal", "ida", "jon")
 
 
-def p2pfl(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    """`p2pfl …`, run in the folder of the client."""
+def p2pfl(*arguments: str, folder: Path, log: Path | None = None) -> subprocess.Popen[str]:
+    """`p2pfl …`, run in the folder of the client. What it says goes to `log`; None: it is seen."""
     environment = {**os.environ, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "p2pfl", *arguments]
-    return subprocess.Popen(command, cwd=HERE, env=environment, text=True, stdout=subprocess.PIPE)
+    said = None if log is None else log.open("w", encoding="utf-8")
+    return subprocess.Popen(command, cwd=HERE, env=environment, text=True, stdout=subprocess.PIPE, stderr=said)
 
 
-def done(process: subprocess.Popen[str]) -> str:
+def done(process: subprocess.Popen[str], log: Path | None = None) -> str:
     """What it printed, once it is over. Exits where it failed, having said why on stderr."""
     out, _ = process.communicate()
     if process.returncode:
+        if log is not None:
+            sys.stderr.write(log.read_text(encoding="utf-8"))
         sys.exit(process.returncode)
     return out
 
@@ -55,8 +58,11 @@ def federated(folder: Path, sites: int, rounds: int) -> dict[str, object]:
     peers = str(folder / "peers.yaml")
     done(p2pfl("peers", "create", *cards, "-o", peers, "--name", "digits", *agreed, *settings, folder=folder))
     run = ["run", "--flower", "client:app", "--peers", peers, "--first", str(folder / "first.safetensors"), "--json"]
-    processes = [p2pfl(*run, *homes[name], folder=folder) for name in names]
-    results = [json.loads(done(one).splitlines()[-1]) for one in processes]
+    print(f"{sites} sites, each a process of its own. What {names[0]} says:", flush=True)
+    # Five would say the same at once: the others' words are kept, and shown of one that fails.
+    logs = {name: folder / f"{name}.log" if name != names[0] else None for name in names}
+    processes = {name: p2pfl(*run, *homes[name], folder=folder, log=logs[name]) for name in names}
+    results = [json.loads(done(one, logs[name]).splitlines()[-1]) for name, one in processes.items()]
     if len({one["ledger"]["root"] for one in results}) != 1:
         sys.exit("the ledgers differ")
     return dict(results[0])

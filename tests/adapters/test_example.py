@@ -38,3 +38,4 @@ def test_the_readmes_line_trains_it_between_real_processes(tmp_path: Path) -> No
     found = re.search(r"3 sites, 3 rounds, 10090 parameters: accuracy 0\.\d+ → (0\.\d+)", done.stdout)
     assert found, done.stdout
     assert float(found[1]) > 0.6
+    assert done.stderr.count("round 1  3 of 3 sites") == 1, "the sites' words are not mixed: one is seen"
