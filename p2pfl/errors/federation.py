@@ -152,8 +152,11 @@ class WontOverwrite(ConfigurationError):
     """{path} exists already, and it is not overwritten."""
 
     code = "P2P-FED-018"
-    likely = ("the sites may have agreed on that file: another one is another federation",)
-    command = "p2pfl peers create --help"
+    likely = (
+        "the command has run here before: name another file, or move this one away",
+        "the sites may have agreed on that file: another one is another federation",
+    )
+    command = "ls -l {path}"
 
 
 class SettingsDoNotFit(ConfigurationError):

@@ -37,7 +37,7 @@ class QuestionNotApproved(ConfigurationError):
 
     code = "P2P-STATS-004"
     likely = ("it is new here: read it, then approve it", "a column or a number in it differs from what was approved")
-    command = "p2pfl stats approve QUESTION.yaml --peers {source}"
+    command = "p2pfl stats approve QUESTION.yaml --peers {source} --home {home}"
 
 
 class QuestionsSpent(ConfigurationError):

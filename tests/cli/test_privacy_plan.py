@@ -45,6 +45,15 @@ def test_its_text_says_which_batch_is_worth_it_and_what_to_agree_on(capsys: pyte
     assert "--set privacy.max_epsilon=3" in told
 
 
+def test_a_budget_that_drowns_the_records_is_called_so_and_another_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table alone looks like a plan; who reads it has seen no other."""
+    drowned = ["privacy", "plan", "--epsilon", "0.05", "--records", "20", "--rounds", "4", "--steps", "20"]
+    assert run(drowned) == 0
+    assert "such a model learns nothing" in capsys.readouterr().out
+    assert run(PLAN) == 0
+    assert "learns nothing" not in capsys.readouterr().out
+
+
 def test_of_noise_in_parts_it_says_both_epsilons_and_its_settings_can_be_agreed_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -204,6 +204,7 @@ def _text(found: Plan) -> str:
             "",
             output.aligned(rows, right=range(1, len(rows[0]))),
             "► the smallest batch that is nearly as good as any; noise / longest signal: smaller is better",
+            *_drowned(best.relative_noise),
             *_in_parts(found),
             "",
             f"With batches of {budget.best.batch} the budget buys, of {_count(found.steps, 'step')} each:",
@@ -215,6 +216,16 @@ def _text(found: Plan) -> str:
             *_chosen(found),
         ]
     )
+
+
+def _drowned(relative_noise: float) -> list[str]:
+    """Where the noise is longer than the signal can be: a warning, and what helps."""
+    if relative_noise < 1.0:
+        return []
+    return [
+        f"The noise is {relative_noise:.3g} times as long as all that these records can say: such a model learns nothing. "
+        "More records or sites, fewer parameters, or a larger ε help.",
+    ]
 
 
 def _in_parts(found: Plan) -> list[str]:
