@@ -30,9 +30,9 @@ class Chart:
 
 
 def _numbers(*values: float) -> list[str]:
-    """Each in three digits, all with as many decimals as the one that needs most: 0.922 and 0.820; 22 and 0."""
+    """Each in three digits, all with as many decimals as the one that needs most: 0.922 and 0.820; 54.5 and 0."""
     decimals = max(len(f"{value:.3g}".partition(".")[2]) for value in values)
-    return [f"{value:.3g}" if "e" in f"{value:.3g}" else f"{value:.{decimals}f}" for value in values]
+    return [f"{value:.3g}" if value == 0 or "e" in f"{value:.3g}" else f"{value:.{decimals}f}" for value in values]
 
 
 def chart(

@@ -438,6 +438,17 @@ def test_the_table_says_what_epsilon_means_in_one_plain_sentence(tmp_path: Path)
     assert "too small to compress" in text
 
 
+def test_the_demos_table_fits_a_terminal_and_says_who_was_away(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, *["ab" * 32] * 3)
+    facts["survivors_per_round"] = [list(NAMES)] * 2 + [list(NAMES[:2])] * 6
+    facts["metric"] |= {"final": None}  # type: ignore[operator]
+    text = demo_text(facts, "said", tmp_path)
+    assert f"survivors   rounds 3 to 8 without {NAMES[2]}\n" in text
+    assert "0.500 → not measured   with privacy\n  (a figure is taken over all sites or none" in text
+    assert f"p2pfl report --home {tmp_path / NAMES[0] / 'home'}" in text
+    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 95
+
+
 def test_amounts_durations_and_columns_read_as_people_write_them() -> None:
     assert [amount(count) for count in (0, 812, 3_100, 412e6, 2.5e9)] == ["0 B", "812 B", "3.1 kB", "412 MB", "2.5 GB"]
     assert [duration(seconds) for seconds in (41, 200, 7500)] == ["41 s", "3 min 20 s", "2 h 5 min"]

@@ -121,6 +121,8 @@ def test_the_numbers_of_every_axis_are_whole_and_have_as_many_decimals(look: str
     assert chromium.value(left) >= 0
     told = chromium.value("[...document.querySelectorAll('#metric svg text')].slice(0, 2).map(one => one.textContent)")
     assert told == ["0.922", "0.820"]
+    members = "document.querySelector('#members .wide')"
+    assert chromium.value(f"{members}.scrollWidth - {members}.clientWidth") <= 0, "ε of each member is seen"
 
 
 def test_what_changes_in_the_home_changes_on_the_page_and_focus_stays(chromium: Browser, served: Served) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
@@ -15,7 +16,8 @@ from p2pfl.cli.output import aligned, amount, duration
 from p2pfl.cli.wording import SMALL, dense_bytes, meaning
 from p2pfl.federation import Federation
 
-WIDTH: Final = 100
+UNMEASURED: Final = "  (a figure is taken over all sites or none, and one was away at the end)"
+WIDTH: Final = 80  # of a terminal that nobody made wider
 
 
 def demo_facts(
@@ -80,7 +82,6 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
     sites = zip(facts["dataset"]["sites"], facts["dataset"]["records_per_site"], strict=True)
     rows = [[f"  {site}", f"{count} records", f"alone {alone[site]:.3f}"] for site, count in sites]
     rounds = facts["rounds_completed"]
-    fewest = min((len(names) for names in facts["survivors_per_round"]), default=0)
     lines = [
         f"{facts['peers']} peers, {rounds} rounds, {duration(facts['wall_s'])}; {said}",
         "",
@@ -88,13 +89,14 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
         aligned(rows),
         f"  mean of the sites alone   {metric['site_alone_mean']:.3f}   without privacy",
         f"  the federation            {_measured(metric['initial'])} → {_measured(metric['final'])}   with privacy",
+        *([] if metric["final"] is not None else [UNMEASURED]),
         "",
         f"privacy     ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g} "
         f"(noise {facts['noise_multiplier']:g}, clip {facts['max_grad_norm']:g}):",
         *_indented(meaning(facts["epsilon"], facts["delta"])),
         f"traffic     {_traffic(facts)}",
         *_killed(facts.get("killed")),
-        f"survivors   {'all sites in every round' if fewest == facts['peers'] else _survivors(facts)}",
+        *_survivors(facts),
         f"ledger      {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
         f"{'identical roots at all peers' if ledger['identical_roots'] else 'THE ROOTS DIFFER'}",
         f"            root {ledger['root']}",
@@ -102,7 +104,9 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
     ]
     if home is not None:
         site = facts["dataset"]["sites"][0]
-        lines += ["", f"kept in {home}; for example", f"  p2pfl ledger show --home {home / site / 'home'}"]
+        kept = home / site / "home"
+        lines += ["", f"kept in {home}; for example", f"  p2pfl ledger show --home {kept}"]
+        lines += [f"  p2pfl report --home {kept} -o report.html     (a page for an ethics board)"]
     return "\n".join(lines)
 
 
@@ -115,11 +119,15 @@ def _killed(killed: Mapping[str, Any] | None) -> list[str]:
     if killed is None:
         return []
     after = "started again, and its ledger is the others'" if killed["returned"] else "not started again"
-    return [f"killed      {killed['site']}, as it trained for round {killed['round']}; {after}"]
+    return _headed("killed      ", f"{killed['site']}, as it trained for round {killed['round']}; {after}")
 
 
 def _indented(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12)
+    return _headed(" " * 12, text)
+
+
+def _headed(head: str, text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * 12)
 
 
 def _traffic(facts: Mapping[str, Any]) -> str:
@@ -132,11 +140,14 @@ def _traffic(facts: Mapping[str, Any]) -> str:
     return f"{text}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
 
 
-def _survivors(facts: Mapping[str, Any]) -> str:
+def _survivors(facts: Mapping[str, Any]) -> list[str]:
+    """Who was in the sums; rounds that follow one another and lack the same sites are told together."""
     everybody = set(facts["dataset"]["sites"])
-    missing = [
-        f"round {number} without {', '.join(sorted(everybody - set(names)))}"
-        for number, names in enumerate(facts["survivors_per_round"], start=1)
-        if everybody - set(names)
-    ]
-    return "; ".join(missing)
+    lacking = [", ".join(sorted(everybody - set(names))) for names in facts["survivors_per_round"]]
+    told, first = [], 1
+    for away, rounds in groupby(lacking):
+        last = first + len(list(rounds)) - 1
+        if away:
+            told.append(f"{f'round {first}' if first == last else f'rounds {first} to {last}'} without {away}")
+        first = last + 1
+    return _headed("survivors   ", "; ".join(told) or "all sites in every round")

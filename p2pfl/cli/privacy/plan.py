@@ -223,8 +223,8 @@ def _drowned(relative_noise: float) -> list[str]:
     if relative_noise < 1.0:
         return []
     return [
-        f"The noise is {relative_noise:.3g} times as long as all that these records can say: such a model learns nothing. "
-        "More records or sites, fewer parameters, or a larger ε help.",
+        f"The noise is {relative_noise:.3g} times as long as all that these records can say: such a model learns "
+        "nothing. More records or sites, fewer parameters, or a larger ε help.",
     ]
 
 
