@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -134,26 +134,10 @@ class Disk:
 
     def replace(self, path: Path, pieces: Iterable[bytes], *, over: bool = True) -> None:
         """`path` holds the pieces, durably; or it is as it was and the error says why. over=False: it must be new."""
-        new = path.with_name(path.name + NEW)
-        try:
-            descriptor = self.open(_unused(new), AFRESH)
-            try:
-                for piece in pieces:
-                    self.write(descriptor, piece, new)
-                self.sync(descriptor, new)
-            finally:
-                os.close(descriptor)
-            self.fault("rename", path)
-            if over:
-                os.replace(new, path)
-            else:
-                os.link(new, path)  # unlike rename, fails when the name is taken
-                new.unlink()
-        except OSError as error:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-            self.refuse("write", path, error)
-        self.sync_directory(path.parent)
+        with closing(NewFile(self, path)) as new:
+            for piece in pieces:
+                new.write(piece)
+            new.take_place(over=over)
 
     def show(self, path: Path, pieces: Iterable[bytes] | None) -> None:
         """`path` holds the pieces, whole, or is gone. Not durable, and no `Fault` is told of it."""
@@ -178,6 +162,65 @@ class Disk:
         except OSError as error:
             self.refuse("remove", path, error)
         self.sync_directory(path.parent)
+
+
+class NewFile:
+    """A file that is to take the place of the one at `path`: until it does, it is not there and that one stands.
+
+    On an error nothing is left of it, and the error says why.
+    """
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._disk, self._path, self._new = disk, path, path.with_name(path.name + NEW)
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = disk.open(_unused(self._new), AFRESH)
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, piece: bytes) -> None:
+        """The piece is at its end, not yet durable."""
+        try:
+            self._disk.write(self._open, piece, self._new)
+        except OSError as error:
+            self._give_up(error)
+
+    def take_place(self, *, over: bool = True) -> None:
+        """It is the file at `path`, whole and durable. over=False: there must be none."""
+        try:
+            self._disk.sync(self._open, self._new)
+            self.close()
+            self._disk.fault("rename", self._path)
+            if over:
+                os.replace(self._new, self._path)
+            else:
+                os.link(self._new, self._path)  # unlike rename, fails when the name is taken
+                self._new.unlink()
+        except OSError as error:
+            self._give_up(error)
+        self._disk.sync_directory(self._path.parent)
+
+    def drop(self) -> None:
+        """Nothing comes of it, and nothing is left."""
+        self.close()
+        with suppress(OSError):
+            self._new.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Nothing more is written; what was is left where it is."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @property
+    def _open(self) -> int:
+        if self._descriptor is None:
+            raise ValueError(f"{self._new.name} is closed")
+        return self._descriptor
+
+    def _give_up(self, error: OSError) -> NoReturn:
+        self.drop()
+        self._disk.refuse("write", self._path, error)
 
 
 class Appender:

@@ -262,6 +262,7 @@ class Home(ItemStore):
                     self.settle()
         finally:
             lock, self._lock = self._lock, None
+            self._begun.end()
             if self._journal is not None:
                 self._journal.end()
             release(lock)

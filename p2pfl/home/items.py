@@ -15,9 +15,10 @@ from p2pfl.codec import Pieces, size_of
 from p2pfl.errors.home import HomeIsReadOnly, ItemDamaged
 from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import journal
+from p2pfl.home.begun import BegunItems
 from p2pfl.home.disk import NEW, Disk
 from p2pfl.home.journal import SMALL_BYTES, Journal
-from p2pfl.home.sealing import SALT_BYTES, SHARED_DIRECTORIES, STUDIES, rule_of, seal, unseal
+from p2pfl.home.sealing import SALT_BYTES, SHARED_DIRECTORIES, STUDIES, Sealing, rule_of, seal, unseal
 from p2pfl.home.steps import Contents, Filed, Put, SegmentTail, read_journal
 from p2pfl.keys import Draw, Secret
 
@@ -39,6 +40,7 @@ class ItemStore:
         self.study, self.folder = study, path / STUDIES / study if study else path
         self._lock = lock
         self._journal: Journal | None = None
+        self._begun = BegunItems(disk)
         self._held: set[str] = set()  # shared folders whose lock this home holds
 
     @property
@@ -81,21 +83,36 @@ class ItemStore:
         except ValueError as error:
             raise ItemDamaged(evidence=str(error), item=item, name=self.name, path=self.path) from None
 
-    def replace(self, item: str, data: bytes | Pieces, *, soon: bool = False, anew: bool = False) -> None:
+    def begin(self, item: str, name: bytes, data: Pieces) -> None:
+        """What a later `replace` of `item` will hold begins with `data`: sealed and written, as far as it was not yet.
+
+        name   of the whole content: `replace` says the same. Until then the item holds what it held, also for readers
+        Nothing is durable. Raises DiskFull and the like; then nothing is left of it, and `replace` writes all.
+        """
+        self.check_writable(item)
+        sealing = Sealing(self.master, self.name, self.full_name(item), self.draw(SALT_BYTES))
+        self._begun.add(self.place(item), name, sealing, data)
+
+    def replace(
+        self, item: str, data: bytes | Pieces, *, soon: bool = False, anew: bool = False, begun: bytes = b""
+    ) -> None:
         """`item` holds `data`, sealed and durable; or it holds what it held and the error says why.
 
-        soon   of one that changes with every step: it is durable with the next step, and not before
-        anew   what it held must not be found on the disk any more
+        soon    of one that changes with every step: it is durable with the next step, and not before
+        anew    what it held must not be found on the disk any more
+        begun   the name under which a first part of it may have been written already
         """
         self.check_writable(item)
         if not rule_of(item).stepwise or size_of(data) > SMALL_BYTES:
             if self._journal is not None:
                 self._journal.flush()
-            self._write_file(item, data)
+            if not (isinstance(data, Pieces) and self._begun.finish(self.place(item), begun, data)):
+                self._write_file(item, data)
             if rule_of(item).stepwise and (anew or self.journal.find(item)[0]):
                 self.journal.add(Filed(item), anew=anew)
                 self.journal.commit()
             return
+        self._begun.drop(self.place(item))
         self.journal.add(Put(item, b"".join(data) if isinstance(data, Pieces) else bytes(data)), soon=soon, anew=anew)
         if not soon:
             self.journal.commit()
@@ -117,6 +134,7 @@ class ItemStore:
         soon, anew   as `replace` has them
         """
         self.check_writable(item)
+        self._begun.drop(self.place(item))
         if not rule_of(item).stepwise:
             if self._journal is not None:
                 self._journal.flush()

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
-from p2pfl.codec import Pieces
+from p2pfl.codec import Buffer, Pieces
 from p2pfl.errors.home import NotInLayout
 from p2pfl.keys import Secret, derive
 
@@ -146,21 +146,37 @@ def _associated(name: str, item: str) -> bytes:
     return MAGIC + name.encode() + b"\0" + item.encode()
 
 
-def seal(master: Secret, name: str, item: str, data: bytes | Pieces, salt: bytes) -> Iterator[bytes]:
-    """The sealed form of `data` in pieces of at most 1 MiB, so that a model is never in memory twice.
+class Sealing:
+    """The sealed form of data that comes piece by piece: `begin`, each `update` and `end` behind one another.
 
     salt: 32 fresh random bytes, never used before. Raises NotInLayout.
     """
-    if len(salt) != SALT_BYTES:
-        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
-    encryptor = _cipher(master, item, salt, None).encryptor()
-    encryptor.authenticate_additional_data(_associated(name, item))
-    yield MAGIC + salt
-    for part in data if isinstance(data, Pieces) else (data,):
-        view = memoryview(part)
+
+    def __init__(self, master: Secret, name: str, item: str, salt: bytes) -> None:
+        if len(salt) != SALT_BYTES:
+            raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
+        self._encryptor = _cipher(master, item, salt, None).encryptor()
+        self._encryptor.authenticate_additional_data(_associated(name, item))
+        self.begin = MAGIC + salt
+
+    def update(self, data: Buffer) -> Iterator[bytes]:
+        """In pieces of at most 1 MiB, so that a model is never in memory twice."""
+        view = memoryview(data)
         for start in range(0, len(view), PIECE_BYTES):
-            yield encryptor.update(view[start : start + PIECE_BYTES])
-    yield encryptor.finalize() + encryptor.tag
+            yield self._encryptor.update(view[start : start + PIECE_BYTES])
+
+    def end(self) -> bytes:
+        """Nothing comes any more."""
+        return self._encryptor.finalize() + self._encryptor.tag
+
+
+def seal(master: Secret, name: str, item: str, data: bytes | Pieces, salt: bytes) -> Iterator[bytes]:
+    """The sealed form of `data`, whole, as `Sealing` gives it."""
+    sealing = Sealing(master, name, item, salt)
+    yield sealing.begin
+    for part in data if isinstance(data, Pieces) else (data,):
+        yield from sealing.update(part)
+    yield sealing.end()
 
 
 def unseal(master: Secret, name: str, item: str, sealed: bytes) -> bytes:

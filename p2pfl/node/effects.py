@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, assert_never
 
 from p2pfl import codec
-from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors import P2PFLError, RemoteProtocolError
 from p2pfl.ledger.site_kinds import (
     AbandonedEntry,
     BallotEntry,
@@ -53,6 +54,7 @@ class EffectRunner:
         self._clocks, self._store, self._post, self._inbox = site.clocks, store, post, inbox
         self._catch_up, self._observer = catch_up, observer
         self._rooms = Rooms()
+        self._ahead_of = AheadOfSteps(store.begin)
         self._expanding: set[asyncio.Task[None]] = set()
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[ActiveRun, e.Event]] = []
@@ -70,6 +72,8 @@ class EffectRunner:
                 await self._send(active, effect)
             case e.Persist():
                 await self._persist(active, effect)
+            case e.WriteAhead():
+                self._ahead_of.add(active.run.context.run, effect)
             case e.SetTimer():
                 await self._set_timer(active, effect)
             case e.GoOn(event=event):
@@ -119,6 +123,7 @@ class EffectRunner:
         self._catch_up.ask_on_sending(effect)
 
     async def _persist(self, active: ActiveRun, effect: e.Persist) -> None:
+        await self._ahead_of.done()
         await asyncio.to_thread(partial(self._store.replace, active.run.context.run, effect.items, anew=effect.anew))
         self._follow.append((active, effect.stored(self._clocks.now())))
 
@@ -257,6 +262,36 @@ class EffectRunner:
         await self.carry_out(active, settled)
 
 
+class AheadOfSteps:
+    """Writes what will be durable with a later step, beside everything else and one after the other."""
+
+    def __init__(self, write: Callable[[bytes, e.WriteAhead], None]) -> None:
+        self._write = write
+        self._newest: tuple[bytes, e.WriteAhead] | None = None  # it holds all that those before it held
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, run_id: bytes, effect: e.WriteAhead) -> None:
+        """Write it soon: what is under way is not waited for, and what waits is in it."""
+        self._newest = run_id, effect
+        if self._task is None:
+            self._task = asyncio.create_task(self._all())
+
+    async def done(self) -> None:
+        """Nothing is being written, nor will be: the step comes that makes all of it durable."""
+        self._newest = None
+        if self._task is not None:
+            await self._task
+
+    async def _all(self) -> None:
+        try:
+            while (newest := self._newest) is not None:
+                self._newest = None
+                with contextlib.suppress(P2PFLError):  # the step that needs it writes it anew, or says why not
+                    await asyncio.to_thread(self._write, *newest)
+        finally:
+            self._task = None
+
+
 def _rest_later() -> None:
     """Memory of sums goes back to the system, unless another sum takes some until then."""
     asyncio.get_running_loop().call_later(REST_S, POOL.rest, POOL.taken)
@@ -269,6 +304,6 @@ def _attempt(active: ActiveRun, effect: e.Quantise | e.Ahead) -> tuple[bytes, in
 def _handle(run: Run, left: deque[e.Event]) -> list[e.Effect]:
     """The effects of the events up to the first that asks for more than to send; those after it are left."""
     effects: list[e.Effect] = []
-    while left and all(isinstance(effect, e.Send) for effect in effects):
+    while left and all(isinstance(effect, e.Send | e.WriteAhead) for effect in effects):
         effects += run.handle(left.popleft())
     return effects

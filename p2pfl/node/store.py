@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from p2pfl import codec
@@ -70,6 +70,11 @@ class LeftItems(Mapping[str, memoryview]):
         return sum(1 for _ in self)
 
 
+def _name(run_id: bytes, pieces: Sequence[codec.Buffer]) -> bytes:
+    """Names masked sums: their head has the attempt digest, under which each word was fixed before it came."""
+    return run_id + bytes(pieces[0])
+
+
 class Heard(Protocol):
     """Peers' statements, for the next process to echo (hello.py)."""
 
@@ -102,7 +107,12 @@ class Store:
                     self.home.remove(item, anew=secret)
                 else:
                     pieces = data if isinstance(data, codec.Pieces) else (data,)
-                    self.home.replace(item, codec.with_tail(run_id, *pieces), anew=secret)
+                    begun = _name(run_id, pieces) if item in SUMS_ITEMS else b""
+                    self.home.replace(item, codec.with_tail(run_id, *pieces), anew=secret, begun=begun)
+
+    def begin(self, run_id: bytes, effect: e.WriteAhead) -> None:
+        """Write what the item will hold first; a later `replace` of it goes on from there. Nothing is durable."""
+        self.home.begin(effect.item, _name(run_id, effect.pieces), codec.with_tail(run_id, *effect.pieces))
 
     def finish(self, active: ActiveRun, done: Round, effect: e.Finished) -> None:
         """Durable in this order: the new model beside the old, the sum for those who missed it, the ledger entry.

@@ -229,6 +229,14 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteAhead:
+    """What a later `Persist` of `item` will hold first: it may be written already. Nothing is durable, nor answered."""
+
+    item: str
+    pieces: Pieces
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Hand in `event` when the clock reaches `event.now`."""
 
@@ -237,10 +245,7 @@ class SetTimer:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """Hand in `event` once the effects before this one are carried out, before any other event.
-
-    What they send is on its way while the round goes on with a long step.
-    """
+    """Hand in `event` before any other, once what stands before this is carried out, and on its way."""
 
     event: OfAttempt
 
@@ -378,6 +383,7 @@ Noted = NoteBundle | NoteBallot | NoteAbandoned | NoteMissed
 Effect = (
     Send
     | Persist
+    | WriteAhead
     | SetTimer
     | GoOn
     | Quantise

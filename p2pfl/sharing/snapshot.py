@@ -111,10 +111,16 @@ def _letter(wire: bytes, kind: type[M]) -> Letter[M] | None:
     return narrow(read_letter(wire), kind) if wire else None
 
 
-def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> Pieces:
-    """Masked sums under their attempt digest, for the sealed home; their words stay where they are."""
-    words = [bytes_of(vector.words) for vector in vectors]
-    sizes = tuple((vector.bits, len(each)) for vector, each in zip(vectors, words, strict=True))
+def pack_sums(vectors: tuple[Vector, ...], attempt: bytes, most: int | None = None) -> Pieces:
+    """Masked sums under their attempt digest, for the sealed home; their words stay where they are.
+
+    most   words of all vectors together: so many of the first; None: all
+    """
+    sizes = tuple((vector.bits, vector.words.nbytes) for vector in vectors)
+    words, left = [], sum(vector.words.size for vector in vectors) if most is None else most
+    for vector in vectors:
+        words.append(bytes_of(vector.words[:left]))
+        left = max(0, left - vector.words.size)
     return codec.with_tail((attempt, sizes), *words)
 
 

@@ -271,6 +271,8 @@ class SimulatedPeer:
                 self._persist(effect)
             case e.SetTimer(event):
                 self.world.timer(self, event)
+            case e.WriteAhead():
+                pass  # nothing is durable by it
             case e.GoOn(event):
                 self._next.append(event)
             case e.Quantise():

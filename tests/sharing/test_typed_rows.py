@@ -22,7 +22,7 @@ from p2pfl.sharing.table import on, when
 WHOLE = """\
 def carry_out(effect: e.Effect) -> None:
     match effect:
-        case e.Send() | e.Persist() | e.SetTimer() | e.GoOn() | e.Quantise() | e.Ahead():
+        case e.Send() | e.Persist() | e.WriteAhead() | e.SetTimer() | e.GoOn() | e.Quantise() | e.Ahead():
             return
         case e.Apply() | e.Finished() | e.LeftBehind() | e.Retract() | e.Accuse() | e.Stop():
             return

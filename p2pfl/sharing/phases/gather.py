@@ -30,7 +30,7 @@ from p2pfl.messages import (
 from p2pfl.sharing.digests import chunk_leaf, commitment, leaf_in_root, sum_digest, view_digest
 from p2pfl.sharing.events import Effect, Send, SumsStored, Vector, Words
 from p2pfl.sharing.field import FIELDS, Field, bytes_of
-from p2pfl.sharing.phases import roots
+from p2pfl.sharing.phases import ahead, roots
 from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.snapshot import pack_sums, persist
 from p2pfl.sharing.state import State, hold_once
@@ -133,7 +133,7 @@ def _sum(state: State, index: int) -> list[Effect]:
     # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
     words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
     others = [name for name in state.survivors if name != state.context.me]
-    return [state.post(letter), *(Send(name, words) for name in others)]
+    return [state.post(letter), *(Send(name, words) for name in others), *ahead.write(state, _whole(state))]
 
 
 def accept_digest(state: State, letter: Letter[SumDigest]) -> list[Effect]:
@@ -205,7 +205,7 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
     if signed.message.sum_digest != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
-    return []
+    return ahead.write(state, _whole(state))
 
 
 def same_view(state: State) -> bool:

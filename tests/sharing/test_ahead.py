@@ -1,0 +1,94 @@
+"""What of the masked sums goes to the disk before READY: the first part of what READY is durable with."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+
+import pytest
+
+from p2pfl.codec import Pieces
+from p2pfl.errors.home import DiskFull
+from p2pfl.node.effects import AheadOfSteps
+from p2pfl.sharing import chunks
+from p2pfl.sharing import events as e
+from p2pfl.sharing.phases import ahead
+from p2pfl.sharing.state import SUMS_ITEMS
+from p2pfl.simulate import SimulatedFederation, Weather
+from p2pfl.simulate.peer import SimulatedPeer
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_written_ahead_is_the_first_part_of_what_is_durable_with_ready(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    monkeypatch.setattr(ahead, "AHEAD_BYTES", 64)
+    begun: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    compared = 0
+    plain = SimulatedPeer._carry_out_one
+
+    def noted(peer: SimulatedPeer, effect: e.Effect) -> None:
+        nonlocal compared
+        if isinstance(effect, e.WriteAhead):
+            begun[peer.name, effect.item].append(b"".join(effect.pieces))
+        for item, data in effect.items if isinstance(effect, e.Persist) else ():
+            parts = begun.pop((peer.name, item), []) if item in SUMS_ITEMS else []
+            if isinstance(data, Pieces):
+                whole = b"".join(data)
+                assert all(whole.startswith(part) for part in parts)
+                assert sorted(map(len, parts)) == list(map(len, parts))
+                assert parts and len(parts[-1]) > len(whole) / 2
+                compared += 1
+        plain(peer, effect)
+
+    monkeypatch.setattr(SimulatedPeer, "_carry_out_one", noted)
+    weather = Weather(0.0, 0, (1.0, 2.0), (0.0, 0.0))
+    SimulatedFederation(4, rounds=2, length=400, bits=31, seed=seed, weather=weather).run()
+    assert compared >= 8
+
+
+def test_a_small_sum_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(peer: SimulatedPeer, effect: e.Effect) -> None:
+        assert not isinstance(effect, e.WriteAhead)
+        plain(peer, effect)
+
+    plain = SimulatedPeer._carry_out_one
+    monkeypatch.setattr(SimulatedPeer, "_carry_out_one", none)
+    SimulatedFederation(3, length=1000, bits=31).run()
+
+
+def test_one_part_is_written_at_a_time_and_the_step_waits_for_it() -> None:
+    """What came while one was written is in the newest, and what the step writes itself is not written before it."""
+    written: list[str] = []
+    first, go_on = threading.Event(), threading.Event()
+
+    def write(run_id: bytes, effect: e.WriteAhead) -> None:
+        first.set()
+        go_on.wait(10)
+        written.append(effect.item)
+        if effect.item == "2":
+            raise DiskFull(evidence="no room", path="state/sums/0")
+
+    async def told() -> None:
+        parts = AheadOfSteps(write)
+
+        def add(number: int) -> None:
+            parts.add(b"run", e.WriteAhead(str(number), Pieces()))
+
+        add(0)
+        await asyncio.to_thread(first.wait, 10)
+        add(1)
+        add(2)
+        go_on.set()
+        while written != ["0", "2"]:
+            await asyncio.sleep(0)
+        go_on.clear()
+        add(3)
+        add(4)
+        go_on.set()
+        await parts.done()
+
+    asyncio.run(told())
+    assert written[:2] == ["0", "2"] and len(written) <= 3
