@@ -59,7 +59,7 @@ class SumNoise:
         """Calibrated to what one record moves; the parts of `parts` sites are enough. Raises NoiseUnbounded."""
         totals = totals_of(ask.parts)
         own = [one for one in ask.moved if set(range(one.first, one.first + one.size)) - totals.keys()]
-        if sum(one.size for one in ask.moved) != ask.values.size or any(math.isnan(one.by) for one in ask.moved):
+        if sum(one.size for one in ask.moved) != ask.values.size or not all(math.isfinite(one.by) for one in ask.moved):
             raise NoiseUnbounded(evidence=f"the sum {ask.name}", query=ask.name, why="it does not say what one moves")
         variances, shifts = [0] * ask.values.size, [0] * ask.values.size
         for one in ask.moved:

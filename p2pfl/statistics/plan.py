@@ -38,7 +38,7 @@ class Block:
     limit: int
     people: bool
     first: int
-    moves: float = math.nan  # how far one record moves it at most, in L2, before it is in fixed point; NaN: unbounded
+    moves: float = math.inf  # how far one record moves it at most, in L2, before it is in fixed point; ∞: unbounded
 
     @property
     def span(self) -> slice:
@@ -61,7 +61,7 @@ class SumPlan:
         """Of fixed point, of a block."""
         return self._blocks[name].bits
 
-    def counts(self, name: str, labels: Sequence[str], most: int = MOST_RECORDS, moves: float = math.nan) -> SumPlan:
+    def counts(self, name: str, labels: Sequence[str], most: int = MOST_RECORDS, moves: float = math.inf) -> SumPlan:
         """Counts of people, at most `most` at a site; `moves`: how far one record moves them in L2."""
         return self._add(Block(name, tuple(labels), 0, max(most, 1), True, self.width, moves))
 
@@ -69,7 +69,7 @@ class SumPlan:
         """Integers that count no people, of absolute value at most `most` at a site."""
         return self._add(Block(name, tuple(labels), 0, max(most, 1), False, self.width))
 
-    def reals(self, name: str, labels: Sequence[str], bound: float, moves: float = math.nan) -> SumPlan:
+    def reals(self, name: str, labels: Sequence[str], bound: float, moves: float = math.inf) -> SumPlan:
         """Reals, of absolute value at most `bound` at a site; the limit is of the next power of two.
 
         So two sites whose `bound` differs in its last bit, as a logarithm's may, ask for the same.

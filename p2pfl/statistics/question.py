@@ -132,7 +132,7 @@ class MovedBlock:
 
     first, size   its place among the entries
     bits          of fixed point; 0: integers
-    by            in L2, in units of 2^bits; NaN: nothing bounds it, and no noise is enough
+    by            in L2, in units of 2^bits; ∞: nothing bounds it, and no noise is enough
     """
 
     first: int
