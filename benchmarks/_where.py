@@ -71,6 +71,7 @@ class Where:
         self._watch(Run, "handle", lambda arguments: step_of(arguments[0]))
         always = {
             (Home, "replace"): "seal and fsync",
+            (Home, "begin"): "seal and fsync",
             (Edges, "masks"): "masks ahead",
             (source, "propose"): "quantise",
             (source, "words"): "quantise",

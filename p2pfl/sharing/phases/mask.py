@@ -94,11 +94,12 @@ def is_long(state: State) -> bool:
 
 
 def send_first(state: State, event: SomeSent | None = None) -> list[Effect]:
-    """One chunk to each owner, before more are made and masked: the links do not wait for the whole vector."""
+    """One chunk to each owner before more are made and masked, then two and three: links do not wait for the vector."""
     making = state.masking.making = state.masking.making or _begun(state)
     owners = len(state.owners)
-    made = _make(state, making, len(making.hashes) + owners)
-    more = len(making.hashes) < min(LEADING * owners, len(making.pieces) - owners)
+    most = max(owners, min(LEADING * owners, len(making.pieces) - owners))
+    made = _make(state, making, min(2 * len(making.hashes) + owners, most))
+    more = len(making.hashes) < most
     return [*made, GoOn((SomeSent if more else FirstSent)(state.now, state.round, state.attempt))]
 
 
