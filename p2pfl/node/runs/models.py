@@ -22,6 +22,7 @@ from p2pfl.errors.round import BulkRejected
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.node.logs import Logs
+from p2pfl.node.runs.passes import read_begun
 from p2pfl.training import update
 from p2pfl.training.early_stop import Measured
 from p2pfl.training.model.state import ModelState, StateLayout, name_of
@@ -67,6 +68,7 @@ class Models:
         wanted = self._logs.model_after(self.run)
         if wanted is None:
             return first
+        older = first
         for item in (MODEL, NEXT):
             try:
                 data = self._home.read(item)
@@ -77,9 +79,12 @@ class Models:
                 state = self._layout.from_file(data)
                 if state.digest == wanted:
                     if item == NEXT:  # the next round writes there before the ledger names what it writes
+                        if self._is_begun_from(older):
+                            self._keep_begun(older)
                         self._home.replace(MODEL, data)
                         self._home.remove(NEXT)
                     return state
+                older = state
         self.lacking = wanted
         self.why_lacking = self.why_lacking or "no checkpoint here is the model that the ledger names"
         return first  # in its place, until it is here: no round begins before
@@ -147,6 +152,11 @@ class Models:
             self.current = state
 
     # ── the model that a pass starts from ─────────────────────────────────────────────────────────────────────
+
+    def _is_begun_from(self, state: ModelState) -> bool:
+        """A process before this one began a pass from its model, and has not ended it."""
+        begun = read_begun(self._home)
+        return begun is not None and (begun.run, begun.model) == (self.run, state.names[0])
 
     def _keep_begun(self, state: ModelState) -> None:
         self._home.replace(BEGUN, self._as_file(self._plain(state.model), 0))

@@ -32,6 +32,7 @@ from tests.node.runs.homes import (
     finished,
     masked,
     places,
+    recorded,
     row,
 )
 
@@ -144,6 +145,23 @@ def test_a_round_that_went_on_meanwhile_changes_nothing_of_a_begun_pass(place: P
     assert len(set(place.trainer.seeds)) == 1
     assert all(np.array_equal(model, first) for model in place.trainer.trained)
     assert set(place.trainer.rounds_before) == {0}, "its learning rates are those of the round in which it began"
+    assert (run.account.passes, place.home.read(BEGUN), place.home.read(PASS)) == (1, None, None)
+
+
+@pytest.mark.claim("DP-4")
+def test_a_death_between_a_rounds_entry_and_its_model_loses_no_begun_pass(place: Place) -> None:
+    """The next process finds the round in the ledger and its model beside the one from which the pass began."""
+    cut_short(place)
+    run = place.started()
+    first = run.model
+    after, outcome = by_others(run, 1, 0)
+    run.models.write_next(1)
+    recorded(place, run, 1, after, outcome, survivors=list(OTHERS))
+    run = place.started()
+    assert not np.array_equal(run.model, first)
+    run.propose(2, 1)
+    assert len(set(place.trainer.seeds)) == 1
+    assert all(np.array_equal(model, first) for model in place.trainer.trained)
     assert (run.account.passes, place.home.read(BEGUN), place.home.read(PASS)) == (1, None, None)
 
 
