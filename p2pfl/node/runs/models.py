@@ -84,7 +84,9 @@ class Models:
                         self._home.replace(MODEL, data)
                         self._home.remove(NEXT)
                     return state
-                older = state
+                older = state if item == MODEL else older
+        if self._is_begun_from(older):
+            self._keep_begun(older)
         self.lacking = wanted
         self.why_lacking = self.why_lacking or "no checkpoint here is the model that the ledger names"
         return first  # in its place, until it is here: no round begins before

@@ -149,15 +149,22 @@ def test_a_round_that_went_on_meanwhile_changes_nothing_of_a_begun_pass(place: P
 
 
 @pytest.mark.claim("DP-4")
-def test_a_death_between_a_rounds_entry_and_its_model_loses_no_begun_pass(place: Place) -> None:
-    """The next process finds the round in the ledger and its model beside the one from which the pass began."""
+@pytest.mark.parametrize("here", [True, False], ids=["beside the older one", "still to be fetched"])
+def test_a_death_between_a_rounds_entry_and_its_model_loses_no_begun_pass(place: Place, here: bool) -> None:
+    """The next process finds the round in the ledger, and has to put its model in the place of an older one."""
     cut_short(place)
     run = place.started()
     first = run.model
     after, outcome = by_others(run, 1, 0)
-    run.models.write_next(1)
+    fetched = bytes(run.models.applied[1].wire)
+    if here:
+        run.models.write_next(1)
     recorded(place, run, 1, after, outcome, survivors=list(OTHERS))
     run = place.started()
+    if not here:
+        assert run.models.lacking
+        run.models.accept_fetched(fetched, 1, OTHERS[0])
+        run = place.started()
     assert not np.array_equal(run.model, first)
     run.propose(2, 1)
     assert len(set(place.trainer.seeds)) == 1
