@@ -84,7 +84,7 @@ async def site(number: int, plan: dict[str, Any]) -> dict[str, Any]:
             for sent in range(count):
                 if peer == following and sent == count // 2:
                     asking.append(asyncio.create_task(taker.trip(peer)))
-                await mesh.send(peer, payload)
+                await mesh.send(peer, payload, bulk=True)
             await mesh.flushed(peer)
             seconds[peer] = time.perf_counter() - began
 
