@@ -1,4 +1,4 @@
-"""Three real processes learn a class for each voxel, from a description in peers.yaml and folders of NIfTI files."""
+"""Five real processes learn a class for each voxel, from a description in peers.yaml and folders of NIfTI files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from tests.cli.sites import Sites, Start, ended, facts
 from tests.training.volumes import ball, folder, write
 
-NAMES = ("ada", "ben", "cyd")
+NAMES = ("ada", "ben", "cyd", "dot", "eve")
 TASK = """\
 # Where is the ball?
 volumes:
@@ -45,7 +45,7 @@ def fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 
 
-def test_three_sites_learn_a_segmentation(tmp_path: Path, start: Start) -> None:
+def test_five_sites_learn_a_segmentation(tmp_path: Path, start: Start) -> None:
     (tmp_path / "task.yaml").write_text(TASK)
     sites = Sites(tmp_path, *SETTINGS, files=dict.fromkeys(NAMES, b""), task=str(tmp_path / "task.yaml"))
     scans = {name: folder(tmp_path / name / "scans", 24, 100 * place) for place, name in enumerate(NAMES)}

@@ -1,4 +1,4 @@
-"""Three real processes train on tables that are not heart disease, described and never programmed.
+"""Five real processes train on tables that are not heart disease, described and never programmed.
 
 The records are real and come with scikit-learn. Their descriptions are written by hand, as people write them: ranges
 and scales are round figures.
@@ -18,7 +18,7 @@ from tests.cli.sites import Sites, Start, ended, facts
 
 pytest.importorskip("sklearn", reason="scikit-learn, of the extra [dev], is not installed")
 
-NAMES = ("ada", "ben", "cyd")
+NAMES = ("ada", "ben", "cyd", "dot", "eve")
 CANCER = """\
 # Is a mass malignant? From a needle biopsy's image (Wolberg, Street, Mangasarian 1993; doi 10.24432/C5DW2B).
 label:
@@ -67,7 +67,7 @@ columns:
 
 
 def dealt(header: list[str], rows: list[list[object]], delimiter: str = ",") -> dict[str, bytes]:
-    """The records in turn to three sites, a CSV for each."""
+    """The records in turn to five sites, a CSV for each."""
     files = {}
     for place, name in enumerate(NAMES):
         out = io.StringIO(newline="")
@@ -95,7 +95,7 @@ def biopsies() -> dict[str, bytes]:
     return dealt(["mean radius", "mean texture", "mean concavity", "worst area (px²)", "size", "diagnosis"], rows, ";")
 
 
-def test_three_sites_learn_from_a_table_of_other_columns(tmp_path: Path, start: Start) -> None:
+def test_five_sites_learn_from_a_table_of_other_columns(tmp_path: Path, start: Start) -> None:
     """One of them has other names and words, which its column map translates."""
     files = biopsies()
     files["cyd"] = files["cyd"].replace(b"diagnosis", b"Diagnose").replace(b"malignant", b"boesartig")
@@ -121,7 +121,7 @@ def bundled(load: Callable[..., Any], names: list[str], label: str, words: bool,
 
 
 def learned(tmp_path: Path, start: Start, description: str, files: dict[str, bytes], *overrides: str) -> dict[str, Any]:
-    """What the first of three sites prints when all are done; every one ends well, with the same ledger."""
+    """What the first of five sites prints when all are done; every one ends well, with the same ledger."""
     file = tmp_path / "task.yaml"
     file.write_text(description)
     sites = Sites(tmp_path, *overrides, files=files, task=str(file))
@@ -135,7 +135,7 @@ def learned(tmp_path: Path, start: Start, description: str, files: dict[str, byt
 OFTEN = ("rounds=2", "privacy.sample_rate=0.1", "privacy.max_epsilon=20")
 
 
-def test_three_sites_learn_three_classes_and_predict_each(tmp_path: Path, start: Start) -> None:
+def test_five_sites_learn_three_classes_and_predict_each(tmp_path: Path, start: Start) -> None:
     from sklearn.datasets import load_wine
 
     names = ["alcohol", "malic_acid", "flavanoids", "color_intensity", "hue", "proline"]
@@ -175,7 +175,7 @@ def exported(tmp_path: Path, start: Start, name: str) -> tuple[bytes, bytes]:
     return target.read_bytes(), target.with_suffix(".md").read_bytes()
 
 
-def test_three_sites_learn_a_number(tmp_path: Path, start: Start) -> None:
+def test_five_sites_learn_a_number(tmp_path: Path, start: Start) -> None:
     from sklearn.datasets import load_diabetes
 
     files = bundled(load_diabetes, ["age", "sex", "bmi", "bp", "s3", "s5"], "progression", words=False, scaled=False)

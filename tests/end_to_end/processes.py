@@ -387,6 +387,7 @@ def federation(
     outbound: Sequence[str] = (),
     places: Sequence[Place] = (),
     addresses: Callable[[Site], Sequence[str]] = lambda site: [site.place.address],
+    task: str | None = None,
 ) -> Iterator[Sites]:
     """`count` sites with homes, keys and one peers.yaml; at the end every process is gone.
 
@@ -394,13 +395,14 @@ def federation(
     outbound   sites that have no port, and only dial out
     places     where each site runs, if not on this machine's loopback
     addresses  the hosts under which a site is listed
+    task       as `peers create --task`
     """
     sites, members = {}, []
     where = places or loopback(count)
     for name, port, at in zip(NAMES[:count], free_ports(count), where, strict=True):
         site = sites[name] = Site(name, place / name, port, at)
         members.append(site.create(doors(name, port), [] if name in outbound else addresses(site)))
-    (place / "peers.yaml").write_bytes(draft.peers_file("test", members, task_lines(None), list(overrides)))
+    (place / "peers.yaml").write_bytes(draft.peers_file("test", members, task_lines(task), list(overrides)))
     found = Sites(place, sites)
     try:
         yield found

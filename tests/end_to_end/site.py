@@ -275,7 +275,7 @@ def _done(peer: Peer, order: dict[str, Any], sums: int) -> bool:
 
 
 async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
-    options = {key: order[key] for key in ("limit", "decimals", "name", "patience_s") if key in order}
+    options = {key: order[key] for key in ("limit", "decimals", "name", "patience_s", "shows_own") if key in order}
     if "sum" in order:
         try:
             result = await peer.sum(values_of(order), **options)
