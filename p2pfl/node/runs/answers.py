@@ -110,12 +110,11 @@ def kept(home: Home, logs: Logs, called: bytes) -> Answer | None:
 def hold_words(home: Home, going: Iterable[str]) -> None:
     """Before these items are written over or removed: an answer that is made of one of them holds its words itself.
 
-    Durable on return. Where masked sums are damaged nobody can read the answer any more, and nothing changes.
+    Durable on return. Where it or they are damaged nobody can read the answer any more, and nothing changes.
     """
-    data = home.read(ITEM)
-    if data is None:
-        return
     with suppress(ItemDamaged, codec.Malformed):
+        if (data := home.read(ITEM)) is None:
+            return
         *_, of = _head(data)[0]
         if isinstance(of, MaskedSums) and of.item in going:
             home.replace(ITEM, packed(replace(read_answer(data, home.read), masked=None)))

@@ -608,6 +608,16 @@ def test_an_answer_is_not_made_of_the_masked_sums_of_another_run(place: Place) -
     assert kept_bytes(place) < 1000
 
 
+def test_a_damaged_answer_stops_no_round(place: Place) -> None:
+    keeping.keep(place.home, of_masked_sums(place))
+    place.home.settle()
+    path = place.home.place(keeping.ITEM)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    store = Store(place.home, place.logs(), SimpleNamespace(statements=lambda: b""))
+    store.replace(b"other", ((SUMS_ITEMS[0], b"the next round's"),))
+    assert place.home.read(SUMS_ITEMS[0]) is not None
+
+
 def test_few_words_lie_in_the_answer_itself(place: Place) -> None:
     whole = of_masked_sums(place)
     keeping.keep(place.home, replace(whole, sums=whole.sums[1:]))
