@@ -152,24 +152,26 @@ def test_a_round_that_went_on_meanwhile_changes_nothing_of_a_begun_pass(place: P
 @pytest.mark.parametrize("here", [True, False], ids=["beside the older one", "still to be fetched"])
 def test_a_death_between_a_rounds_entry_and_its_model_loses_no_begun_pass(place: Place, here: bool) -> None:
     """The next process finds the round in the ledger, and has to put its model in the place of an older one."""
-    cut_short(place)
+    run = place.started()
+    finished(place, run, 1, *by_others(run, 1, 0), survivors=list(OTHERS))
+    charged = cut_short(place, 2, 1).account.passes
     run = place.started()
     first = run.model
-    after, outcome = by_others(run, 1, 0)
-    fetched = bytes(run.models.applied[1].wire)
+    after, outcome = by_others(run, 2, 1)
+    fetched = bytes(run.models.applied[2].wire)
     if here:
-        run.models.write_next(1)
-    recorded(place, run, 1, after, outcome, survivors=list(OTHERS))
+        run.models.write_next(2)
+    recorded(place, run, 2, after, outcome, survivors=list(OTHERS))
     run = place.started()
     if not here:
         assert run.models.lacking
-        run.models.accept_fetched(fetched, 1, OTHERS[0])
+        run.models.accept_fetched(fetched, 2, OTHERS[0])
         run = place.started()
     assert not np.array_equal(run.model, first)
-    run.propose(2, 1)
+    run.propose(3, 2)
     assert len(set(place.trainer.seeds)) == 1
     assert all(np.array_equal(model, first) for model in place.trainer.trained)
-    assert (run.account.passes, place.home.read(BEGUN), place.home.read(PASS)) == (1, None, None)
+    assert (run.account.passes, place.home.read(BEGUN), place.home.read(PASS)) == (charged, None, None)
 
 
 def test_a_pass_from_a_model_that_only_memory_holds_is_repeated_too(place: Place) -> None:
