@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 from p2pfl.codec import Pieces
-from p2pfl.errors import P2PFLError
 from p2pfl.home.disk import Disk, NewFile
 from p2pfl.home.sealing import Sealing
 
@@ -67,7 +66,7 @@ class BegunItems:
                 begun = self._items[place] = BegunItem(name, NewFile(self._disk, place), sealing)
             try:
                 begun.add(data)
-            except P2PFLError:
+            except Exception:  # without memory, too: part of it is sealed, and nobody knows how much
                 self._drop(place)
                 raise
 
@@ -82,7 +81,7 @@ class BegunItems:
                 return False
             try:
                 begun.finish(data)
-            except P2PFLError:
+            except Exception:
                 begun.drop()
                 raise
             return True

@@ -286,7 +286,7 @@ class AheadOfSteps:
         try:
             while (newest := self._newest) is not None:
                 self._newest = None
-                with contextlib.suppress(P2PFLError):  # the step that needs it writes it anew, or says why not
+                with contextlib.suppress(P2PFLError, MemoryError):  # the step writes it anew, or says why not
                     await asyncio.to_thread(self._write, *newest)
         finally:
             self._task = None

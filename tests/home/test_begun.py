@@ -10,7 +10,7 @@ import pytest
 from p2pfl.codec import Pieces
 from p2pfl.errors.home import DiskFull
 from p2pfl.home import Home
-from p2pfl.home.disk import NEW
+from p2pfl.home.disk import NEW, NewFile
 from p2pfl.home.items import SMALL_BYTES
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.lock import release
@@ -91,6 +91,23 @@ def test_a_disk_that_was_full_for_a_part_is_tried_again_for_the_whole(tmp_path: 
         home.disk.fault = Strike(full, 1, ("write",))
         with pytest.raises(DiskFull):
             home.begin(ITEM, NAME, parts()[2])
+        assert not home.place(ITEM).with_name("0" + NEW).exists()
+        home.replace(ITEM, WHOLE, begun=NAME)
+        assert home.read(ITEM) == b"".join(WHOLE)
+
+
+def test_a_part_for_which_there_was_no_memory_is_in_no_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part of it is sealed by then, and nobody knows how much: to go on from there would seal bytes twice."""
+
+    def none_left(file: NewFile, piece: bytes) -> None:
+        raise MemoryError
+
+    with make(tmp_path) as home:
+        home.begin(ITEM, NAME, parts()[1])
+        with monkeypatch.context() as patched:
+            patched.setattr(NewFile, "write", none_left)
+            with pytest.raises(MemoryError):
+                home.begin(ITEM, NAME, parts()[2])
         assert not home.place(ITEM).with_name("0" + NEW).exists()
         home.replace(ITEM, WHOLE, begun=NAME)
         assert home.read(ITEM) == b"".join(WHOLE)

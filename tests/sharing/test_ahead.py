@@ -92,3 +92,20 @@ def test_one_part_is_written_at_a_time_and_the_step_waits_for_it() -> None:
 
     asyncio.run(told())
     assert written[:2] == ["0", "2"] and len(written) <= 3
+
+
+@pytest.mark.parametrize(
+    "error", [DiskFull(evidence="no room", path="state/sums/0"), MemoryError()], ids=lambda one: type(one).__name__
+)
+def test_a_part_that_could_not_be_written_stops_no_step(error: Exception) -> None:
+    async def told() -> None:
+        def write(run_id: bytes, effect: e.WriteAhead) -> None:
+            raise error
+
+        parts = AheadOfSteps(write)
+        parts.add(b"run", e.WriteAhead("state/sums/0", Pieces()))
+        while parts._newest is not None:
+            await asyncio.sleep(0)
+        await parts.done()
+
+    asyncio.run(told())
