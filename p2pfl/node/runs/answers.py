@@ -100,9 +100,12 @@ def packed(answer: Answer) -> codec.Pieces:
 def kept(home: Home, logs: Logs, called: bytes) -> Answer | None:
     """The answer to that call, if its round is final and nobody has fetched it yet. Raises ItemDamaged, Malformed."""
     data = home.read(ITEM)
-    found = None if data is None else read_answer(data, home.read)
-    if found is None or found.asked != called:
-        return None
+    if data is None or _head(data)[0][0] != called:
+        return None  # of another call: whether its words can still be had is no matter of this one
+    try:
+        found = read_answer(data, home.read)
+    except codec.Malformed as error:
+        raise ItemDamaged(evidence=str(error), item=ITEM, name=home.name, path=home.path) from None
     at = (found.round, list(found.survivors))
     return found if any((one["round"], one["survivors"]) == at for one in logs.rounds(found.run)) else None
 

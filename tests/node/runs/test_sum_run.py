@@ -10,6 +10,7 @@ import tracemalloc
 import weakref
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.home import DiskFull
+from p2pfl.errors.home import DiskFull, ItemDamaged
 from p2pfl.errors.round import AnotherCohort, SitesWentAway, SumLeftBehind, SumMissed, TooFewContribute
 from p2pfl.errors.sharing import ValueNotFinite, ValueOverLimit
 from p2pfl.keys import digest
@@ -578,6 +579,11 @@ def kept_bytes(place: Place) -> int:
     return len(place.home.read(keeping.ITEM) or b"")
 
 
+def damage(path: Path) -> None:
+    *held, last = path.read_bytes()
+    path.write_bytes(bytes([*held, last ^ 1]))
+
+
 def totals(place: Place) -> list[list[int]]:
     found = keeping.read_answer(place.home.read(keeping.ITEM) or b"", place.home.read)
     return [np.asarray(one).tolist() for one in found.totals]
@@ -616,6 +622,18 @@ def test_a_damaged_answer_stops_no_round(place: Place) -> None:
     store = Store(place.home, place.logs(), SimpleNamespace(statements=lambda: b""))
     store.replace(b"other", ((SUMS_ITEMS[0], b"the next round's"),))
     assert place.home.read(SUMS_ITEMS[0]) is not None
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_an_answer_whose_masked_sums_are_lost_stops_no_other_call(place: Place, how: str) -> None:
+    keeping.keep(place.home, of_masked_sums(place))
+    if how == "damaged":
+        damage(place.home.path / SUMS_ITEMS[0])
+    else:
+        place.home.remove(SUMS_ITEMS[0])
+    assert keeping.kept(place.home, place.logs(), b"another call") is None
+    with pytest.raises(ItemDamaged):
+        keeping.kept(place.home, place.logs(), b"call")
 
 
 def test_few_words_lie_in_the_answer_itself(place: Place) -> None:
