@@ -110,12 +110,21 @@ async def summed(sites: Sites, name: str, value: int) -> SumResult:
 def test_a_member_that_says_nonsense_costs_the_others_no_sum(
     make: MakeSites,
 ) -> None:
-    """Every site log names it."""
+    """Every site log names it: what it does to a site that is done with its sum is taken up in the next one."""
     sites = make(4)
 
-    async def scene() -> list[SumResult]:
+    async def scene() -> list[list[SumResult]]:
+        said = asyncio.Event()
+
+        async def summed_twice(name: str, value: int) -> list[SumResult]:
+            site = sites[name]
+            async with Peer.join(sites.peers, home=site.home, unlock=[KeyFile(site.key)], linger_s=0.0) as peer:
+                first = await peer.sum(np.array([value]), patience_s=1.0)
+                await said.wait()
+                return [first, await peer.sum(np.array([value, value]), patience_s=1.0)]
+
         async with asyncio.timeout(PATIENCE_S):
-            sums = [asyncio.create_task(summed(sites, name, 1 << k)) for k, name in enumerate(HONEST)]
+            sums = [asyncio.create_task(summed_twice(name, 1 << k)) for k, name in enumerate(HONEST)]
             liar = Liar(sites)
             async with liar.linked() as watch:
                 for _ in range(20):
@@ -125,10 +134,11 @@ def test_a_member_that_says_nonsense_costs_the_others_no_sum(
                 for peer in HONEST:
                     await liar.mesh.flushed(peer)
                     await liar.flood(peer, watch)
-            return await asyncio.gather(*sums)
+                said.set()
+                return await asyncio.gather(*sums)
 
-    for result in asyncio.run(scene()):
-        assert (int(result.total[0]), result.survivors) == (7, HONEST)
+    for results in asyncio.run(scene()):
+        assert [(int(one.total[-1]), one.survivors) for one in results] == [(7, HONEST)] * 2
     for name in HONEST:
         breaches = [one for one in entries(sites[name], "site") if one["kind"] == "breach"]
         assert {one["peer"] for one in breaches} == {LIAR}
