@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl import simulate_training
+from p2pfl.errors import P2PFLError
 from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import VolumeSchema
 from p2pfl.simulate.training import SimulatedTraining, summary
@@ -146,4 +147,7 @@ def kept(task: Volumes, folder: Path) -> Arrays:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except P2PFLError as error:
+        raise SystemExit(error.render()) from None

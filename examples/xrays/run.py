@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p2pfl import simulate_training
+from p2pfl.errors import P2PFLError
 from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import ImageSchema
 from p2pfl.simulate.training import summary
@@ -139,4 +140,7 @@ def write(sites: Mapping[str, Pictures], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except P2PFLError as error:
+        raise SystemExit(error.render()) from None
