@@ -10,13 +10,16 @@ import pytest
 
 from p2pfl.codec import Pieces
 from p2pfl.errors.home import DiskFull
+from p2pfl.messages import SumChunk
 from p2pfl.node.effects import AheadOfSteps
 from p2pfl.sharing import chunks
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import ahead
-from p2pfl.sharing.state import SUMS_ITEMS
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import SUMS_ITEMS, Phase, State
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.simulate import promises
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,3 +112,34 @@ def test_a_part_that_could_not_be_written_stops_no_step(error: Exception) -> Non
         await parts.done()
 
     asyncio.run(told())
+
+
+def test_words_that_come_behind_the_certificate_are_not_written_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No READY rests on them any more, and Y is unmasked where it lies."""
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 32)
+    monkeypatch.setattr(ahead, "AHEAD_BYTES", 64)
+    late, written, came = "site-3", [], []
+    plain, write = Round.handle, ahead.write
+
+    def held_back(one: Round, event: e.Event) -> list[e.Effect]:
+        if one.state.context.me == late and isinstance(event, e.Received):
+            if isinstance(event.letter.message, SumChunk) and one.state.certificate is None:
+                came.append(event)
+                return []
+            effects = plain(one, event)
+            while came and one.phase is Phase.UNMASK:
+                effects += plain(one, came.pop(0))
+            return effects
+        return plain(one, event)
+
+    def noted(state: State, whole: tuple[e.Vector, ...]) -> list[e.Effect]:
+        effects = write(state, whole)
+        written.append((state.context.me == late and state.certificate is not None, bool(effects)))
+        return effects
+
+    monkeypatch.setattr(Round, "handle", held_back)
+    monkeypatch.setattr(ahead, "write", noted)
+    federation = SimulatedFederation(4, length=400, bits=31)
+    federation.run()
+    promises.check(federation)
+    assert not came and (True, False) in written and (False, True) in written and (True, True) not in written
