@@ -83,7 +83,7 @@ class Trainer:
         local       the optimiser that the sites agreed on, the task's own by default; the layers that stay at home
         measures    how the sites agreed to judge a model; by exact counts by default
         progress    called with (steps done, steps of the pass)
-        Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, OptimiserTwice, PatientsUnknown,
+        Raises AugmentMixes, ModelNotPrivate, LossNotPerRecord, DeviceMissing, OptimiserTwice, PatientsUnknown,
         PatientMissing, MeasureNotPrivate, PersonalFitsNothing, PersonalIsFrozen, NothingIsShared.
         """
         self._task, self._privacy, self._progress = task, privacy, progress

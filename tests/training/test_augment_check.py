@@ -75,6 +75,49 @@ class OneByOne(Small):
         return torch.stack([one + torch.randn(1 + int(one[0] > 0)).sum() for one in x])
 
 
+class OneByOneOfNumpy(Small):
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([one + float(np.random.normal(size=1 + int(one[0] > 0)).sum()) for one in x])
+
+
+class OneByOneOfPython(Small):
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([one + sum(random.random() for _ in range(1 + int(one[0] > 0))) for one in x])
+
+
+class UntilPositive(Small):
+    """As a crop that is drawn again until it holds what is looked for: as many draws may come of two orders."""
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([one * self._place(one) for one in x])
+
+    def _place(self, one: torch.Tensor) -> int:
+        while one[found := int(torch.randint(4, ()))] <= 0 < one.max():
+            pass
+        return 1 + found
+
+
+class OwnGenerator(Small):
+    """Flips a record, `often` as it draws from a generator that nobody seeds."""
+
+    def __init__(self, often: float) -> None:
+        self.often, self.random = often, np.random.default_rng()
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([one.flip(0) if self.random.random() < self.often else one for one in x])
+
+
+class EachFew(Small):
+    """Of each few calls one is augmented."""
+
+    def __init__(self, few: int) -> None:
+        self.few, self.calls = few, 0
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return 2 * x if self.calls % self.few == 0 else x
+
+
 def checked(task: Task, count: int = 8) -> None:
     check_augment(task, site(count, (4,)).train, device_of("cpu"))
 
@@ -91,6 +134,15 @@ def test_an_augmentation_that_mixes_records_is_refused_before_a_pass(task: Small
 def test_an_augmentation_of_each_record_by_itself_passes(task: Small) -> None:
     checked(task)
     checked(task, 3)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [OneByOneOfNumpy(), OneByOneOfPython(), UntilPositive(), *map(OwnGenerator, (0.5, 0.05)), *map(EachFew, (2, 3, 5))],
+)
+def test_an_augmentation_whose_draws_do_not_repeat_is_not_taken_for_one_that_mixes(task: Task) -> None:
+    for _ in range(2):
+        checked(task, 40)
 
 
 @pytest.mark.parametrize("change", CHANGES)
