@@ -233,3 +233,11 @@ def test_a_nomination_is_the_same_whatever_blocks_it_is_made_in(monkeypatch: pyt
     for block in (1, 7, 50):
         monkeypatch.setattr(compression, "BLOCK", block)
         assert nominated() == whole
+
+
+def test_of_an_update_with_one_nan_the_other_numbers_still_have_their_order() -> None:
+    one = Compressor("nominate", 0.5, 8, 2)
+    update = np.arange(8, dtype=np.float32)
+    update[1] = np.nan
+    found = decode_support(one.nominate(update), 8, 2, "hungary")
+    assert list(found) == [6, 7]

@@ -289,7 +289,8 @@ def _parts(count: int) -> Iterator[slice]:
 
 def _score(a: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """|a|/‖a‖ + |mean|/‖mean‖.    (m,)"""
-    lengths = [np.float32(float(np.linalg.norm(one)) or 1.0) for one in (a, mean)]
+    norms = (float(np.linalg.norm(one)) for one in (a, mean))
+    lengths = [np.float32(norm if norm > 0.0 else 1.0) for norm in norms]  # one NaN would make all scores NaN
     out = np.empty_like(a)
     for part in _parts(a.size):
         out[part] = np.abs(a[part]) / lengths[0]
