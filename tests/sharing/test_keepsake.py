@@ -11,6 +11,8 @@ import pytest
 from p2pfl import messages as m
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
+from p2pfl.sharing.digests import total_digest
+from p2pfl.sharing.keepsake import read_keepsake
 from p2pfl.sharing.parts import Sum
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import FINAL_ITEM, sums_item
@@ -167,3 +169,26 @@ def test_so_it_is_by_processes_that_came_after() -> None:
     world.settle()
     promises.check(world, beside=[LIAR])
     assert world.peers[LATE].disk.totals[0], "it was given the sum"
+
+
+def test_what_the_disk_did_not_take_is_kept_whole_and_named_as_no_sum_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was full when READY was to be written; the others go on without this site's, and it has room again by then."""
+    applied: list[e.Apply] = []
+    plain = SimulatedPeer._carry_out_one
+
+    def full(peer: SimulatedPeer, effect: e.Effect) -> None:
+        if peer.name == "site-0" and isinstance(effect, e.Persist) and effect.then is e.SumsStored:
+            return
+        if peer.name == "site-0" and isinstance(effect, e.Apply):
+            applied.append(effect)
+        plain(peer, effect)
+
+    monkeypatch.setattr(SimulatedPeer, "_carry_out_one", full)
+    federation = SimulatedFederation(4, seed=5)
+    federation.run()
+    promises.check(federation)
+    assert [one.masked for one in applied] == [None]
+    peer = federation.peers["site-0"]
+    assert peer.run is not None
+    found, _ = read_keepsake(peer.run.context, peer.run.peers, peer.disk.items[FINAL_ITEM] or b"", {})
+    assert total_digest(found.sum.total) == total_digest(peer.disk.totals[0])

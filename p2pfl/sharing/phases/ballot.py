@@ -36,6 +36,7 @@ LEAVE_S: Final = 30.0  # seconds from this peer's vote until an undecided round 
 
 def announce(state: State, event: SumsStored | None = None) -> list[Effect]:
     """Sums and READY are durable: say so."""
+    state.sum.stored = state.sum.stored or event is not None  # not before: what a full disk refused is no sum on it
     if state.voting.ready is None:
         return []
     state.voting.readys[state.context.me] = state.voting.ready

@@ -240,7 +240,7 @@ def may_vouch(state: State) -> bool:
 def store(state: State) -> list[Effect]:
     """Make the masked sums and READY durable together; READY is sent only then."""
     gathering = state.laid_out
-    state.sum.masked, state.sum.stored = _whole(state), True
+    state.sum.masked = _whole(state)
     state.voting.ready = state.seal(Ready(state.attempt_digest, state.view))
     state.peers.vows.vouched[state.round] = state.chain
     state.masking.contributed, state.masking.mine = {}, ()
