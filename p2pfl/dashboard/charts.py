@@ -31,8 +31,11 @@ class Chart:
 
 def _numbers(*values: float) -> list[str]:
     """Each in three digits, all with as many decimals as the one that needs most: 0.922 and 0.820; 54.5 and 0."""
-    decimals = max(len(f"{value:.3g}".partition(".")[2]) for value in values)
-    return [f"{value:.3g}" if value == 0 or "e" in f"{value:.3g}" else f"{value:.{decimals}f}" for value in values]
+    told = [f"{value:.3g}" for value in values]
+    decimals = max((len(text.partition(".")[2]) for text in told if "e" not in text), default=0)
+    return [
+        text if value == 0 or "e" in text else f"{value:.{decimals}f}" for value, text in zip(values, told, strict=True)
+    ]
 
 
 def chart(
