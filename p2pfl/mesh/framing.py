@@ -33,7 +33,7 @@ LEAST_CUT_BYTES: Final = 64 << 10  # smallest frame that is not the last of its 
 GROWN_BYTES: Final = 8 << 20  # largest payload whose memory grows with its frames
 FRAME_COST: Final = 256  # bytes that a frame costs beside its body, so that empty payloads are bounded too
 RESERVED_BYTES: Final = 512 << 10  # of the window, which bulk leaves to letters
-MOST_OVERTAKING: Final = 1 << 20  # bytes of letters, after which bulk that may be sent comes first
+MOST_OVERTAKING: Final = 1 << 20  # bytes of letters, after which the bulk that they have overtaken comes first
 UNNUMBERED: Final = -1
 
 DATA: Final = 1
@@ -138,8 +138,9 @@ class Outgoing:
     """Frames that one peer's current incarnation has not acknowledged. At most `window` bytes are in flight.
 
     Payloads are letters or bulk, each in their order. A letter overtakes all bulk of which nothing was sent, but no
-    more than MOST_OVERTAKING bytes of them in a row do while bulk may be sent; and bulk leaves room for them in the
-    window. A frame gets its number as it is sent for the first time, so what is sent again keeps its place.
+    more than MOST_OVERTAKING bytes of them in a row do: then they wait for that bulk, also for its room in the window,
+    of which it leaves them some. No bulk overtakes a letter that was queued before it. A frame gets its number as it is
+    sent for the first time, so what is sent again keeps its place.
     """
 
     def __init__(self, window: int) -> None:
@@ -152,7 +153,7 @@ class Outgoing:
         self._shown: Queued | None = None  # whose next frame `next_frame` showed last
         self._letters: deque[Queued] = deque()
         self._bulk: deque[Queued] = deque()
-        self._overtaking = 0  # bytes of letters that were sent since bulk was
+        self._overtaking = 0  # bytes of letters that have overtaken the next bulk since bulk was sent
         self.in_flight = 0  # bytes sent and not acknowledged
         self.waiting = 0  # bytes not sent yet
         self.confirmed = 0  # payload bytes acknowledged so far
@@ -198,7 +199,7 @@ class Outgoing:
         self._place += 1
 
     def next_frame(self, *, bulk: bool = True) -> Frame | None:
-        """The next frame to send; None when nothing waits or the window is full. `bulk` False: none of bulk."""
+        """The next frame to send; None when nothing may be. `bulk` False: none of bulk, nor before bulk that is due."""
         if self._again:
             return self._again[0] if self._fits(self._again[0], self._window) else None
         for queued in self._choices(bulk):
@@ -211,10 +212,18 @@ class Outgoing:
     def _choices(self, bulk: bool) -> list[Queued]:
         """What may be sent next, best first."""
         if self._begun is not None:
-            return [self._begun] if bulk or not self._begun.bulk else []
-        letters, others = self._letters, self._bulk if bulk else ()
-        owed = self._overtaking >= MOST_OVERTAKING
-        return [queue[0] for queue in ((others, letters) if owed else (letters, others)) if queue]
+            found = [self._begun]
+        elif self._bulk_is_due:
+            found = [self._bulk[0]]
+        else:
+            found = [queue[0] for queue in (self._letters, self._bulk) if queue]
+        return [queued for queued in found if bulk or not queued.bulk]
+
+    @property
+    def _bulk_is_due(self) -> bool:
+        """Letters have overtaken the next bulk for long enough, and those that were queued before it are sent."""
+        due = bool(self._bulk) and self._overtaking >= MOST_OVERTAKING
+        return due and not (self._letters and self._letters[0].place < self._bulk[0].place)
 
     def _fits(self, frame: Frame, window: int) -> bool:
         return not self._sent or self.in_flight + frame.cost <= window
@@ -234,7 +243,10 @@ class Outgoing:
         if self._begun is None:
             (self._bulk if queued.bulk else self._letters).popleft()
         self._begun = queued if queued.frames else None
-        self._overtaking = 0 if queued.bulk or not self._bulk else self._overtaking + frame.cost
+        if queued.bulk or not self._bulk:
+            self._overtaking = 0
+        elif queued.place > self._bulk[0].place:
+            self._overtaking += frame.cost
         self._shown = None
         return frame
 

@@ -21,7 +21,8 @@ class QueueRoom:
     def update(self, queued: int) -> None:
         """So many bytes are queued and not acknowledged now."""
         room, letter_room = queued < self._most, queued < self._most * 5 // 4
-        for event, holds in ((self.bulk, room), (self.letters, letter_room), (self.idle, queued == 0)):
+        # Whoever waits for room for letters goes first: what was said before bulk is queued before it.
+        for event, holds in ((self.letters, letter_room), (self.bulk, room), (self.idle, queued == 0)):
             if holds:
                 event.set()
             else:

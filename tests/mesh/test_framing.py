@@ -89,17 +89,19 @@ def test_each_class_arrives_once_and_in_order_whatever_overtakes_and_is_cut(
         patch.setattr(framing, "CUT_BYTES", 8)
         patch.setattr(framing, "LEAST_CUT_BYTES", 8)
         patch.setattr(framing, "RESERVED_BYTES", window // 4)
-        patch.setattr(framing, "MOST_OVERTAKING", 1000)
+        patch.setattr(framing, "MOST_OVERTAKING", 300)
         wire, hello = Wire(window), 0
         offered: dict[str, list[bytes]] = {"letter": [], "bulk": []}
+        said: list[bytes] = []
 
         def taken(kind: str) -> list[bytes]:
             return [payload for payload in wire.taken if (payload[:1] == b"b") == (kind == "bulk")]
 
         for index, step in enumerate(steps):
             if step in offered:
-                payload = step[:1].encode() + bytes([index % 256]) * sizes[index % len(sizes)]
+                payload = step[:1].encode() + bytes([index]) * (1 + sizes[index % len(sizes)])
                 offered[step].append(payload)
+                said.append(payload)
                 wire.sender.queue_payload(payload, bulk=step == "bulk")
             elif step == "late cut":
                 wire.cut(hello)
@@ -117,6 +119,9 @@ def test_each_class_arrives_once_and_in_order_whatever_overtakes_and_is_cut(
             wire.acknowledge()
             wire.hear()
         assert {kind: taken(kind) for kind in offered} == offered
+        for place, payload in enumerate(wire.taken):
+            bulk_before = [each for each in wire.taken[:place] if each[:1] == b"b"]
+            assert payload[:1] == b"b" or all(said.index(each) < said.index(payload) for each in bulk_before)
         assert wire.sender.confirmed == sum(map(len, offered["letter"] + offered["bulk"]))
 
 
@@ -147,6 +152,37 @@ def test_bulk_gets_through_beside_letters_without_end() -> None:
         sender.mark_sent()
         ahead = 0 if frame.size > 64 << 10 else ahead + frame.cost
         assert ahead < framing.MOST_OVERTAKING + frame.cost
+
+
+def test_no_bulk_overtakes_a_letter_that_was_queued_before_it() -> None:
+    """A sum's digest is said before its words, and words without one are let go."""
+    sender, sizes = Outgoing(WINDOW), []
+    for _ in range(4):
+        sender.queue_payload(bytes(512 << 10))
+    sender.queue_payload(b"digest")
+    sender.queue_payload(b"its words", bulk=True)
+    while (frame := sender.next_frame()) is not None:
+        sizes.append(frame.size)
+        sender.mark_sent()
+    assert sizes == [*[512 << 10] * 4, len(b"digest"), len(b"its words")]
+
+
+def test_letters_that_keep_the_window_full_let_bulk_in() -> None:
+    sender, ahead = Outgoing(WINDOW), 0
+    for _ in range(200):
+        sender.queue_payload(bytes(64 << 10))
+    while sender.next_frame() is not None:
+        sender.mark_sent()
+    sender.queue_payload(bytes(512 << 10), bulk=True)
+    for number in range(1000):
+        sender.queue_payload(bytes(64 << 10))
+        sender.acknowledge(number + 1)
+        while (frame := sender.next_frame()) is not None:
+            sender.mark_sent()
+            ahead += frame.size
+        if not sender.bulk_waits:
+            break
+    assert ahead < WINDOW + 2 * framing.MOST_OVERTAKING
 
 
 def test_bulk_that_fills_its_part_of_the_window_leaves_room_for_letters() -> None:

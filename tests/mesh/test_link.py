@@ -17,6 +17,7 @@ from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import LinkHello, OpenedLink
+from p2pfl.mesh.queue_room import QueueRoom
 from tests.mesh.sites import OVERALL_S
 
 LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
@@ -216,3 +217,38 @@ def test_a_link_that_brought_nothing_leaves_the_pauses_as_they_are() -> None:
     assert backoff.pause() == 0.4
     dialer.link_closed(fruitful=True)
     assert backoff.pause() == 0.05
+
+
+def test_letters_without_end_let_bulk_through_a_tunnel_that_is_never_empty() -> None:
+    def scene(stage: Stage) -> None:
+        for _ in range(2):
+            stage.link.queue_payload(bytes(512 << 10), bulk=True)  # the first goes at once
+        for _ in range(40):
+            stage.link.queue_payload(bytes(64 << 10))
+        for _ in range(40):
+            stage.link.queue_payload(bytes(64 << 10))
+            stage.taken(64 << 10)
+            stage.link.on_message(Header(ACK, 0, TAG, 0, len(stage.sent), 0).encode(), memoryview(b""))
+        assert not stage.link._outgoing.bulk_waits
+
+    staged(scene)
+
+
+def test_who_waits_for_room_for_letters_goes_before_who_waits_for_bulk() -> None:
+    """What was said first is queued first, or a sum's words would stand before its digest."""
+
+    async def scene() -> None:
+        room, went = QueueRoom(LIMITS), []
+        room.update(2 * LIMITS.outgoing_bytes)
+
+        async def wait(name: str, event: asyncio.Event) -> None:
+            await event.wait()
+            went.append(name)
+
+        waits = [asyncio.ensure_future(wait(*each)) for each in (("bulk", room.bulk), ("letters", room.letters))]
+        await asyncio.sleep(0)
+        room.update(0)
+        await asyncio.gather(*waits)
+        assert went == ["letters", "bulk"]
+
+    asyncio.run(scene())
