@@ -24,12 +24,15 @@ class OwnFolder:
         _remove_left()
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-            self._held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                self._held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # another site took it for left before it could be locked
             with contextlib.suppress(OSError):  # a file system without such locks: there nobody removes it either
                 fcntl.flock(self._held, fcntl.LOCK_EX)
             if self.path.is_dir():
                 return
-            os.close(self._held)  # another site took it for left before it was locked
+            os.close(self._held)  # or while it waited for the lock
 
     def remove(self) -> None:
         """It is gone, with all that lies in it."""

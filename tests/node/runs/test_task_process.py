@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +29,7 @@ from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.local import Trainer
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
 from p2pfl.training.privacy.account import Account
-from p2pfl.training.process import landlock, seccomp
+from p2pfl.training.process import landlock, own_folder, seccomp
 from p2pfl.training.process.child import HANDED_ON
 from p2pfl.training.process.facts import Reach, TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
@@ -263,6 +264,7 @@ def test_the_process_is_given_no_key_home_or_environment(
 
 NODE = """
 import sys
+import tempfile
 from p2pfl.training.process.child import HANDED_ON
 from p2pfl.training.process.facts import Reach
 from p2pfl.training.process.remote_task import RemoteTask
@@ -287,6 +289,24 @@ def test_no_death_of_the_site_leaves_the_process_behind(how: signal.Signals) -> 
         poll.register(watched, select.POLLIN)
         assert poll.poll(1000 * PATIENCE_S), "it is still there"
         os.close(watched)
+
+
+def test_a_folder_that_another_site_took_for_left_before_it_was_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made, make = [], tempfile.mkdtemp
+
+    def taken_at_once(prefix: str) -> str:
+        made.append(make(prefix=prefix))
+        if len(made) == 1:
+            own_folder._remove_left()  # of a site that starts in this moment
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", taken_at_once)
+    folder = own_folder.OwnFolder()
+    assert [folder.path] == list(tmp_path.iterdir()) == [Path(made[1]).resolve()]
+    folder.remove()
 
 
 def test_the_folder_of_a_killed_site_is_removed_by_the_next_one_and_that_of_no_other(tmp_path: Path) -> None:
