@@ -7,6 +7,7 @@ one record is augmented among others from one seed, and again among others than 
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ Batches = tuple[Pair, Pair]  # that differ in all records but the one at `place`
 def check_augment(task: Task, sample: Records, device: torch.device) -> None:
     """Try `augment_pair` on `sample` (two records or more). Raises AugmentMixes; what the task's own code raises.
 
-    Randomness of torch, numpy and Python is seeded for it, and put back. Where a task draws from a generator of its
-    own, or draws as many numbers as a record's values say, two outcomes cannot be compared, and nothing is said.
+    Each time a copy of the task is tried: one that counts its steps begins with the first, and so does the first pass.
+    Randomness of torch, numpy and Python is seeded, and put back. Where a task draws from a generator that its copies
+    share, or draws as many numbers as a record's values say, two outcomes cannot be compared, and nothing is said.
     """
     if (type(task).augment, type(task).augment_pair) == (Task.augment, Task.augment_pair):
         return
@@ -97,7 +99,7 @@ def _repeats(first: Callable[[], AugmentedRecord], second: Callable[[], Augmente
 
 def _augmented(task: Task, batch: Pair, place: int, seed: int) -> AugmentedRecord:
     with _seeded(seed):
-        x, y = task.augment_pair(batch[0].clone(), batch[1].clone())
+        x, y = copy.copy(task).augment_pair(batch[0].clone(), batch[1].clone())
         if len(x) != BATCH or len(y) != BATCH:
             evidence = f"it makes {len(x)} inputs and {len(y)} labels of {BATCH} records"
             raise AugmentMixes(evidence=evidence, task=task.name)

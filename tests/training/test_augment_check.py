@@ -163,3 +163,19 @@ def test_the_generators_of_torch_numpy_and_python_are_as_before() -> None:
     before = stand()
     checked(Jittered())
     assert stand() == before
+
+
+def test_a_task_that_counts_its_steps_is_tried_from_the_first_and_trains_from_the_first() -> None:
+    class Later(Small):
+        """It mixes from the start, and each time more: two trials of it must begin alike to be compared."""
+
+        step = 0
+
+        def augment(self, x: torch.Tensor) -> torch.Tensor:
+            self.step += 1
+            return x + self.step * x.mean(0, keepdim=True)
+
+    task = Later()
+    with pytest.raises(AugmentMixes):
+        checked(task)
+    assert task.step == 0
