@@ -219,7 +219,7 @@ def test_a_link_that_brought_nothing_leaves_the_pauses_as_they_are() -> None:
     assert backoff.pause() == 0.05
 
 
-def test_letters_without_end_let_bulk_through_a_tunnel_that_is_never_empty() -> None:
+def test_letters_without_end_let_bulk_through_a_tunnel_never_empty() -> None:
     def scene(stage: Stage) -> None:
         for _ in range(2):
             stage.link.queue_payload(bytes(512 << 10), bulk=True)  # the first goes at once

@@ -165,7 +165,7 @@ def test_the_generators_of_torch_numpy_and_python_are_as_before() -> None:
     assert stand() == before
 
 
-def test_a_task_that_counts_its_steps_is_tried_from_the_first_and_trains_from_the_first() -> None:
+def test_a_task_that_counts_its_steps_is_tried_and_trains_from_the_first() -> None:
     class Later(Small):
         """It mixes from the start, and each time more: two trials of it must begin alike to be compared."""
 

@@ -291,7 +291,7 @@ def test_no_death_of_the_site_leaves_the_process_behind(how: signal.Signals) -> 
         os.close(watched)
 
 
-def test_a_folder_that_another_site_took_for_left_before_it_was_locked_is_made_anew(
+def test_a_folder_that_another_site_removes_before_it_is_locked_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
