@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from p2pfl.clocks import Clocks
-from p2pfl.errors.mesh import MalformedStream
+from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkClosed
 from p2pfl.mesh.events import Limits, Path
+from p2pfl.mesh.probe import relay_probe, wire
 from p2pfl.mesh.probe import server as probe_server
-from p2pfl.mesh.probe import wire
 from p2pfl.mesh.probe.diagnose import Doctor, judge_relays
 from p2pfl.mesh.probe.diagnosis import Diagnosis
 from p2pfl.mesh.probe.doctor_port import DoctorPort
@@ -30,9 +32,11 @@ from p2pfl.mesh.probe.rendezvous import (
 )
 from p2pfl.mesh.probe.wire import DOCTOR, About
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, RelayServer
+from p2pfl.mesh.relay_client import RelayTicket
 from p2pfl.mesh.site import LocalSite
-from p2pfl.roster import Roster
-from tests.mesh.doctors import PEERS_FILE, doctor_ports, let_in, own_peers_file, site_of
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address, Roster
+from tests.mesh.doctors import BRISK, PEERS_FILE, doctor_ports, let_in, own_peers_file, site_of
 from tests.mesh.relays import Middle, records
 from tests.mesh.sites import OVERALL_S, Sites, running
 
@@ -53,13 +57,13 @@ async def doctor(
     one = site_of(sites, name, roster=roster, identity=identity)
     port, now = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now()
     examiner = Doctor(one, own_peers_file(peers_file), False, now + min(wait_s, 2.0))
-    relay_probe = RelayProbe(examiner, port.serve_member, now + wait_s)
-    relay_probe.begin()
+    probe = RelayProbe(examiner, port.serve_member, now + wait_s)
+    probe.begin()
     try:
         found = await examiner.examine_all([peer for peer in sites.roster.names if peer != name], lambda line: None)
-        await relay_probe.finish()
+        await probe.finish()
     finally:
-        await relay_probe.close()
+        await probe.close()
         await port.close()
     judge_relays(found, roster, name)
     return {one.peer: one for one in found}
@@ -108,6 +112,37 @@ def test_a_third_that_is_at_work_carries_the_doctors_beside_the_link_of_the_same
             assert await bob.payloads("ada", 1) == [b"as before"]
             assert not [event for event in ada.seen + bob.seen + cyd.seen if isinstance(event, LinkClosed)]
 
+    asyncio.run(scene())
+
+
+def test_a_third_stays_for_two_sites_whose_first_calls_did_not_come_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its doctor left when no ticket was good any more, before both had asked again."""
+    redeem, failed = relay_probe.redeem, set[tuple[str, str]]()
+
+    async def too_slow(site: LocalSite, ticket: RelayTicket, tunnels: set[Tunnel]) -> tuple[socket.socket, Address]:
+        if len(failed) < 4 and (place := (site.name, ticket.ticket.hex())) not in failed:
+            failed.add(place)
+            raise HandshakeUnfinished(peer=ticket.relay, evidence="as on a machine that is busy")
+        return await redeem(site, ticket, tunnels)
+
+    async def stays(port: DoctorPort) -> None:
+        while any(not port.probes[name] for name in APART) or port.relay_needed:
+            await asyncio.sleep(0.05)
+        await port.close()
+
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster = sites.unreached(*APART)
+        async with doctor_ports(sites, "cyd", roster=roster, limits=replace(BRISK, relay_answer_s=1.0)) as (cyd,):
+            third = asyncio.create_task(stays(cyd))
+            ada, bob = await asyncio.gather(*(doctor(sites, name, roster, wait_s=40.0) for name in APART))
+            await third
+        assert len(failed) == 4
+        for one in (ada["bob"], bob["ada"]):
+            assert one.through is not None
+            assert (one.through.there, one.through.back) == (True, True)
+
+    monkeypatch.setattr(relay_probe, "redeem", too_slow)
     asyncio.run(scene())
 
 

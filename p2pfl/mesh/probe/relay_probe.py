@@ -130,8 +130,9 @@ class RelayProbe:
         admitted = await trial_handshake(self._site, relay, way.address)
         async with open_probe(admitted, self._site, relay) as (client, _):
             began = self._site.clocks.now()
-            while self._site.clocks.now() - began < SESSION_S and (requests := self._requests(relay)):
-                for granted in await client.request_calls(requests):
+            # Also while no call is due, as after one that did not come about: the third stays for whoever asks.
+            while self._site.clocks.now() - began < SESSION_S and self.untried():
+                for granted in await client.request_calls(self._requests(relay)):
                     key = (granted.name, granted.role)
                     if key not in self._calls and granted.name in self._diagnoses:
                         task = self._calls[key] = asyncio.create_task(self._call(relay, granted))

@@ -10,6 +10,7 @@ with any call (relay.py). A member can name members alone, and is carried to non
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -70,17 +71,17 @@ class Rendezvous:
         self._relay, self._members, self._now = relay, members, now
         self._requested: dict[tuple[tuple[str, str], str], float] = {}  # by call and asker: when, the last time
         self._issued: dict[tuple[tuple[str, str], str], tuple[bytes, float]] = {}  # for the end that asked first
+        self._asked = -math.inf  # when a member asked last, though for no call that is due
 
     @property
     def pending(self) -> bool:
-        """A member asked lately for a call that has not come about, or has not fetched its ticket yet."""
+        """A member asked lately, and so has a way that is untried, or it has not fetched its ticket yet."""
         now = self._now()
-        requested = any(now - at < REQUEST_S for at in self._requested.values())
-        return requested or any(now - at < TICKET_S for _, at in self._issued.values())
+        return now - self._asked < REQUEST_S or any(now - at < TICKET_S for _, at in self._issued.values())
 
     def grant(self, peer: str, requests: Sequence[CallRequest]) -> list[CallRequest]:
         """Those of the requests of `peer` for which it gets a ticket now."""
-        granted = []
+        granted, self._asked = [], self._now()
         for request in requests:
             if request.name in self._members and request.name != peer:
                 ticket = self._ticket(request.pair(peer), peer, request.name)
