@@ -41,6 +41,31 @@ def test_the_index_has_a_line_for_each_example_and_no_other() -> None:
     assert listed == {folder.name for folder in EXAMPLES.iterdir() if (folder / "README.md").is_file()}
 
 
+def test_hospitals_of_heart_that_all_fail_are_heard(tmp_path: Path) -> None:
+    """Those that have ended by themselves cannot be ended any more; what they said is shown all the same."""
+    script = (
+        '[ "$1" = join ] || exit 0',
+        "said() { for site in cleveland-2 hungary switzerland long-beach; do",
+        "[ -s $site/progress.txt ] || return 1; done; }",
+        '[ "$5" != cleveland-1/home ] || until said; do :; done',
+        'echo "why: $5" >&2; exit 1',
+    )
+    (tmp_path / "p2pfl").write_text("\n".join(("#!/bin/sh", *script, "")))
+    (tmp_path / "p2pfl").chmod(0o700)
+    around = environment(tmp_path)
+    done = subprocess.run(
+        ["sh", str(EXAMPLES / "heart/heart.sh"), "out"],
+        cwd=tmp_path,
+        env={**around, "PATH": f"{tmp_path}{os.pathsep}{around['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 1
+    heard = set(re.findall(r"why: (\S+)/home", done.stdout + done.stderr))
+    assert heard == {"cleveland-1", "cleveland-2", "hungary", "switzerland", "long-beach"}, done.stderr
+
+
 def test_five_hospitals_train_on_heart_and_a_sixth_predicts(tmp_path: Path) -> None:
     command = ["sh", str(EXAMPLES / "heart/heart.sh"), "out", "2"]
     done = subprocess.run(

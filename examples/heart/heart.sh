@@ -30,7 +30,7 @@ for site in cleveland-2 hungary switzerland long-beach; do
 done
 failed=""
 p2pfl join --peers peers.yaml --home cleveland-1/home --data cleveland-1/records.csv || failed=yes
-[ -z "$failed" ] || kill $running
+[ -z "$failed" ] || kill $running 2> /dev/null || :  # some may have ended by themselves
 for one in $running; do
     wait "$one" || failed=yes
 done
