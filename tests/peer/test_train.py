@@ -126,23 +126,24 @@ def test_a_pinned_task_that_nobody_approved_does_not_train_from_python_either(tm
 class Slow(Small):
     """Its private steps wait for a turn of the event loop of its site, which could not come if torch held it up."""
 
-    def __init__(self, turned: threading.Event) -> None:
-        self.turned = turned
+    def __init__(self, charged: threading.Event, turned: threading.Event) -> None:
+        self.charged, self.turned = charged, turned
 
     def augment(self, x: torch.Tensor) -> torch.Tensor:
-        assert self.turned.wait(60)
+        assert not self.charged.is_set() or self.turned.wait(60)  # before the charge it is only tried
         return x
 
 
 async def slow(sites: Sites, name: str, progress: OnTraining | None = None) -> Trained:
-    loop, turned = asyncio.get_running_loop(), threading.Event()
+    loop, charged, turned = asyncio.get_running_loop(), threading.Event(), threading.Event()
 
     def observer(event: Progress) -> None:
         if isinstance(event, PassCharged):  # told in the pass's thread, before its first step
+            charged.set()
             loop.call_soon_threadsafe(turned.set)
 
     async with Peer.join(sites.folder / "peers.yaml", observer=observer, **sites.options(name)) as peer:
-        return await peer.train(Slow(turned), data=arrays(64, (4,)), progress=progress)
+        return await peer.train(Slow(charged, turned), data=arrays(64, (4,)), progress=progress)
 
 
 def stop(event: TrainingStep | TrainingRound) -> None:
