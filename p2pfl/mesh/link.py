@@ -203,17 +203,17 @@ class Link:
                 self._send_control(GOODBYE, 0)
                 await self._down.wait()
 
-    def _send_frames(self, *, late: bool = False) -> None:
+    def _send_frames(self) -> None:
         """Hand frames to ZeroMQ until it holds enough, or the window is full; of bulk one, and none while TCP is full.
 
-        What ZeroMQ holds is overtaken no more. `late`: bulk goes on, whatever it waits for.
+        What ZeroMQ holds is overtaken no more.
         """
         connection = self._connection
         if connection is None or self._other is not None:
             return
         connection.blocked = False
         while connection.handed_bytes < HANDED_BYTES:
-            bulk = late or not (connection.tunnel.stalled or connection.handed_bytes)
+            bulk = not (connection.tunnel.stalled or connection.handed_bytes)
             if (frame := self._outgoing.next_frame(bulk=bulk)) is None:
                 return
             header = Header(DATA, frame.flags, connection.tag, frame.number, self._acknowledgement(), frame.total)
@@ -362,7 +362,6 @@ class Link:
             self.cut(f"nothing arrived for {silent:.0f} s")
             return
         self._acknowledge()  # also what was held back while this end was behind
-        self._send_frames(late=True)  # a wake-up that was missed costs bulk a tick, and not the round
         if now - connection.sent_at > self._limits.heartbeat_s:
             self._send_control(PING, self._stamp())
 
