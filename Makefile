@@ -21,7 +21,7 @@ RESULTS ?= bench.jsonl
 # Tests side by side, one more than two cores: many wait for other processes. 0 runs all in one process.
 JOBS   ?= 3
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
-PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo quick check test thorough lint types docs site bench sbom install clean
 .DEFAULT_GOAL := demo

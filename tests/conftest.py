@@ -1,6 +1,6 @@
 """What holds for all tests: what each needs, how many examples are tried, and which run side by side.
 
-`make test` runs three workers (pytest-xdist, `--dist loadgroup`), which take whole files, whose fixtures are made once.
+`make test` runs three workers (pytest-xdist), which take whole files, whose fixtures are made once.
 Tests in network namespaces stay on one worker and begin first, since they play their scenes together and mostly wait.
 Storms follow, which only compute. The pages of README and guide go on from one another, so they are one file of ten
 minutes: it begins next, and not as its name has it, behind almost all others, when nothing is left to run beside it.
@@ -100,6 +100,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(marker)
 
 
+def group(nodeid: str) -> str:
+    """Which tests that of `nodeid` runs with, on one worker: those of its file, or of all network namespaces."""
+    file = nodeid.partition("::")[0]
+    return "network" if need(TESTS.parent / file) == "network" else file
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if shaken := config.pluginmanager.get_plugin("shaken"):
@@ -108,9 +114,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     begins: dict[str, int] = {}  # by group: the first of BEGINS that one of its tests has
     for item in items:
-        file = item.location[0]
         kind = next(at for at, marker in enumerate(BEGINS) if not marker or item.get_closest_marker(marker))
-        group = "network" if BEGINS[kind] == "network" else file
-        item.add_marker(pytest.mark.xdist_group(group))
-        begins[group] = min(kind, begins.get(group, kind))
-    items.sort(key=lambda item: begins[item.get_closest_marker("xdist_group").args[0]])  # type: ignore[union-attr]
+        begins[group(item.nodeid)] = min(kind, begins.get(group(item.nodeid), kind))
+    items.sort(key=lambda item: begins[group(item.nodeid)])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Hands whole groups to workers. pytest-xdist's own groups went by a name that pytest 9.2 no longer reads."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return Groups(config, log)
