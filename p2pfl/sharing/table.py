@@ -122,8 +122,9 @@ _BEFORE_U = (SHARE, PROPOSE)
 _BEFORE_BALLOT = (SHARE, PROPOSE, MASK, GATHER)
 _UNDECIDED = (*_BEFORE_BALLOT, BALLOT)
 _DECIDED = (UNMASK, CONFIRM, FINAL)
-_UNCOMPARED = (m.Chunk, m.SumDigest, m.Nonce, m.SumChunk, m.Tags, m.Opened)
-_GATHERED = (m.Root, *_UNCOMPARED)
+_SUMS = (m.SumDigest, m.SumChunk)
+_UNCOMPARED = (m.Chunk, m.Nonce, m.Tags, m.Opened)
+_GATHERED = (m.Root, *_UNCOMPARED, *_SUMS)
 _late = Ignore("SHARE and PROPOSE are over")
 _done = Ignore("the sums of this attempt are gathered or given up")
 _decided = Ignore("the attempt is decided")
@@ -153,9 +154,9 @@ EVENTS: Final = _once(
     on(GATHER, m.Root, gather.accept_root),
     on(BALLOT, m.Root, roots.compare),  # another one may prove its author a liar even then
     on(GATHER, m.Chunk, gather.accept_chunk),
-    on(GATHER, m.SumDigest, gather.accept_digest),
     on(GATHER, m.Nonce, gather.accept_nonce),
-    on(GATHER, m.SumChunk, gather.accept_sum),
+    on((GATHER, BALLOT, UNMASK), m.SumDigest, gather.accept_digest),
+    on((GATHER, BALLOT, UNMASK), m.SumChunk, gather.accept_sum),  # READYs and a certificate may overtake words of Y
     on(GATHER, m.Tags, verify.accept_tags),
     on(GATHER, m.Opened, verify.accept_opened),
     on((GATHER, BALLOT), m.Want, questions.help_out),
@@ -170,8 +171,6 @@ EVENTS: Final = _once(
     on(UNMASK, m.Reveal, unmask.accept),
     on((UNMASK, CONFIRM), m.BackupShare, unmask.accept_shares),
     on(UNMASK, m.Total, fetch.accept_part),
-    on(UNMASK, m.SumDigest, gather.accept_digest),  # a certificate may overtake words of Y
-    on(UNMASK, m.SumChunk, gather.accept_sum),
     when(UNMASK, e.Applied, confirm.record, then=CONFIRM),
     # CONFIRM: one record, q signatures; FINAL: the round stands, and those who missed it are served
     when((UNMASK, CONFIRM), e.RecordStored, confirm.sign),  # also where the sum was taken back meanwhile (branch.py)

@@ -40,6 +40,7 @@ class Weather:
     partition: float = 0.0  # chance, per letter, that the sites fall into two groups that do not hear each other
     partitions: int = 0  # most in all
     apart_s: tuple[float, float] = (0.1, 60.0)
+    overtaking: float = 0.0  # chance, per signed letter, that it overtakes bulk before it, as on a link that is full
 
 
 CALM = Weather()
@@ -88,7 +89,7 @@ class SimulatedFederation:
             functools.lru_cache(most)(lambda wire: messages.open_letter(wire, self.roster, messages.Message))
             for most in (MOST_OPENED, MOST_LARGE)
         )
-        self._last: dict[tuple[str, str], float] = {}
+        self._last: dict[tuple[str, str], tuple[float, float]] = {}  # when the last signed letter arrives, and the last
         self._apart: dict[frozenset[str], float] = {}  # when a pair that is apart meets again
 
     @property
@@ -166,7 +167,10 @@ class SimulatedFederation:
         self.log.append((to, letter))
 
     def carry(self, sender: str, to: str, letter: Letter[Message]) -> None:
-        """Take a letter, or what a liar makes of it, from one process to another, behind those that left before it."""
+        """Take a letter, or what a liar makes of it, from one process to another, behind those that left before it.
+
+        A signed letter may overtake bulk, and nothing overtakes a signed letter (`Weather.overtaking`).
+        """
         lie = self.lies.get(sender)
         for each in (letter,) if lie is None else lie(self.peers[sender], to, letter):
             self._carry(sender, to, each)
@@ -183,7 +187,7 @@ class SimulatedFederation:
             if target.alive and target.incarnation == there and (source.incarnation == here or not source.alive):
                 self._deliver(sender, target, wire)
 
-        self.clock.at(self._arrival(sender, to), arrive)
+        self.clock.at(self._arrival(sender, to, signed=letter.message.signed), arrive)
 
     def _wire(self, letter: Letter[Message]) -> bytes:
         """Its bytes: one object for all to whom it goes."""
@@ -206,11 +210,14 @@ class SimulatedFederation:
             return
         target.feed(e.Received(self.now, letter))
 
-    def _arrival(self, sender: str, to: str) -> float:
+    def _arrival(self, sender: str, to: str, *, signed: bool) -> float:
+        """When it arrives: behind all that left before it, or behind what of that is `signed`."""
         low, high = self.weather.delay_s
         begins = max(self.now, self._apart.get(frozenset((sender, to)), 0.0))
-        time = max(begins + self.random.uniform(low, high), self._last.get((sender, to), 0.0))
-        self._last[(sender, to)] = time
+        last_signed, last = self._last.get((sender, to), (0.0, 0.0))
+        overtakes = signed and self.weather.overtaking and self.random.random() < self.weather.overtaking
+        time = max(begins + self.random.uniform(low, high), last_signed if overtakes else last)
+        self._last[(sender, to)] = (time if signed else last_signed, max(last, time))
         return time
 
     def _weather_turns(self) -> None:
@@ -252,4 +259,4 @@ class SimulatedFederation:
             if hearer.incarnation == there and teller.incarnation == here:
                 hearer.feed(e.LinkUp(self.now, teller.name, here))
 
-        self.clock.at(self._arrival(teller.name, hearer.name), up)
+        self.clock.at(self._arrival(teller.name, hearer.name, signed=False), up)

@@ -332,9 +332,9 @@ class SlowLink(SimulatedFederation):
         self.clock.at(self.now + 1.0, lambda: self.start(peer))
         return True
 
-    def _arrival(self, sender: str, to: str) -> float:
+    def _arrival(self, sender: str, to: str, *, signed: bool) -> float:
         slow = 8.0 if self.died_once and (sender, to) == ("site-0", "site-2") else 0.0
-        return super()._arrival(sender, to) + slow
+        return super()._arrival(sender, to, signed=signed) + slow
 
 
 def test_a_new_process_that_lacks_a_seed_again_takes_part_in_no_set_that_needs_it() -> None:

@@ -33,8 +33,8 @@ from tests.simulate.mischief import Mischief
 SIZES: Final = (3, 4, 4, 4, 5, 5, 6, 7, 7, 8, 9, 10)
 WEATHERS: Final = (
     Weather(delay_s=(0.001, 0.05)),
-    Weather(delay_s=(0.0005, 2.0)),
-    Weather(delay_s=(0.0005, 20.0)),  # a letter takes a deadline
+    Weather(delay_s=(0.0005, 2.0), overtaking=0.5),
+    Weather(delay_s=(0.0005, 20.0), overtaking=0.5),  # a letter takes a deadline
     Weather(0.01, 3, (0.05, 60.0), (0.0005, 5.0)),
     Weather(0.005, 2, (1.0, 300.0), (0.001, 1.0), 0.005, 2, (0.1, 100.0)),  # rounds go by without the dead
     Weather(0.0, 0, (0.1, 60.0), (0.001, 1.0), 0.02, 5, (0.1, 150.0)),  # nobody dies

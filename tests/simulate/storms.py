@@ -9,12 +9,12 @@ from p2pfl.simulate import SimulatedFederation, Weather
 from tests.simulate import promises
 
 WEATHERS = {
-    # deaths and partitions, delays over four orders of magnitude
-    "storm": Weather(0.03, 8, (0.05, 100.0), (0.0005, 5.0), 0.01, 4, (0.1, 80.0)),
+    # deaths and partitions, delays over four orders of magnitude, and letters that overtake bulk
+    "storm": Weather(0.03, 8, (0.05, 100.0), (0.0005, 5.0), 0.01, 4, (0.1, 80.0), 0.5),
     "deaths": Weather(0.05, 20, (0.05, 100.0), (0.0005, 5.0)),
-    "blinks": Weather(0.03, 10, (0.01, 5.0), (0.0005, 0.2), 0.02, 6, (0.01, 30.0)),  # back within a deadline
+    "blinks": Weather(0.03, 10, (0.01, 5.0), (0.0005, 0.2), 0.02, 6, (0.01, 30.0), 0.5),  # back within a deadline
     "apart": Weather(0.0, 0, (0.1, 60.0), (0.001, 1.0), 0.02, 8, (0.1, 150.0)),  # nobody dies
-    "slow": Weather(0.02, 6, (0.05, 200.0), (0.0005, 20.0), 0.01, 4, (0.1, 200.0)),  # a letter takes a deadline
+    "slow": Weather(0.02, 6, (0.05, 200.0), (0.0005, 20.0), 0.01, 4, (0.1, 200.0), 0.5),  # a letter takes a deadline
     "hours": Weather(0.005, 2, (100.0, 4000.0), (0.001, 1.0), 0.003, 2, (10.0, 400.0)),  # rounds go by without the dead
 }
 

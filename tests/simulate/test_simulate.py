@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks import simulator
 from p2pfl.messages import Letter
 from p2pfl.sharing.field import FIELDS
 from p2pfl.simulate import SimulatedFederation, Weather, outcome_of, simulate
+from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate.storms import WEATHERS
 
 STORM = WEATHERS["storm"]
@@ -79,6 +81,43 @@ def test_no_letter_changes_after_it_has_left(seed: int) -> None:
     federation.run()
     assert {"Chunk", "SumChunk", "Root"} <= {type(letter.message).__name__ for _, letter in federation.log}
     assert federation.kept == [letter.wire for _, letter in federation.log]
+
+
+class Ordered(SimulatedFederation):
+    """Keeps what left one site for another, and what arrived, by its bytes and by whether it is signed."""
+
+    def __init__(self, overtaking: float) -> None:
+        super().__init__(4, rounds=2, length=4000, seed=2, weather=Weather(overtaking=overtaking))
+        self.left: list[tuple[bytes, bool]] = []
+        self.arrived: list[bytes] = []
+
+    def _carry(self, sender: str, to: str, letter: Letter) -> None:
+        if (sender, to) == ("site-0", "site-1"):
+            self.left.append((letter.wire, letter.message.signed))
+        super()._carry(sender, to, letter)
+
+    def _deliver(self, sender: str, target: SimulatedPeer, wire: bytes) -> None:
+        if (sender, target.name) == ("site-0", "site-1"):
+            self.arrived.append(wire)
+        super()._deliver(sender, target, wire)
+
+    def places(self) -> tuple[list[int], list[bool]]:
+        """By arrival, of what was said once: its place among all that left, and whether it is signed."""
+        said = Counter(wire for wire, _ in self.left)
+        places = {wire: at for at, (wire, _) in enumerate(self.left) if said[wire] == 1}
+        found = [places[wire] for wire in self.arrived if wire in places]
+        return found, [self.left[at][1] for at in found]
+
+
+@pytest.mark.parametrize("overtaking", [0.0, 1.0])
+def test_signed_letters_overtake_bulk_alone_and_nothing_overtakes_them(overtaking: float) -> None:
+    federation = Ordered(overtaking)
+    federation.run()
+    places, signed = federation.places()
+    assert len(places) > 10
+    overtaken = [(k, j) for k in range(len(places)) for j in range(k) if places[j] > places[k]]
+    assert bool(overtaken) == (overtaking > 0)
+    assert all(signed[j] and not signed[k] for k, j in overtaken)
 
 
 def test_a_run_that_is_cut_short_says_how_far_it_got() -> None:

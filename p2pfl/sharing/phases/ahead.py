@@ -17,7 +17,7 @@ AHEAD_BYTES: Final = 4 << 20  # of Y that are written at once; a smaller Y is wr
 
 def write(state: State, whole: tuple[Vector, ...]) -> list[Effect]:
     """The words of Y, `whole`, up to the first that has not come, once these have become many more."""
-    if state.certificate is not None:
+    if state.voting.ballot is not None or state.certificate is not None:
         return []  # READY is past, and Y may be unmasked where it lies
     gathering = state.laid_out
     while gathering.in_order in gathering.sums:

@@ -193,7 +193,7 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
     Without the digest nobody has fixed them: they are let go, and asked for when they are overdue.
     """
     message, sender, gathering = letter.message, letter.sender, state.gathering
-    if gathering is None:
+    if gathering is None or state.sum.masked or state.sum.total:
         return []
     same_digest(state, sender, message.attempt_digest)
     if message.index in gathering.sums or message.index >= len(gathering.pieces):
