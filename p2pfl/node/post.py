@@ -42,12 +42,18 @@ class Events(Protocol):
 
 
 class Outbox:
-    """What waits for one peer, and how many bytes that is: letters in their order, and bulk in its order."""
+    """What waits for one peer, and how many bytes that is: letters in their order, and bulk in its order.
+
+    Letters may overtake bulk, and bulk no letter: words of a sum come behind the digest that fixes them.
+    """
 
     def __init__(self) -> None:
         self.waiting = 0
         self._letters: asyncio.Queue[codec.Pieces] = asyncio.Queue()
-        self._bulk: asyncio.Queue[codec.Pieces] = asyncio.Queue()
+        self._bulk: asyncio.Queue[tuple[codec.Pieces, int]] = asyncio.Queue()  # and how many letters it is behind
+        self._put = 0  # letters so far
+        self._gone = 0  # of these the link has, or were dropped
+        self._letter_went = asyncio.Event()
 
     def __len__(self) -> int:
         return self._letters.qsize() + self._bulk.qsize()
@@ -55,17 +61,36 @@ class Outbox:
     def put(self, pieces: codec.Pieces, *, bulk: bool) -> None:
         """One more waits."""
         self.waiting += pieces.size
-        self._queue(bulk).put_nowait(pieces)
+        if bulk:
+            self._bulk.put_nowait((pieces, self._put))
+        else:
+            self._put += 1
+            self._letters.put_nowait(pieces)
 
-    async def take(self, *, bulk: bool) -> codec.Pieces:
-        """The next of its class, once there is one; `taken` is due when the link has it."""
-        pieces = await self._queue(bulk).get()
+    async def take_letter(self) -> codec.Pieces:
+        """The next letter, once there is one; `letter_taken` is due when the link has it."""
+        pieces = await self._letters.get()
         self.waiting -= pieces.size
         return pieces
 
-    def taken(self, *, bulk: bool) -> None:
-        """The link has what `take` gave."""
-        self._queue(bulk).task_done()
+    def letter_taken(self) -> None:
+        """The link has what `take_letter` gave."""
+        self._letters.task_done()
+        self._gone += 1
+        self._letter_went.set()
+
+    async def take_bulk(self) -> codec.Pieces:
+        """The next bulk, once the link has the letters before it; `bulk_taken` is due when the link has it."""
+        pieces, letters = await self._bulk.get()
+        self.waiting -= pieces.size
+        while self._gone < letters:
+            self._letter_went.clear()
+            await self._letter_went.wait()
+        return pieces
+
+    def bulk_taken(self) -> None:
+        """The link has what `take_bulk` gave."""
+        self._bulk.task_done()
 
     async def join(self) -> None:
         """Wait until the link has all of it."""
@@ -74,13 +99,12 @@ class Outbox:
     def drop(self) -> None:
         """Nothing waits any more."""
         self.waiting = 0
-        for queue in (self._letters, self._bulk):
-            while not queue.empty():
-                queue.get_nowait()
-                queue.task_done()
-
-    def _queue(self, bulk: bool) -> asyncio.Queue[codec.Pieces]:
-        return self._bulk if bulk else self._letters
+        while not self._letters.empty():
+            self._letters.get_nowait()
+            self.letter_taken()
+        while not self._bulk.empty():
+            self._bulk.get_nowait()
+            self.bulk_taken()
 
 
 class Post:
@@ -93,17 +117,24 @@ class Post:
 
     async def deliver(self, peer: str) -> None:
         """Hand what waits for one peer to its link, as fast as that takes it, until cancelled."""
-        await asyncio.gather(self._hand_over(peer, bulk=False), self._hand_over(peer, bulk=True))
+        await asyncio.gather(self._hand_over_letters(peer), self._hand_over_bulk(peer))
 
-    async def _hand_over(self, peer: str, *, bulk: bool) -> None:
+    async def _hand_over_letters(self, peer: str) -> None:
         outbox = self.queues[peer]
         while True:
-            await self._links.send(peer, await outbox.take(bulk=bulk), bulk=bulk)
-            outbox.taken(bulk=bulk)
+            await self._links.send(peer, await outbox.take_letter(), bulk=False)
+            outbox.letter_taken()
+            self.letter_taken(peer)
+
+    async def _hand_over_bulk(self, peer: str) -> None:
+        outbox = self.queues[peer]
+        while True:
+            await self._links.send(peer, await outbox.take_bulk(), bulk=True)
+            outbox.bulk_taken()
             self.letter_taken(peer)
 
     def letter_taken(self, peer: str) -> None:
-        """Its link has taken a letter: what the peer asked last may be answered now."""
+        """Its link has taken one more: what the peer asked last may be answered now."""
         if self._deferred and not self.is_backed_up(peer):
             for kind in (False, True):
                 if (letter := self._deferred.pop((peer, kind), None)) is not None:

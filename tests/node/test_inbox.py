@@ -188,3 +188,58 @@ def test_a_letter_waits_for_no_bulk_that_its_link_does_not_take() -> None:
 
     asyncio.run(scene())
     assert sent == [False]
+
+
+def test_bulk_waits_for_the_letters_that_were_said_before_it() -> None:
+    """Words of a sum that overtook the digest that fixes them were let go by who received them."""
+    sent: list[bool] = []
+    go_on = asyncio.Event()
+
+    class Slow:
+        async def send(self, peer: str, wire: codec.Pieces, *, bulk: bool) -> None:
+            if not bulk:
+                await go_on.wait()
+            sent.append(bulk)
+
+    async def scene() -> None:
+        slow: Any = Slow()
+        letters = Post(PROCESS, slow, cast(Inbox, None))
+        words = messages.Chunk(bytes(32), 0, b"words")
+        for message in (words, PROPOSE, words, PROPOSE, words):
+            letters.send("b", said("a", 1, message=message))
+        delivering = asyncio.ensure_future(letters.deliver("b"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert sent == [True], "the first waits for no letter"
+        go_on.set()
+        await letters.queues["b"].join()
+        delivering.cancel()
+
+    asyncio.run(scene())
+    assert sent == [True, False, True, False, True] or sent == [True, False, False, True, True]
+
+
+def test_bulk_waits_for_no_letter_that_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bool] = []
+
+    class Taking:
+        async def send(self, peer: str, wire: codec.Pieces, *, bulk: bool) -> None:
+            sent.append(bulk)
+
+        def cut(self, peer: str, error: P2PFLError) -> None:
+            pass
+
+    async def scene() -> None:
+        taking: Any = Taking()
+        letters = Post(PROCESS, taking, cast(Inbox, None))
+        with monkeypatch.context() as patch:
+            patch.setattr(post, "MOST_LETTERS", 1)
+            for _ in range(2):
+                letters.send("b", said("a", 1))
+        letters.send("b", said("a", 1, message=messages.Chunk(bytes(32), 0, b"words")))
+        delivering = asyncio.ensure_future(letters.deliver("b"))
+        await letters.queues["b"].join()
+        delivering.cancel()
+
+    asyncio.run(scene())
+    assert sent == [True]
