@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from p2pfl import messages as m
 from p2pfl.keys import Identity
@@ -16,10 +16,11 @@ from p2pfl.messages import Letter, seal
 from p2pfl.node.post import Post
 from p2pfl.sharing import certificate
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import members, roots
+from p2pfl.sharing.phases import ballot, members, questions, roots
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import State
 from tests.simulate.test_attacks_on_roots import two_vectors
+from tests.simulate.test_wedges import vars_of
 
 LIAR: Final = "ben"
 VICTIM: Final = "dot"
@@ -43,14 +44,20 @@ class Wires:
 
         def handed(run: Run, event: e.Event) -> list[e.Effect]:
             self.run = run
-            if isinstance(event, e.Received):
-                self.hears(event.letter)
-            return handle(run, event)
+            if not isinstance(event, e.Received):
+                return handle(run, event)
+            self.hears(event.letter)
+            read = [replace(event, letter=letter) for letter in self.reads(event.letter)]
+            return [effect for one in read for effect in handle(run, one)]
 
         Run.handle = handed  # type: ignore[method-assign]
 
     def hears(self, letter: Letter) -> None:
         """A letter has come."""
+
+    def reads(self, letter: Letter) -> Iterable[Letter]:
+        """What this site's run is handed in the place of a letter that has come."""
+        return (letter,)
 
     def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
         """What leaves in the place of this letter."""
@@ -75,6 +82,12 @@ class Wires:
         for peer, letter in kept:
             if self.post is not None:
                 SEND(self.post, peer, letter)
+
+    @property
+    def state(self) -> State | None:
+        """The first round, where it stands in its first attempt."""
+        first = self.run.rounds.get(FIRST[0]) if self.run is not None else None
+        return first.state if first is not None and first.attempt == FIRST[1] else None
 
     def sealed(self, message: m.Message, at: Letter) -> Letter:
         """A letter of this site at the place of another."""
@@ -120,6 +133,123 @@ class LateToVictim(Wires):
     def hears(self, letter: Letter) -> None:
         if letter.sender == VICTIM and place_of(letter) == (1, 1):
             self.release()
+
+
+# ── its brother: the liar's ballot certifies the sum for one site, when the two others have cast LEAVE ────────
+
+GIVES_UP, WAITS = "ada", "cyd"
+
+
+class CertifiesForOne(Wires):
+    """The liar says READY and no ballot. It shows the victim what certifies and opens the sum once the others leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left: set[str] = set()
+        self._silent = False
+
+    def reads(self, letter: Letter) -> Iterable[Letter]:
+        taken = isinstance(letter.message, (m.Ballot, m.Leave, m.Certificate, m.Handed))
+        return () if taken and place_of(letter) == FIRST else (letter,)
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        kept = isinstance(letter.message, (m.Ballot, m.Leave, m.Handed))
+        untagged = isinstance(letter.message, m.Tags) and peer == GIVES_UP
+        return () if self._silent or kept or untagged else (letter,)
+
+    def hears(self, letter: Letter) -> None:
+        if isinstance(letter.message, m.Leave):
+            self._left.add(letter.sender)
+        state = self.state
+        if self._silent or state is None or self.post is None or not {GIVES_UP, WAITS} <= self._left:
+            return
+        vote, deal = state.voting.ballot, state.unmasking.deal
+        if vote is None or deal is None:
+            return
+        backups = tuple((name, *vars_of(state.unmasking.backups[name])) for name in (GIVES_UP, WAITS))
+        for said in (vote.message, m.Reveal(((LIAR, deal.self_mask.reveal()),)), m.BackupShare(backups)):
+            SEND(self.post, VICTIM, self.sealed(said, vote))
+        self._silent = True
+
+
+class Slow(Wires):
+    """An honest site some of whose links are silent from a letter on, until the one has given up.
+
+    Deadlines are far away (the sums' patience); under the certificate its clock runs ahead.
+    """
+
+    late: ClassVar[dict[str, type[m.Message]]] = {}  # the first letter that is late, by whom it is for
+
+    def keeps(self, peer: str, letter: Letter) -> bool:
+        return peer in self.late and isinstance(letter.message, self.late[peer]) and place_of(letter) == FIRST
+
+    def hears(self, letter: Letter) -> None:
+        if isinstance(letter.message, m.Ballot) and letter.sender == GIVES_UP:
+            self.release()
+        state = self.state
+        if state is not None and "backup" in state.due:
+            state.due["backup"] = state.due["fetch"] = state.now
+
+
+class LeavesEarly(Slow):
+    """Its clock runs ahead: it has soon asked the last voter as often as it may, and casts LEAVE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        questions.PATIENCE_S = questions.AGAIN_S = 0.01  # type: ignore[misc]
+
+    def hears(self, letter: Letter) -> None:
+        super().hears(letter)
+        state = self.state
+        if state is not None and state.voting.questioned.get(VICTIM) == questions.MOST_ASKED:
+            state.due["leave"] = state.now
+
+
+class GivesUp(LeavesEarly):
+    """It votes ABANDON once its tags have left, as it has nobody else's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        if isinstance(letter.message, m.Tags):
+            self._told.add(peer)
+        return (letter,)
+
+    def hears(self, letter: Letter) -> None:
+        super().hears(letter)
+        if self.state is not None and len(self._told) == 3:
+            self.state.due["gather"] = self.state.now
+
+
+class Waits(LeavesEarly):
+    """Its tags come late to the one, and its READY to the victim: when the one has given up."""
+
+    late: ClassVar = {GIVES_UP: m.Tags, VICTIM: m.Ready}
+
+
+class VotesLast(Slow):
+    """The victim leaves no round, and reads what the liar votes and opens behind the LEAVEs of both others."""
+
+    late: ClassVar = {GIVES_UP: m.Tags}
+
+    def __init__(self) -> None:
+        super().__init__()
+        ballot.LEAVE_S = 1e6  # type: ignore[misc]
+        self._left: set[str] = set()
+        self._unread: list[Letter] = []
+
+    def reads(self, letter: Letter) -> Iterable[Letter]:
+        if isinstance(letter.message, m.Leave):
+            self._left.add(letter.sender)
+            if len(self._left) == 2:
+                return (letter, *self._unread)
+        told = isinstance(letter.message, (m.Ballot, m.Reveal, m.BackupShare)) and letter.sender == LIAR
+        if told and len(self._left) < 2:
+            self._unread.append(letter)
+            return ()
+        return (letter,)
 
 
 # ── two faces: the victim is told another sound set than the others ───────────────────────────────────────────
@@ -252,5 +382,8 @@ class NoRootHandedOn:
 
 PLANS: Final[dict[str, Callable[[], Any]]] = {
     one.__name__: one
-    for one in (Wedge, LateToVictim, TwoFaces, UnheardByVictim, ShowsLate, Silence, TwoRoots, NoRootHandedOn)
+    for one in (
+        *(Wedge, LateToVictim, CertifiesForOne, GivesUp, Waits, VotesLast),
+        *(TwoFaces, UnheardByVictim, ShowsLate, Silence, TwoRoots, NoRootHandedOn),
+    )
 }

@@ -23,12 +23,12 @@ class Summed:
     said: list[str]
 
 
-def start(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Process]:
+def start(sites: Sites, lies: dict[str, str], sums: int = 1, patience_s: float = 1.0) -> dict[str, Process]:
     """All sum powers of two; ben may do as it likes. They begin once all are linked, and leave when all have it."""
     started = {
         name: sites.site(
             name,
-            [sites[name].hold()] + [{"sum": [(1 << place) + 16 * k], "patience_s": 1.0} for k in range(sums)],
+            [sites[name].hold()] + [{"sum": [(1 << place) + 16 * k], "patience_s": patience_s} for k in range(sums)],
             linger=PATIENCE_S,
             **({"lie": lies[name]} if name in lies else {}),
         )
@@ -41,9 +41,9 @@ def start(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Proces
     return started
 
 
-def summed(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Summed]:
+def summed(sites: Sites, lies: dict[str, str], sums: int = 1, patience_s: float = 1.0) -> dict[str, Summed]:
     """What the honest have."""
-    started = start(sites, lies, sums)
+    started = start(sites, lies, sums, patience_s)
     given = {name: [started[name].event("given")["given"] for _ in range(sums)] for name in HONEST}
     for process in started.values():
         process.kill()
@@ -66,6 +66,24 @@ def test_an_abandonment_shown_to_one_site_alone_parts_nobody(make: MakeSites) ->
     votes = {name: [vote for vote in entries(sites[name], "site") if vote["kind"] == "ballot"] for name in HONEST}
     first = {name for name in HONEST if any((vote["round"], vote["attempt"]) == (1, 0) for vote in votes[name])}
     assert first == {"ada", "cyd"}, "the victim went on without a ballot of its own"
+
+
+@pytest.mark.claim("LIAR-3")
+def test_a_sum_certified_for_one_site_comes_to_those_who_cast_leave_before(make: MakeSites) -> None:
+    """Two wait for a ballot, ask nobody any more, and have cast LEAVE; the liar then certifies the sum for the third.
+
+    It says nothing more, so that a quorum confirms only if the third shows the two what was certified.
+    """
+    sites = make(4)
+    lies = {LIAR: "CertifiesForOne", "ada": "GivesUp", "cyd": "Waits", VICTIM: "VotesLast"}
+    found = summed(sites, lies, patience_s=60.0)  # a deadline ends nothing
+    for name, one in found.items():
+        (given,) = one.given
+        assert (given["total"], given["survivors"]) == (["15"], list(sites.names))
+        assert not breaches(sites, name)
+        sites.verified(name)
+    votes = {name: [one["vote"] for one in entries(sites[name], "site") if one["kind"] == "ballot"] for name in HONEST}
+    assert votes == {"ada": ["ABANDON"], "cyd": ["SURVIVORS"], VICTIM: ["SURVIVORS"]}
 
 
 @pytest.mark.claim("LIAR-3")
