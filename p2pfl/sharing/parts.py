@@ -199,6 +199,7 @@ class Sum:
     asked: int = 0  # peers that were asked
     parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
     gone: set[str] = field(default_factory=set)  # peers that were asked, and hold its words no more
+    without: set[str] = field(default_factory=set)  # … and that have none of them just now
     kept: Callable[[], tuple[Vector, ...]] | None = None  # of a final round: reads Σx, which the disk alone holds
 
     @property

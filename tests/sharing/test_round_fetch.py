@@ -303,6 +303,38 @@ def test_a_holder_that_is_back_may_have_the_words_that_it_had_let_go(masked: boo
 
 
 @KINDS
+def test_a_holder_that_has_no_words_costs_no_time_and_is_asked_again_later(masked: bool) -> None:
+    """Nobody takes the record over for that, however many say so; and one that lies silences no honest one for good."""
+    federation, found, holder, parts = asking(masked)
+    asked = [holder]
+    while more := wants(told(federation, found, asked[-1], fetch.NONE)):
+        asked += more
+    assert len(asked) == len(set(asked)) > 1, "each once; then the next question has its time"
+    assert not found.sum_is_gone
+    (again,) = wants(found.handle(e.Tick(found.state.now + fetch.AGAIN_S, found.number, found.attempt)))
+    assert again in asked
+    answered = [one for part in parts for one in told(federation, found, again, part)]
+    assert applied(answered).vectors[0].words.tolist() == federation.expected(1)
+
+
+def test_who_is_asked_for_a_sum_that_is_damaged_on_its_disk_says_so_at_once() -> None:
+    federation, _, holder, _ = asking(False)
+    state = done(federation.peers[holder]).state
+    state.sum.kept = tuple
+    state.confirming.served.clear()
+    (question,) = [
+        one
+        for to, one in federation.log
+        if to == holder and one.sender == ME and wants_sum(one)  # type: ignore[attr-defined]
+    ][:1]
+    effects = done(federation.peers[holder]).handle(e.Received(state.now, question))
+    totals = [
+        one.letter.message for one in effects if isinstance(one, e.Send) and isinstance(one.letter.message, m.Total)
+    ]
+    assert totals == [fetch.NONE]
+
+
+@KINDS
 def test_an_answer_that_nobody_asked_for_tells_nothing(masked: bool) -> None:
     federation, found, holder, parts = asking(masked)
     other = next(name for name in found.state.context.others if name != holder)

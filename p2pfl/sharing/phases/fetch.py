@@ -6,6 +6,7 @@ come from UNMASK; of a final round, the record that q peers signed says it of th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,7 @@ GIVEN_AGAIN_S: Final = (
 )  # seconds between two answers on one link, and between two links that let it ask anew
 MORE_ASKED: Final = 12  # questions beyond one to each peer; a new link resets the count
 GONE: Final = Total(0, 0, 0, 0, 0, b"", 0)  # no segment of it: its words are held no more
+NONE: Final = replace(GONE, masked=1)  # … are not here: damaged on the disk, or still to come
 
 
 def lacks_sum(state: State) -> bool:
@@ -51,7 +53,7 @@ def _holders(state: State) -> list[str]:
     else:
         found = [name for name in state.names if name in _vouched(state)]
     others = [name for name in found if name != state.context.me]
-    held = [name for name in others if name not in state.sum.gone] or others
+    held = [name for name in others if name not in (*state.sum.gone, *state.sum.without)] or others
     return [name for name in held if name not in state.peers.down] or held
 
 
@@ -71,6 +73,8 @@ def _vouched(state: State) -> set[str]:
 
 def want(state: State) -> list[Effect]:
     """Ask one of them; the next time another."""
+    if state.sum.wanted:
+        state.sum.without.clear()  # time went by: one that had no words may have them by now
     holders = _holders(state)
     start = int.from_bytes(state.context.incarnation[:4], "big") + state.sum.asked
     state.sum.wanted, state.sum.asked = holders[start % len(holders)], state.sum.asked + 1
@@ -85,6 +89,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     _may_ask_anew(state, event.peer)
     state.sum.asked = min(state.sum.asked, len(state.names))  # the peer that is back may have it
     state.sum.gone.discard(event.peer)
+    state.sum.without.discard(event.peer)
     if event.peer == state.sum.wanted and not state.sum.here:
         state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))
@@ -148,13 +153,16 @@ def _serve_sum(state: State, asker: str) -> list[Effect]:
     if confirm.has_let_go(state):
         return [*effects, Send(asker, state.seal(GONE))]
     if state.sum.here and confirm.agreed(state) == state.confirming.record != b"":
-        total = state.sum.lent()
-        return effects + [Send(asker, state.seal(part)) for part in parts_of(total, masked=False)]
+        return effects + _parts_to(state, asker, state.sum.lent(), masked=False)
     if state.certificate is not None and state.sum.reveals:
         seeds = tuple((name, seed.reveal()) for name, seed in state.sum.reveals.items())
         effects.append(Send(asker, state.seal(Reveal(seeds))))
-    masked = unmask.masked_again(state)
-    return effects + [Send(asker, state.seal(part)) for part in parts_of(masked, masked=True)]
+    return effects + _parts_to(state, asker, unmask.masked_again(state), masked=True)
+
+
+def _parts_to(state: State, asker: str, vectors: tuple[Vector, ...], *, masked: bool) -> list[Effect]:
+    """The sum in parts; or that there is none here, so that the asker turns to another holder at once."""
+    return [Send(asker, state.seal(part)) for part in parts_of(vectors, masked=masked) or [NONE]]
 
 
 def _confirms(state: State, peer: str) -> list[Effect]:
@@ -181,10 +189,12 @@ def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
 def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
     """Put the parts of a fetched sum together; the whole must be the one that the certificate or a quorum binds."""
     message, sender = letter.message, letter.sender
-    if sender != state.sum.wanted or state.sum.total or (message.masked and state.sum.masked):
+    if sender != state.sum.wanted or state.sum.total:
         return []
-    if message == GONE:
-        return _is_gone_there(state, sender)
+    if message in (GONE, NONE):
+        return _is_not_there(state, sender, state.sum.gone if message == GONE else state.sum.without)
+    if message.masked and state.sum.masked:
+        return []
     held = len(state.sum.parts)
     try:
         effects = _part_held(state, message, sender)
@@ -195,10 +205,14 @@ def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
         raise
 
 
-def _is_gone_there(state: State, holder: str) -> list[Effect]:
-    """Another holder is asked at once; once they are more than may lie, again at its time, and of each its entries."""
-    state.sum.gone.add(holder)
-    state.sum.wanted, state.sum.parts = holder if is_gone(state) else "", []
+def _is_not_there(state: State, holder: str, found: set[str]) -> list[Effect]:
+    """Another holder is asked at once.
+
+    Once more hold its words no more than may lie, or nobody is left who did not say so, again at its time.
+    """
+    found.add(holder)
+    nobody = state.sum.gone | state.sum.without >= set(_holders(state))
+    state.sum.wanted, state.sum.parts = holder if nobody or is_gone(state) else "", []
     return []
 
 
