@@ -233,3 +233,14 @@ class KeptForever(ConfigurationError):
     code = "P2P-HOME-014"
     likely = ("the disk is to be emptied: export the ledger, and remove the whole home once its years are over",)
     command = "p2pfl ledger export --help"
+
+
+class AnswerLost(IntegrityError):
+    """A sum is final, and its number is lost from the home of {name}: from now on the same command sums anew."""
+
+    code = "P2P-HOME-015"
+    likely = (
+        "state/answer, or what it is made of in state/sums, was changed or removed, after this site died untold",
+        "the disk is failing",
+    )
+    command = "p2pfl ledger show --home {path}"

@@ -64,7 +64,8 @@ class Sums(InEpoch):
         A sum that was final when its process died is given to the same call of the next one, without a round (`kept`).
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
         round is left behind, SumMissed when the others finished it while this site was away, SumBeyondLimit when more
-        was put in than the limit allows; TooFewContribute, SitesWentAway.
+        was put in than the limit allows; TooFewContribute, SitesWentAway; AnswerLost, once, when what `kept` would give
+        is lost.
         """
         given = [vector if data is None else data]
 

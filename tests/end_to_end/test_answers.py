@@ -96,3 +96,21 @@ def test_a_site_killed_between_the_count_and_the_sum_goes_on_with_the_sum(make: 
     again = sites.p2pfl("ben", "sum", "--stat", "sum", "--json", *asked["ben"])
     ended = [process.end() for process in (again, *others)]
     assert [(one.status, one.facts["value"]) for one in ended] == [(0, "1035.00")] * 3
+
+
+def test_a_site_whose_number_is_lost_says_so_and_the_same_command_sums_anew(make: MakeSites) -> None:
+    """It died before its caller was told, and what the number is made of was damaged before it came back."""
+    sites = make(3)
+    order = {"sum": [1, 2, 3], "times": 12_000, "brief": True}  # words too many to be written twice
+    started = sites.linked(lambda name: [order, sites[name].hold()] if name == "ben" else [order])
+    assert [started[name].end().status for name in ("ada", "cyd")] == [0, 0]
+    started["ben"].given()
+    started["ben"].kill()
+    held = sites["ben"].home / "state/sums/1"
+    held.write_bytes(held.read_bytes()[:-1] + b"?")
+    lost = sites.site("ben", [order]).end()
+    assert (lost.status, lost.facts["error"]["code"]) == (5, "P2P-HOME-015")
+    assert "over ada, ben, cyd" in lost.facts["error"]["evidence"]
+    anew = sites.linked(lambda name: [order])
+    given = [anew[name].given() for name in sites.names]
+    assert [(one["total"], one["round"]) for one in given] == [(["3", "6", "9"], 2)] * 3

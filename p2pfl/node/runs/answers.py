@@ -19,7 +19,7 @@ import numpy as np
 
 from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.errors.home import ItemDamaged
+from p2pfl.errors.home import AnswerLost, ItemDamaged
 from p2pfl.home import Home
 from p2pfl.home.journal import SMALL_BYTES
 from p2pfl.keys import SEED_BYTES, digest
@@ -98,16 +98,31 @@ def packed(answer: Answer) -> codec.Pieces:
 
 
 def kept(home: Home, logs: Logs, called: bytes) -> Answer | None:
-    """The answer to that call, if its round is final and nobody has fetched it yet. Raises ItemDamaged, Malformed."""
-    data = home.read(ITEM)
-    if data is None or _head(data)[0][0] != called:
-        return None  # of another call: whether its words can still be had is no matter of this one
+    """The answer to that call, if its round is final and nobody has fetched it yet.
+
+    Raises AnswerLost where it cannot be read any more, once: the next call finds none, and sums anew.
+    """
     try:
-        found = read_answer(data, home.read)
-    except codec.Malformed as error:
-        raise ItemDamaged(evidence=str(error), item=ITEM, name=home.name, path=home.path) from None
-    at = (found.round, list(found.survivors))
-    return found if any((one["round"], one["survivors"]) == at for one in logs.rounds(found.run)) else None
+        data = home.read(ITEM)
+        head = None if data is None else _head(data)[0]
+    except (ItemDamaged, codec.Malformed) as error:
+        raise _lost(home, error) from None  # of whichever call: its name is gone too
+    if data is None or head is None or head[0] != called:
+        return None  # of another call: whether its words can still be had is no matter of this one
+    _, run, number, survivors, *_ = head
+    if not any((one["round"], one["survivors"]) == (number, list(survivors)) for one in logs.rounds(run)):
+        return None
+    try:
+        return read_answer(data, home.read)
+    except (ItemDamaged, codec.Malformed) as error:
+        raise _lost(home, error, f"; round {number}, over {', '.join(survivors)}, of whom each was given it") from None
+
+
+def _lost(home: Home, error: Exception, where: str = "") -> AnswerLost:
+    """The answer is let go with this error: it would answer every such call from now on, and say nothing else."""
+    home.remove(ITEM)
+    found = f"{error.happened} {error.evidence}" if isinstance(error, ItemDamaged) else str(error)
+    return AnswerLost(evidence=f"{found}{where}", name=home.name, path=home.path)
 
 
 def hold_words(home: Home, going: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import re
 import threading
 import tracemalloc
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.home import DiskFull, ItemDamaged
+from p2pfl.errors.home import AnswerLost, DiskFull
 from p2pfl.errors.round import AnotherCohort, SitesWentAway, SumLeftBehind, SumMissed, TooFewContribute
 from p2pfl.errors.sharing import ValueNotFinite, ValueOverLimit
 from p2pfl.keys import digest
@@ -624,16 +625,33 @@ def test_a_damaged_answer_stops_no_round(place: Place) -> None:
     assert place.home.read(SUMS_ITEMS[0]) is not None
 
 
-@pytest.mark.parametrize("how", ["damaged", "gone"])
-def test_an_answer_whose_masked_sums_are_lost_stops_no_other_call(place: Place, how: str) -> None:
+LOST: dict[str, Callable[[Place], None]] = {
+    "its masked sums are damaged": lambda place: damage(place.home.path / SUMS_ITEMS[0]),
+    "its masked sums are gone": lambda place: place.home.remove(SUMS_ITEMS[0]),
+    "it is damaged itself": lambda place: damage(place.home.path / keeping.ITEM),
+}
+
+
+@pytest.mark.parametrize("lose", LOST.values(), ids=LOST.keys())
+def test_an_answer_that_is_lost_is_told_of_once_and_the_next_call_sums_anew(
+    place: Place, lose: Callable[[Place], None]
+) -> None:
     keeping.keep(place.home, of_masked_sums(place))
-    if how == "damaged":
-        damage(place.home.path / SUMS_ITEMS[0])
-    else:
-        place.home.remove(SUMS_ITEMS[0])
+    place.home.settle()
+    lose(place)
+    logs: Any = SimpleNamespace(rounds=lambda run: [{"round": 4, "survivors": list(NAMES)}] if run == b"run" else [])
+    with pytest.raises(AnswerLost):
+        keeping.kept(place.home, logs, b"call")
+    assert keeping.kept(place.home, logs, b"call") is None
+    assert place.home.read(keeping.ITEM) is None
+
+
+@pytest.mark.parametrize("lose", list(LOST.values())[:2], ids=list(LOST)[:2])
+def test_an_answer_whose_masked_sums_are_lost_stops_no_other_call(place: Place, lose: Callable[[Place], None]) -> None:
+    keeping.keep(place.home, of_masked_sums(place))
+    lose(place)
     assert keeping.kept(place.home, place.logs(), b"another call") is None
-    with pytest.raises(ItemDamaged):
-        keeping.kept(place.home, place.logs(), b"call")
+    assert keeping.kept(place.home, place.logs(), b"call") is None  # its round is not final: it is summed yet
 
 
 def test_few_words_lie_in_the_answer_itself(place: Place) -> None:
