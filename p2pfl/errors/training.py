@@ -31,7 +31,11 @@ class DataNotText(ConfigurationError):
     """{path} is not comma-separated text in UTF-8."""
 
     code = "P2P-TRAIN-003"
-    likely = ("it is a spreadsheet", "it is compressed", "it was exported in another character set")
+    likely = (
+        "it is a spreadsheet",
+        "it is compressed",
+        "it was exported in another character set: `iconv -f WINDOWS-1252 -t UTF-8` makes it UTF-8",
+    )
     command = "file {path}"
 
 
@@ -76,7 +80,7 @@ class CellNotANumber(ConfigurationError):
 
     code = "P2P-TRAIN-008"
     likely = (
-        "a decimal comma: write 2.3 for 2,3",
+        "a decimal comma: say `decimal: comma` in the column map",
         "a unit or a word stands beside the number",
         "a mark for `not measured` that the column map does not list under `missing:`",
     )
@@ -114,7 +118,7 @@ class CellsUnfit(ConfigurationError):
     likely = (
         "other units, codes or marks for `not measured` than the schema's: say so in the column map",
         "two columns are swapped",
-        "a decimal comma: write 2.3 for 2,3",
+        "a decimal comma: say `decimal: comma` in the column map",
     )
     command = "sed -n {line}p {path}"
 

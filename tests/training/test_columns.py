@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.federation import UnknownKey
+from p2pfl.errors.federation import UnknownKey, WrongValue
 from p2pfl.errors.training import (
     CellNotANumber,
     CellsUnfit,
@@ -107,6 +107,23 @@ def test_a_column_map_translates_names_codes_marks_and_what_is_absent() -> None:
     assert found.y.tolist() == [1]
 
 
+@pytest.mark.parametrize("cell", ["2,3", '"2,30"'])
+def test_decimal_commas_are_read_where_the_column_map_says_so(cell: str) -> None:
+    found = TASK.read(file(changed("oldpeak", cell), delimiter=";"), "site.csv", b"decimal: comma\n")
+    assert np.array_equal(found.x, TASK.read(file(GOOD), "site.csv").x)
+
+
+def test_a_point_among_decimal_commas_is_no_number_since_it_may_mark_thousands() -> None:
+    with pytest.raises(CellNotANumber):
+        TASK.read(file(changed("oldpeak", "1.000"), delimiter=";"), "site.csv", b"decimal: comma\n")
+
+
+def test_the_numbers_that_a_column_map_states_itself_keep_their_points() -> None:
+    written = b"decimal: comma\ncodes: {oldpeak: {high: 2.3}}\n"
+    found = TASK.read(file(changed("oldpeak", "high"), delimiter=";"), "site.csv", written)
+    assert np.array_equal(found.x, TASK.read(file(GOOD), "site.csv").x)
+
+
 MISFITS = [
     ("an empty file", b"", DataEmpty, ""),
     ("blanks only", b" \n\n", DataEmpty, ""),
@@ -170,6 +187,7 @@ def test_a_file_without_a_header_is_told_so_and_its_first_record_is_not_repeated
         (b"codes: {height: {a: 1}}\n", WrongColumnMap, "height"),
         (b"codes:\n  sex: {m: male}\n", WrongColumnMap, "map:2:"),
         (b"colums: {}\n", UnknownKey, "did you mean columns"),
+        (b"decimal: ','\n", WrongValue, "one of point, comma"),
     ],
 )
 def test_a_wrong_column_map_says_line_and_name(written: bytes, leaf: type[P2PFLError], shown: str) -> None:

@@ -111,6 +111,12 @@ def test_a_column_map_gives_our_names_and_says_which_numbers_are_codes() -> None
     assert [(one.name, one.number) for one in found.columns] == [("age", True), ("second", False), ("note", False)]
 
 
+def test_numbers_with_decimal_commas_are_drafted_as_numbers_where_the_column_map_says_so() -> None:
+    raw = b"Hb;ward\n13,2;A\n9,8;B\n"
+    found = read_draft(raw, "a.csv", ColumnMap.parse(b"decimal: comma\n", "map", None))
+    assert [(one.name, one.number) for one in found.columns] == [("Hb", True), ("ward", False)]
+
+
 @pytest.mark.claim("CLI-2")
 @pytest.mark.parametrize(
     "raw", [b"63,male,145\n44,female,130\n", b"Smith,1962-03-01\nJones,1970-01-01\n", b"?,x\n1,2\n"]

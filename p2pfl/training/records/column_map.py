@@ -6,6 +6,7 @@ The map is YAML beside the data and local to the site; nothing of it stands in p
     codes:   {sex: {m: male, w: female}}        # ours: {theirs: our level}; of a number: our number
     missing: ["", "?", "k.A."]                  # marks of "not measured"; the empty cell always is one
     absent:  [ca, thal]                         # ours that this hospital does not have
+    decimal: comma                              # numbers are written 2,3; without this line, 2.3
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, NoReturn
 
 from p2pfl.errors.training import WrongColumnMap
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, shown, table, text
+from p2pfl.federation.readers import Position, Table, Word, YamlNode, choice, items, shown, table, text
 from p2pfl.federation.table_columns import (
     MISSING,
     MOST_COLUMNS,
@@ -27,6 +28,7 @@ from p2pfl.federation.table_columns import (
     number_in,
 )
 
+DECIMALS: Final = ("point", "comma")
 _read_word: Final = text(r"[^\n]{0,200}", "a word")
 
 
@@ -45,12 +47,13 @@ class MapFile(bytes):
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """A column map, read: the four keys shown above. `source` names it in errors."""
+    """A column map, read: the keys shown above. `source` names it in errors."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing: frozenset[str] = frozenset(MISSING)
     absent: frozenset[str] = frozenset()
+    decimal_comma: bool = False
     source: str = MapFile.source
 
     @classmethod
@@ -60,7 +63,7 @@ class ColumnMap:
         known   our columns; the map may name no others. None: there is no schema yet, and any name may be ours
         """
         top = strict_yaml.read_yaml(raw, source)
-        top.only(("columns", "codes", "missing", "absent"))
+        top.only(("columns", "codes", "missing", "absent", "decimal"))
         empty = Table({}, top.place)
         ours = _Ours(known)
         columns = top.value("columns", table) if "columns" in top.rows else empty
@@ -72,10 +75,20 @@ class ColumnMap:
             codes={name: ours.codes(name, codes) for name in codes.rows},
             missing=frozenset({"", *missing}),
             absent=frozenset(absent),
+            decimal_comma="decimal" in top.rows and top.value("decimal", choice(*DECIMALS)) == "comma",
             source=source,
         )
         ours.refuse_any(source)
         return found
+
+    def number(self, cell: str) -> float | None:
+        """The finite number that a cell of the site's file is, or None.
+
+        Of files with decimal commas a point is none: it could only be a mark of thousands, and 1.234 then is not 1.234.
+        """
+        if not self.decimal_comma:
+            return number_in(cell)
+        return None if "." in cell else number_in(cell.replace(",", "."))
 
 
 class _Ours:

@@ -10,7 +10,7 @@ import csv
 import io
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
@@ -110,17 +110,17 @@ class _Cells:
     """One column's cells ► numbers. A cell that does not fit is the leaf that says how."""
 
     def __init__(self, column: Column, column_map: ColumnMap, *, is_label: bool) -> None:
-        self.column, self._is_label = column, is_label
+        self.column, self._is_label, self._number = column, is_label, column_map.number
         self.numbers = array("d")
         self._known: dict[str, float | Leaf] = {mark: self._blank() for mark in column_map.missing}
         theirs = column_map.codes.get(column.name, {})
-        self._known.update({cell: self._measured(word) for cell, word in theirs.items()})
+        self._known.update({cell: self._measured(word, number_in) for cell, word in theirs.items()})
 
     def read(self, cell: str) -> Leaf | None:
         """Keep the cell's number, NaN where it was not measured or does not fit; return how it does not fit."""
         found: float | Leaf | None = self._known.get(cell)
         if found is None:
-            found = self._measured(cell)
+            found = self._measured(cell, self._number)
             if len(self._known) < MOST_KEPT:
                 self._known[cell] = found
         if isinstance(found, float):
@@ -132,11 +132,11 @@ class _Cells:
     def _blank(self) -> float | Leaf:
         return MissingLabel if self._is_label else math.nan
 
-    def _measured(self, word: str) -> float | Leaf:
+    def _measured(self, word: str, number: Callable[[str], float | None]) -> float | Leaf:
         if isinstance(self.column, CodeColumn):
             level = self.column.level(word)
             return UnknownCode if level is None else self.column.values[self.column.levels.index(level)]
-        value = number_in(word)
+        value = number(word)
         if value is None:
             return CellNotANumber
         if self.column.zero_is_missing and value == 0.0:

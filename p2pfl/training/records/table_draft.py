@@ -16,7 +16,7 @@ from typing import Final
 
 from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingColumn, MissingLabelColumn
 from p2pfl.federation.misfits import TODO
-from p2pfl.federation.table_columns import is_column_name, number_in
+from p2pfl.federation.table_columns import is_column_name
 from p2pfl.training.records.column_map import ColumnMap
 from p2pfl.training.records.columns import header_told, is_record, rows_of
 
@@ -26,7 +26,8 @@ HEAD: Final = f"""\
 #   1. Delete the columns that nobody needs: names and numbers of patients, dates, free text. Whatever stands under
 #      `columns` is learned from, so nothing that comes after the outcome belongs there. What statistics shall ask of
 #      and no model shall see stands under `asked`, without centre and scale.
-#   2. Is a column of numbers a code? Then its row is {{code: [{TODO}, {TODO}]}}.
+#   2. Is a column of numbers a code? Then its row is {{code: [{TODO}, {TODO}]}}. Is a code really numbers, written 2,3?
+#      Then write `decimal: comma` into records.columns.yaml, beside records.csv, and draft again.
 #   3. Fill in every {TODO}. number: the unit. low and high: what is plausible. centre and scale: round figures of
 #      clinical practice; most patients lie within centre ± 2 × scale. code: every level of the study's code book.
 #   4. Add `indicator: true` where it matters whether something was measured, `zero_is_missing: true` where 0 means
@@ -133,7 +134,7 @@ def read_draft(
     for _, cells in rows:
         for place, cell in enumerate(cells[: len(names)]):
             if cell.strip() not in column_map.missing:
-                into = words if number_in(cell.strip()) is None else numbers
+                into = words if column_map.number(cell.strip()) is None else numbers
                 into[place] += 1
     return TableDraft(
         tuple(
