@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def _facts(home: Home) -> dict[str, Any]:
         "questions": sum(_part_of(held) == ROLL_CALL for held in rounds),
         "last_round": _last(rounds[-1]) if rounds else None,
         "privacy": _privacy(charges),
-        "model": {"bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()} if model else None,
+        "model": _model(model, rounds),
         "ledger": {
             "federation": {"entries": len(federation), "root": federation.root().hex()},
             "site": {"entries": len(site), "root": site.root().hex()},
@@ -69,6 +69,14 @@ def _facts(home: Home) -> dict[str, Any]:
         "links": seen and links_told(seen, link_status.is_there(seen, process)),
         "inner_loops": loops.built(),
     }
+
+
+def _model(held: bytes | None, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The model's file, and the digest by which the ledger, the model's card and `model export` name what is in it."""
+    if not held:
+        return None
+    named = [one["model_after"] for one in rounds if one["configuration"].get("purpose") == "training"]
+    return {"bytes": len(held), "sha256": hashlib.sha256(held).hexdigest(), "named": named[-1] if named else None}
 
 
 def _part_of(held: Mapping[str, Any]) -> str:
@@ -145,7 +153,7 @@ def _text(facts: Mapping[str, Any]) -> str:
             else "none yet: p2pfl join --peers peers.yaml",
         ],
         ["  rounds", _rounds(facts["rounds"], facts["sums"], facts["questions"], last)],
-        ["  model", f"{output.amount(model['bytes'])}, SHA-256 {model['sha256']}" if model else "none yet"],
+        ["  model", f"{output.amount(model['bytes'])}, in the ledger {model['named']}" if model else "none yet"],
         [
             "  privacy",
             f"{spent_text(privacy)}, {privacy['passes']} passes over this site's records"
@@ -169,6 +177,7 @@ def _rounds(count: int, sums: int, questions: int, last: Mapping[str, Any] | Non
     if last is None:
         return "none is final yet"
     metric = f", {last['metric']['name']} {last['metric']['value']:.3f}" if last["metric"] else ""
-    told = [(count, f"{count} of training"), (sums, f"{sums} of sums"), (questions, f"of {questions} questions")]
+    asked = f"of {questions} question{'s' * (questions != 1)}"
+    told = [(count, f"{count} of training"), (sums, f"{sums} of sums"), (questions, asked)]
     what = ", ".join(text for number, text in told if number) or told[0][1]
     return f"{what}; the last entry {last['time']} over {', '.join(last['survivors'])}{metric}"

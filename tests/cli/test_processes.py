@@ -12,6 +12,7 @@ import pytest
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.home import Home, notes
+from p2pfl.ledger import auditor
 from tests.cli.sites import AT_THE_END_OF_PASS, DEADLINE_S, Sites, Start, ended, facts, said
 
 
@@ -307,6 +308,12 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(
             (noted,) = notes.pending(home)
         assert (noted.command, noted.options["model"]) == (command, facts(from_file[1])["model"])
         assert str(tmp_path) not in str(noted)
+    log = tmp_path / "log.json"
+    at_home = ["--home", str(tmp_path / sites.names[0] / "home")]
+    assert ended(start("ledger", "export", *at_home, "-o", str(log)))[0] == 0
+    card = facts(ended(start("model", "show", str(model), "--json"))[1])["card"]
+    judged = auditor.checked(log.read_bytes(), card["ledger"]["genesis"])  # type: ignore[index,call-overload]
+    assert judged["verified"], "the card names the first entry as whoever checks the ledger does"
 
 
 @pytest.mark.claim("LEDGER-1")

@@ -137,3 +137,4 @@ def test_verbs_on_a_home_of_two_studies_ask_which_one(both: tuple[Sites, Sites])
         assert say("ledger", "verify", "--peers", study.peers).facts["verified"]
     model = say("model", "export", "-o", other.place / "model.safetensors", "--peers", other.peers)
     assert model.status == 0, model.text
+    assert say("status", "--peers", other.peers).facts["model"]["named"] == model.facts["model"]

@@ -206,7 +206,7 @@ def _check(facts: Mapping[str, Any]) -> str:
     ledger = facts["ledger"]
     return (
         f"The first {ledger['entries']} entries of the sites' ledger have the root `{ledger['root']}`; its first entry "
-        f"is `{ledger['genesis'][:16]}…`, and names the peers.yaml of SHA-256 `{facts['federation']['first']}`. Each "
+        f"is `{ledger['genesis']}`, and names the peers.yaml of SHA-256 `{facts['federation']['first']}`. Each "
         "site holds that ledger, signed by a quorum; ask one for `p2pfl ledger export --with-verifier`, which anybody "
         "can check. The last round's entry names this model. `p2pfl model show` computes the model's digest from its "
         "tensors and refuses a file whose card names another."

@@ -9,6 +9,7 @@ from p2pfl._version import __version__
 from p2pfl.errors.models import NotTheLedgersModel, OtherTraining
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
+from p2pfl.federation.membership import genesis_digest
 from p2pfl.federation.table_facts import decimal_text
 from p2pfl.home import Home
 from p2pfl.ledger import entry as entries
@@ -61,7 +62,7 @@ def card_of(home: Home, federation: Federation, state: ModelState, licence: str 
             "ledger": {
                 "entries": entries_told,
                 "root": log.root_at(entries_told).hex(),
-                "genesis": entries.entry_hash(entries.FIRST, log[0].record).hex(),
+                "genesis": genesis_digest(log[0].record).hex(),
             },
             "threshold": _text(federation.model.threshold),
             "licence": _licence(federation, licence),
