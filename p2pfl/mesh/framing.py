@@ -168,11 +168,6 @@ class Outgoing:
         """The place of the next payload that is queued."""
         return self._place
 
-    @property
-    def bulk_waits(self) -> bool:
-        """The next bulk could be sent, or gone on with, if it may be."""
-        return bool(self._bulk) or (self._begun is not None and self._begun.bulk)
-
     def since(self, place: int) -> Outgoing:
         """What was queued from `place` on, none of which was sent, numbered from 0: for another session."""
         found = Outgoing(self._window)

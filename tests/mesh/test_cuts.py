@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2pfl.mesh import Limits, LinkClosed, Mesh
 from tests.examples import examples
+from tests.mesh.pair import through_a_proxy
 from tests.mesh.sites import Sites, Watch, running, sends_at_once
 from tests.mesh.tcp_proxy import UNLIMITED, Proxy
 
@@ -23,23 +24,19 @@ def test_nothing_is_lost_or_doubled_when_the_connection_is_cut_at_random_bytes()
     sizes = [chance.choice([0, 40, 3_000, 200_000, 1_500_000]) for _ in range(40)]
 
     async def scene() -> None:
-        sites = Sites("ada", "bob", "cyd")
-        proxy = Proxy(sites.addresses["bob"], lambda: budgets.pop() if budgets else UNLIMITED)
         there = [chance.randbytes(size) for size in sizes]
         back = [chance.randbytes(size) for size in reversed(sizes)]
-        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
-        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
-        async with proxy.running(), running(ada, bob) as (one, two):
+        async with through_a_proxy(lambda: budgets.pop() if budgets else UNLIMITED) as pair:
             for mine, theirs in zip(there, back, strict=True):
-                await asyncio.gather(ada.send("bob", mine), bob.send("ada", theirs))
+                await asyncio.gather(pair.ada.send("bob", mine), pair.bob.send("ada", theirs))
             while budgets:  # small payloads until every cut has been made
-                await ada.send("bob", b"on")
+                await pair.ada.send("bob", b"on")
                 there.append(b"on")
-                await two.payloads("ada", len(there))
-                proxy.cut()
-            assert await two.payloads("ada", len(there)) == there
-            assert await one.payloads("bob", len(back)) == back
-            assert len({event.incarnation for event in one.ups("bob")}) == 1
+                await pair.at_bob.payloads("ada", len(there))
+                pair.proxy.cut()
+            assert await pair.at_bob.payloads("ada", len(there)) == there
+            assert await pair.at_ada.payloads("bob", len(back)) == back
+            assert len({event.incarnation for event in pair.at_ada.ups("bob")}) == 1
 
     asyncio.run(scene())
 
@@ -52,13 +49,12 @@ def cut_at(places: Sequence[int], sizes: Sequence[int]) -> None:
     """
 
     async def scene() -> None:
-        sites, left = Sites("ada", "bob", "cyd"), list(places)
-        proxy = Proxy(sites.addresses["bob"], lambda: left.pop(0) if left else UNLIMITED)
-        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
-        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
+        left = list(places)
         there = [number.to_bytes(4, "big") + os.urandom(size) for number, size in enumerate(sizes)]
         back = there[::-1]
-        async with proxy.running(), running(ada, bob) as (one, two):
+        async with through_a_proxy(lambda: left.pop(0) if left else UNLIMITED) as pair:
+            ada, bob, proxy = pair.ada, pair.bob, pair.proxy
+            one, two = pair.at_ada, pair.at_bob
             for mine, theirs in zip(there, back, strict=True):
                 await asyncio.gather(ada.send("bob", mine), bob.send("ada", theirs))
             assert await two.payloads("ada", len(there)) == there
@@ -120,17 +116,13 @@ def test_captured_bytes_hold_no_plaintext_and_no_site_name() -> None:
 
 def test_both_ends_make_the_same_nonce_and_another_one_on_every_link() -> None:
     async def scene() -> None:
-        sites = Sites("ada", "bob", "cyd")
-        proxy = Proxy(sites.addresses["bob"])
-        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
-        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
-        async with proxy.running(), running(ada, bob) as (one, two):
+        async with through_a_proxy() as pair:
             for count in (1, 2, 3):
-                await one.linked("bob", count)
-                await two.linked("ada", count)
-                proxy.cut()
-            nonces = [event.nonce for event in one.ups("bob")][:3]
-            assert nonces == [event.nonce for event in two.ups("ada")][:3]
+                await pair.at_ada.linked("bob", count)
+                await pair.at_bob.linked("ada", count)
+                pair.proxy.cut()
+            nonces = [event.nonce for event in pair.at_ada.ups("bob")][:3]
+            assert nonces == [event.nonce for event in pair.at_bob.ups("ada")][:3]
             assert len(set(nonces)) == 3
 
     asyncio.run(scene())

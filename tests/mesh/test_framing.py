@@ -146,7 +146,7 @@ def test_bulk_gets_through_beside_letters_without_end() -> None:
         sender.queue_payload(bytes(512 << 10), bulk=True)
     for _ in range(200):
         sender.queue_payload(bytes(64 << 10))
-    while sender.bulk_waits:
+    while sender._bulk:
         frame = sender.next_frame()
         assert frame is not None
         sender.mark_sent()
@@ -180,7 +180,7 @@ def test_letters_that_keep_the_window_full_let_bulk_in() -> None:
         while (frame := sender.next_frame()) is not None:
             sender.mark_sent()
             ahead += frame.size
-        if not sender.bulk_waits:
+        if not sender._bulk:
             break
     assert ahead < WINDOW + 2 * framing.MOST_OVERTAKING
 

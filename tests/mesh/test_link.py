@@ -229,7 +229,7 @@ def test_letters_without_end_let_bulk_through_a_tunnel_never_empty() -> None:
             stage.link.queue_payload(bytes(64 << 10))
             stage.taken(64 << 10)
             stage.link.on_message(Header(ACK, 0, TAG, 0, len(stage.sent), 0).encode(), memoryview(b""))
-        assert not stage.link._outgoing.bulk_waits
+        assert not stage.link._outgoing._bulk
 
     staged(scene)
 

@@ -9,8 +9,9 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.mesh.sites import Sites, Watch, running
-from tests.mesh.tcp_proxy import UNLIMITED, Proxy
+from tests.mesh.pair import through_a_proxy
+from tests.mesh.sites import Watch
+from tests.mesh.tcp_proxy import UNLIMITED
 
 WORDS = bytes(512 << 10)  # of a chunk
 
@@ -24,26 +25,23 @@ def test_a_letter_does_not_wait_for_the_bulk_that_was_given_before_it() -> None:
     """TCP is held up; what it and ZeroMQ hold by then stands before the letter, and nothing else."""
 
     async def scene() -> None:
-        sites = Sites("ada", "bob", "cyd")
-        proxy = Proxy(sites.addresses["bob"])
-        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
-        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
-        async with proxy.running(), running(ada, bob) as (one, two):
-            await one.up("bob")
+        async with through_a_proxy() as pair:
+            ada, at_bob = pair.ada, pair.at_bob
+            await pair.at_ada.up("bob")
             await ada.send("bob", b"hello")
-            await two.payloads("ada", 1)
-            proxy.flow.clear()
+            await at_bob.payloads("ada", 1)
+            pair.proxy.flow.clear()
             for number in range(48):
                 await ada.send("bob", b"bulk %d" % number + WORDS, bulk=True)
             link = ada._links["bob"]
             while link.tunnel is None or not (link.tunnel.stalled or link._outgoing.next_frame() is None):
                 await asyncio.sleep(0)  # until TCP or the window takes no more
             await ada.send("bob", b"letter")
-            proxy.flow.set()
-            taken = await two.payloads("ada", 50)
+            pair.proxy.flow.set()
+            taken = await at_bob.payloads("ada", 50)
             # A window of 8 MiB is sent at most before anything is acknowledged.
             assert taken.index(b"letter") <= 18
-            assert [payload[: -len(WORDS)] for payload in of(two, "ada", b"bulk")] == [
+            assert [payload[: -len(WORDS)] for payload in of(at_bob, "ada", b"bulk")] == [
                 b"bulk %d" % k for k in range(48)
             ]
 
@@ -60,21 +58,19 @@ def test_wherever_connections_are_cut_each_class_arrives_once_and_in_its_order(
     places: list[int], given: list[tuple[bool, int]]
 ) -> None:
     async def scene() -> None:
-        sites, left = Sites("ada", "bob", "cyd"), list(places)
-        proxy = Proxy(sites.addresses["bob"], lambda: left.pop(0) if left else UNLIMITED)
-        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
-        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
+        left = list(places)
         said = [
             (bulk, (b"bulk %d " if bulk else b"letter %d ") % k + bytes(size)) for k, (bulk, size) in enumerate(given)
         ]
-        async with proxy.running(), running(ada, bob) as (_, two):
+        async with through_a_proxy(lambda: left.pop(0) if left else UNLIMITED) as pair:
+            ada, at_bob = pair.ada, pair.at_bob
             for bulk, payload in said:
                 await ada.send("bob", payload, bulk=bulk)
-            await two.payloads("ada", len(said))
+            await at_bob.payloads("ada", len(said))
             await ada.send("bob", b"letter: end")
-            await two.payloads("ada", len(said) + 1)
+            await at_bob.payloads("ada", len(said) + 1)
             for bulk, kind in ((True, b"bulk"), (False, b"letter")):
                 end = [] if bulk else [b"letter: end"]
-                assert of(two, "ada", kind) == [payload for one, payload in said if one == bulk] + end
+                assert of(at_bob, "ada", kind) == [payload for one, payload in said if one == bulk] + end
 
     asyncio.run(scene())
