@@ -12,6 +12,7 @@ import pytest
 
 import p2pfl.errors
 from p2pfl.errors import P2PFLError, leaves
+from p2pfl.errors.home import HomeMissing
 from tests.commands import parse
 
 for module in pkgutil.iter_modules(p2pfl.errors.__path__):
@@ -83,6 +84,12 @@ def test_a_suggested_p2pfl_command_parses(leaf: type[P2PFLError]) -> None:
 )
 def test_what_is_suggested_does_not_end_in_an_error_itself(code: str, command: str) -> None:
     assert [example(leaf).suggestion for leaf in LEAVES if leaf.code == code] == [command]
+
+
+def test_a_path_with_a_blank_is_one_word_of_the_command_to_try() -> None:
+    error = HomeMissing(evidence="nothing is there", path="/srv/St Olav/o'home")
+    assert shlex.split(error.suggestion) == ["p2pfl", "init", "--name", "NAME", "--home", "/srv/St Olav/o'home"]
+    assert error.as_json()["try"] == error.suggestion
 
 
 @pytest.mark.parametrize("line", ["p2pfl nonsense", "p2pfl init --nonsense", "p2pfl peers nonsense"])

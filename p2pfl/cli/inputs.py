@@ -27,7 +27,7 @@ def number(text: str, place: str, column: str) -> Decimal:
     """A plain decimal number. Raises ValueNotANumber, which does not repeat the text: it may be a patient's."""
     if not NUMBER.fullmatch(text.strip()):
         raise ValueNotANumber(
-            evidence=f"{len(text)} characters that are not a plain decimal number", place=place, column=column
+            evidence=f"{len(text)} characters, and no plain decimal number", place=place, column=column
         )
     return Decimal(text.strip())
 

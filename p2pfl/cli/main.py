@@ -140,6 +140,9 @@ def _wrong_use(error: click.ClickException) -> WrongUse:
     context = getattr(error, "ctx", None)
     path = context.command_path.removeprefix("p2pfl") if isinstance(context, click.Context) else ""
     evidence = error.format_message()
+    if isinstance(error, click.NoSuchOption) and context is not None and isinstance(context.command, click.Group):
+        verbs = ", ".join(context.command.list_commands(context))
+        evidence = f"{error.option_name} stands behind one of its commands, if that has it: {verbs}"
     if (extra := re.search(r"extra argument.*\((\S+\.ya?ml)", evidence)) is not None:
         evidence += f"; did you mean --peers {extra[1]}?"
     return WrongUse(evidence=evidence, verb=path)

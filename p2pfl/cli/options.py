@@ -207,6 +207,8 @@ def key_command(text: str) -> Command:
 
 def listening(text: str) -> Address:
     """`host:port`, or a host alone with the default port. Raises WrongAddress."""
+    if text.isdecimal():
+        raise WrongAddress(evidence="it is a port without a host", place="--listen", text=repr(text))
     try:
         return Address.parse(text if ":" in text else f"{text}:{DEFAULT_PORT}")
     except ValueError as reason:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from shlex import quote
 from typing import Any, Final, assert_never
 
 from p2pfl.cli.output import amount, duration, progress
@@ -177,9 +178,9 @@ class Watch:
     def _command_at(self, name: str) -> str:
         """What is run at that site; one that has joined since has no file of the epoch that this one began with."""
         if name in self._first:
-            return self._command.format(peers=self._peers_file)
+            return self._command.format(peers=quote(self._peers_file))
         file = f"peers-{self._roster.epoch}.yaml"
-        command = self._command.format(peers=file)
+        command = self._command.format(peers=quote(file))
         return f"{command}   ({file}: of epoch {self._roster.epoch}, by p2pfl peers adopt CHANGE -o {file})"
 
     def _round(self, event: events.RoundFinal) -> None:

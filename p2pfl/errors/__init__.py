@@ -7,6 +7,7 @@ unique, stable and never reused; `tests/test_errors.py` walks the tree and holds
 
 from __future__ import annotations
 
+import shlex
 import string
 from typing import Any, ClassVar, Final
 
@@ -21,6 +22,8 @@ EXIT_INTERRUPTED: Final = 130
 
 MOST_EVIDENCE: Final = 8192  # characters of it that a person is shown
 MOST_FIELD: Final = 1024  # characters of a name, a path, a place
+# Fields of a command that are several words of it, or quoted already.
+WORDS: Final = ("verb", "group", "steps", "package")
 
 
 def clipped(text: str, most: int) -> str:
@@ -28,6 +31,11 @@ def clipped(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     return f"{text[: most // 2]} … ({len(text)} characters) … {text[-most // 4 :]}"
+
+
+def _argument(name: str, value: str) -> str:
+    """The field as one word of a shell's command, whatever blanks a path has in it."""
+    return value if name in WORDS else shlex.quote(value)
 
 
 class P2PFLError(Exception):
@@ -58,7 +66,7 @@ class P2PFLError(Exception):
     @property
     def suggestion(self) -> str:
         """The exact command to try."""
-        return self.command.format_map(self.fields)
+        return self.command.format_map({name: _argument(name, value) for name, value in self.fields.items()})
 
     def render(self) -> str:
         """The whole error as the terminal shows it."""

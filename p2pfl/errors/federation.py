@@ -184,7 +184,7 @@ class WrongAddress(ConfigurationError):
 
     code = "P2P-FED-021"
     likely = (
-        "the port is missing, as in 10.0.0.5:7443",
+        "host or port is missing: both are wanted, as in 10.0.0.5:7443",
         "0.0.0.0 and :: say where to listen: they name no machine",
     )
     command = "p2pfl init --help"

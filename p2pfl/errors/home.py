@@ -13,6 +13,14 @@ class HomeMissing(ConfigurationError):
     command = "p2pfl init --name NAME --home {path}"
 
 
+class HomeElsewhere(ConfigurationError):
+    """There is no home at {path}, but one at {nearest}."""
+
+    code = "P2P-HOME-016"
+    likely = ("the path ends a folder too early", "it is mistyped")
+    command = "p2pfl status --home {nearest}"
+
+
 class HomeExists(ConfigurationError):
     """{path} is not empty, and init never overwrites."""
 
@@ -143,8 +151,11 @@ class KeyFileExists(ConfigurationError):
     """A key file is already at {path}, and init never overwrites."""
 
     code = "P2P-KEY-005"
-    likely = ("another home of that name was made by this user", "an earlier init was interrupted")
-    command = "mv {path} {path}.old"
+    likely = (
+        "it opens another home, so name a file of its own: --key-file FILE",
+        "an earlier init was interrupted, and the file opens nothing: move it away",
+    )
+    command = "ls -l {path}"
 
 
 class KeyMalformed(ConfigurationError):

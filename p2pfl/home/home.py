@@ -15,6 +15,7 @@ fsync, and this home writes no more (disk.py). docs/spec/home.md.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import fcntl
 import os
@@ -28,6 +29,7 @@ from typing import Final, Self
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.home import (
+    HomeElsewhere,
     HomeMissing,
     HomeOpenToOthers,
     ItemDamaged,
@@ -100,7 +102,10 @@ class Home(ItemStore):
 
     @staticmethod
     def slots_at(path: Path) -> tuple[str, tuple[keyslots.Slot, ...]]:
-        """The name of the home at `path`, and its keyslots. Raises HomeMissing, HomeOpenToOthers, KeyslotsDamaged."""
+        """The name of the home at `path`, and its keyslots.
+
+        Raises HomeMissing or HomeElsewhere, HomeOpenToOthers, KeyslotsDamaged.
+        """
         path = path.absolute()
         try:
             raw = read_file(path / "keyslots", MOST_KEYSLOTS)
@@ -108,9 +113,7 @@ class Home(ItemStore):
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EISDIR, errno.EINVAL, errno.EFBIG):  # it is there
                 Disk(path).refuse("read", path / "keyslots", error)
-            held = _homes_in(path)
-            inside = f"; homes in it: {', '.join(held)}" if held else ""
-            raise HomeMissing(evidence=f"{path / 'keyslots'}: {error.strerror}{inside}", path=path) from None
+            raise _no_home(path, error.strerror or "") from None
         if mode & 0o077:
             raise HomeOpenToOthers(evidence=f"its mode is {mode:04o}, 0700 is wanted", path=path)
         return keyslots.from_bytes(raw, path / "keyslots")
@@ -272,6 +275,19 @@ class Home(ItemStore):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _no_home(path: Path, why: str) -> P2PFLError:
+    """The error for a path without a home: it says which one was probably meant, where homes lie in it or beside it."""
+    evidence, within = f"{path / 'keyslots'}: {why}", _homes_in(path)
+    if within:
+        return HomeElsewhere(
+            evidence=f"{evidence}; homes in it: {', '.join(within)}", path=path, nearest=path / within[0]
+        )
+    beside = difflib.get_close_matches(path.name, _homes_in(path.parent), 1)
+    if beside:
+        return HomeElsewhere(evidence=evidence, path=path, nearest=path.parent / beside[0])
+    return HomeMissing(evidence=evidence, path=path)
 
 
 def _homes_in(path: Path) -> list[str]:

@@ -106,7 +106,8 @@ def read_export(raw: bytes, path: str) -> Exported:
         if federation is not None and federation.site != found.site:
             raise ValueError("its two logs are of two sites")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportMalformed(evidence=f"{type(error).__name__}: {error}"[:300], path=path) from None
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ExportMalformed(evidence=why[:300], path=path) from None
     return found
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -449,6 +450,16 @@ def test_a_card_for_a_peers_file_and_a_peers_file_for_a_card_are_called_that(
     assert "P2P-USE-022" in capsys.readouterr().err
 
 
+def test_what_to_run_next_can_be_pasted_whatever_the_file_is_called(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("our study").mkdir()
+    assert run(["peers", "create", *cards, "-o", "our study/peers é.yaml"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    (joined,) = [shlex.split(line) for line in shown if "p2pfl join" in line]
+    assert joined[:4] == ["p2pfl", "join", "--peers", "our study/peers é.yaml"]
+
+
 def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["peers", "create", *cards, "-o", "peers.yaml"]) == 0
     capsys.readouterr()
@@ -458,6 +469,8 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
     assert "p2pfl stats km --help" in capsys.readouterr().err
     assert run(["doctor", "--home", "homes"]) == 2
     assert f"homes in it: {', '.join(sorted(SITES))}" in capsys.readouterr().err
+    assert run(["keys", "--home", "homes/x"]) == 2
+    assert "--home stands behind one of its commands, if that has it: list, add" in capsys.readouterr().err
     for verb, meant in (("propose", "peers propose"), ("approve", "peers approve"), ("rotate", "peers propose rotate")):
         assert run([verb, "change.p2pfl"]) == 2
         told = capsys.readouterr().err

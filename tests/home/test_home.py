@@ -17,6 +17,7 @@ from p2pfl.errors.home import (
     DiskFull,
     DiskRefused,
     HomeBusy,
+    HomeElsewhere,
     HomeExists,
     HomeIsReadOnly,
     HomeMissing,
@@ -268,6 +269,14 @@ def test_a_place_without_a_home_is_named(tmp_path: Path) -> None:
     with pytest.raises(HomeMissing) as caught:
         Home.open(tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in caught.value.render()
+
+
+@pytest.mark.parametrize("wrong", ["", "charit"])
+def test_a_path_cut_short_or_mistyped_names_the_home_that_was_meant(tmp_path: Path, wrong: str) -> None:
+    make(tmp_path).close()
+    with pytest.raises(HomeElsewhere) as caught:
+        Home.open(tmp_path / wrong)
+    assert caught.value.suggestion == f"p2pfl status --home {tmp_path / 'charite'}"
 
 
 def test_two_writers_are_refused_and_the_first_is_named(tmp_path: Path) -> None:

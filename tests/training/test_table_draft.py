@@ -111,7 +111,7 @@ def test_a_column_map_gives_our_names_and_says_which_numbers_are_codes() -> None
     assert [(one.name, one.number) for one in found.columns] == [("age", True), ("second", False), ("note", False)]
 
 
-def test_numbers_with_decimal_commas_are_drafted_as_numbers_where_the_column_map_says_so() -> None:
+def test_decimal_commas_are_drafted_as_numbers_where_the_column_map_says_so() -> None:
     raw = b"Hb;ward\n13,2;A\n9,8;B\n"
     found = read_draft(raw, "a.csv", ColumnMap.parse(b"decimal: comma\n", "map", None))
     assert [(one.name, one.number) for one in found.columns] == [("Hb", True), ("ward", False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any, Final
 
 from p2pfl import codec
@@ -104,7 +105,7 @@ class HomeView:
             task = federation.task
             if task.sha256 is not None and task.sha256 not in approved(home):
                 what = f"the task {task.label} runs on this site's records once its file was read and approved"
-                found.append({"what": what, "command": f"p2pfl task review {task.file}"})
+                found.append({"what": what, "command": f"p2pfl task review {quote(task.file or 'FILE')}"})
             change = held_change(home)
             if change is not None and change.facts["epoch"] > federation.roster.epoch:
                 begins = "was approved by enough sites, and begins after one of the next rounds"

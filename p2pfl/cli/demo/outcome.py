@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from statistics import fmean
 from typing import Any, Final
 
@@ -104,7 +105,7 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
     ]
     if home is not None:
         site = facts["dataset"]["sites"][0]
-        kept = home / site / "home"
+        kept = quote(str(home / site / "home"))
         lines += ["", f"kept in {home}; for example", f"  p2pfl ledger show --home {kept}"]
         lines += [f"  p2pfl report --home {kept} -o report.html     (a page for an ethics board)"]
     return "\n".join(lines)

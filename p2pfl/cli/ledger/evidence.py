@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import click
@@ -171,7 +172,8 @@ def _write(proofs: list[Proof], target: Path, as_json: bool) -> None:
         raise WrongUse(evidence=f"-o writes one proof; say which: {_names(proofs)}", verb=VERB)
     (one,) = proofs
     write_new(target, one.data)
-    text = f"{target}: {_verdict(one)}; {one.text}\nany site can check it: p2pfl ledger evidence --check {target}"
+    check = f"any site can check it: p2pfl ledger evidence --check {quote(str(target))}"
+    text = f"{target}: {_verdict(one)}; {one.text}\n{check}"
     output.result(text, {"path": str(target), **one.facts}, as_json)
 
 

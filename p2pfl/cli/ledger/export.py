@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from importlib import resources
 from pathlib import Path
@@ -87,7 +88,8 @@ def export(
         "root": root,
         "verifier": str(program) if with_verifier else None,
     }
-    check = [f"{program}: check it with", f"  python3 -I {program} {target}"] if with_verifier else []
+    command = shlex.join(["python3", "-I", str(program), str(target)])
+    check = [f"{program}: check it with", f"  {command}"] if with_verifier else []
     output.result("\n".join([f"{target}: {size} entries, root {root}", *check]), facts, as_json)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -138,9 +139,10 @@ def signature_lines(lineage: Lineage, change: Change, path: Path, complete: bool
     if complete:
         with_ = "one of the next rounds" if held["from_round"] <= done else f"round {held['from_round']} or a later one"
         return [*lines, f"it is approved, and begins with {with_}; a join that runs hands it to the others"]
-    joins = [f"  p2pfl peers accept {path.name}     (at {', '.join(held['added'])})"] if "agreement" in held else []
+    file, added = quote(path.name), ", ".join(held["added"])
+    joins = [f"  p2pfl peers accept {file}     (at {added})"] if "agreement" in held else []
     lacking = f"still lacking: {lineage.lacking(change)}; hand this file on, and there run"
-    return [*lines, lacking, f"  p2pfl peers approve {path.name}", *joins]
+    return [*lines, lacking, f"  p2pfl peers approve {file}", *joins]
 
 
 def signers(lineage: Lineage, change: Change) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, TypeVar
 
 import click
@@ -100,20 +101,22 @@ def create(
     federation = Federation.parse(raw, str(target))
     check_fit(federation, own=Path(task.rpartition(":")[0]) if task and federation.task.file else None)
     write_new(target, raw)
-    shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
+    shown = f" --agreement {quote(document.name) if document else 'FILE'}" if federation.agreement else ""
     data = "their.csv" if federation.task.scans is None else "their-scans"
-    train = f"p2pfl join --peers {target} --data {data}{shown}"
+    file = quote(str(target))
+    train = f"p2pfl join --peers {file} --data {data}{shown}"
     if federation.task.python is not None:
         train = f"a program that calls peer.train(task, data=…) with the task {federation.task.python}"
     if client is not None:
-        train = f"p2pfl run --{client} MODULE:NAME --peers {target}{shown}"
-    pinned = federation.task.file is not None
+        train = f"p2pfl run --{client} MODULE:NAME --peers {file}{shown}"
+    pinned = federation.task.file
+    review = [f"  p2pfl task review {quote(pinned)}       (its code will run on the records)"] if pinned else []
     told = [
         f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",
         *member_lines(members),
         f"hand this very file{beside(federation)} to every site; each of them then runs",
-        *([f"  p2pfl task review {federation.task.file}       (its code will run on the records)"] if pinned else []),
-        f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
+        *review,
+        f"  p2pfl doctor --peers {file} --wait 300       (all at the same time: does every link work?)",
         f"  {train}",
     ]
     output.result("\n".join(told), {"path": str(target)} | federation_facts(federation), as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -35,7 +36,7 @@ def new_key(target: Path | None, peers_file: Path | None, home: Path, unlock: Un
     lines = [
         f"{path}: the next key of {name}, {card.fingerprint}",
         "hand it to a site that proposes the change:",
-        f"  p2pfl peers propose rotate {name} {path} -o change.yaml",
+        f"  p2pfl peers propose rotate {name} {quote(str(path))} -o change.yaml",
         f"without the signature of {name}, with its present key, the rotation does not count",
     ]
     output.result("\n".join(lines), {"path": str(path), "name": name, "fingerprint": card.fingerprint}, as_json)

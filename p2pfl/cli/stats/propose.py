@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -66,12 +67,13 @@ def _propose(
     federation.own(name, identity.key)
     write_new(target, question_file.to_bytes(text, federation, name, identity))
     digest = questions.digest_of(federation, text).hex()
-    more = "" if peers_file.name == "peers.yaml" else f" --peers {peers_file.name}"
+    more = "" if peers_file.name == "peers.yaml" else f" --peers {quote(peers_file.name)}"
     lines = [
         f"{target}: {question_file.called(text)}, proposed by {name}; question {digest[:16]}",
         "each site that agrees, this one too, runs on it:",
-        f"  p2pfl stats approve {target}{more}",
-        f"and all of them together, each on its own records:\n  p2pfl stats ask {target}{more} --data THEIR.csv",
+        f"  p2pfl stats approve {quote(str(target))}{more}",
+        "and all of them together, each on its own records:",
+        f"  p2pfl stats ask {quote(str(target))}{more} --data THEIR.csv",
     ]
     facts: dict[str, object] = {"path": str(target), "question": digest, "told": text, "by": name}
     output.result("\n".join(lines), facts, as_json)

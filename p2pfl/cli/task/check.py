@@ -239,7 +239,7 @@ def _text(facts: dict[str, Any], *, agreed: bool) -> str:
 
 
 def _about(seconds: float) -> str:
-    return f"some {output.duration(seconds)}" if round(seconds) else "under 1 s"
+    return f"about {output.duration(seconds)}" if round(seconds) else "under 1 s"
 
 
 def _batch(facts: dict[str, Any], *, agreed: bool) -> list[str]:
@@ -247,7 +247,7 @@ def _batch(facts: dict[str, Any], *, agreed: bool) -> list[str]:
     said, seen = facts["expected_batch"], facts["batch_here"]
     if said / 4 <= seen <= 4 * said:
         return []
-    told = f"a step sees some {seen:g} {facts['unit']}s here, and divides by expected_batch {said:g}"
+    told = f"a step sees about {seen:g} {facts['unit']}s here, and divides by expected_batch {said:g}"
     rate = f"privacy.sample_rate {facts['sample_rate']:g}"
     rate += "" if agreed else ", the default: where another one is agreed on, name its file by --peers"
     return [f"notice: {told}: its steps are that much too large or too small ({rate})"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -74,8 +75,8 @@ def draft(
         f"{target}: {len(found.columns)} columns, {numbers} of numbers and {len(found.columns) - numbers} of words; "
         f"{left} places to fill in",
         f"no number and no word of {data} is in it: fill it in from clinical practice and the study's code book; then",
-        f"  p2pfl task check {target} --data {data}",
-        f"  p2pfl peers create A.card B.card … -o peers.yaml --task {target}",
+        f"  p2pfl task check {quote(str(target))} --data {quote(str(data))}",
+        f"  p2pfl peers create A.card B.card … -o peers.yaml --task {quote(str(target))}",
     ]
     columns_told = [{"name": one.name, "number": one.number} for one in found.columns]
     facts: dict[str, object] = {"path": str(target), "columns": columns_told, "left": left}

@@ -6,6 +6,7 @@ import ast
 import difflib
 import hashlib
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import click
@@ -42,7 +43,7 @@ def review(file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
         lines += ["", f"It reaches for: {', '.join(reaching)}" if reaching else "It imports nothing but what trains."]
         lines += [
             "It will run on this site's records. Read it all; then",
-            f"  p2pfl task approve {file} --home {home}",
+            f"  p2pfl task approve {quote(str(file))} --home {quote(str(home))}",
         ]
     facts: dict[str, Any] = {"path": str(file), "sha256": sha256.hex(), "approved": sha256 in held, "reaches": reaching}
     output.result("\n".join(lines), facts, as_json)
