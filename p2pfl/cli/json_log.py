@@ -41,6 +41,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "charged": ("info", ("round", "epsilon", "limit")),
     "repeated": ("info", ("round", "epsilon")),
     "personal_lost": ("warning", ("layers", "why")),
+    "held_out_changed": ("warning", ()),
     "cut": ("warning", ("round", "how", "at_once")),
     "step": ("debug", ("round", "step", "steps")),
     "trained": ("info", ("round", "seconds")),

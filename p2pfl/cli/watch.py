@@ -20,6 +20,9 @@ from p2pfl.report import words
 from p2pfl.roster import Roster
 
 AGAIN_S: Final = 30.0  # seconds before the same wait is said again
+HELD_OUT_CHANGED: Final = """\
+this site's held-out records are not those that the study counted first: the next round ends the metric at all sites.
+If the file is the wrong one, stop now (Ctrl-C), and join again with the right one"""
 LATELY_S: Final = 10.0  # seconds since the last word within which a site counts as present, and busy
 
 
@@ -76,6 +79,8 @@ class Watch:
                 self._tell(f"round {number}  the task's process: {how}; the pass is made again")
             case events.PersonalLost(layers, why):
                 self._tell(f"this site's own layers ({layers}) begin from their first values: {why}")
+            case events.HeldOutChanged():
+                self._tell(HELD_OUT_CHANGED)
             case events.PhaseEntered():
                 self._number = event.round
             case events.AttemptAbandoned():

@@ -115,6 +115,13 @@ class PersonalLost:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutChanged:
+    """This site's held-out records are not those that the study counted first: the next round ends its exact metric."""
+
+    kind: ClassVar[str] = "held_out_changed"
+
+
+@dataclass(frozen=True, slots=True)
 class PassStepped:
     """`step` of the `steps` of this site's pass are done. Not every step is told."""
 
@@ -273,6 +280,7 @@ Progress = (
     | PassRepeated
     | PassWasCut
     | PersonalLost
+    | HeldOutChanged
     | PassStepped
     | PassTrained
     | PhaseEntered

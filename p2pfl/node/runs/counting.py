@@ -66,6 +66,15 @@ class Counting:
             self.agreed[number] = self.looks.reason(trained, taken, ends=ends)
         return self.agreed[number]
 
+    @property
+    def ends_the_metric(self) -> bool:
+        """The next counts of this site end the exact metric of the study, which no other site has ended before."""
+        if self.looks is not None or not self.trainer.counts:
+            return False
+        rounds = list(self.logs.rounds(self.run))
+        ended = any(record["outcome"].get("unmeasured") == metric.HELD_OUT_CHANGED for record in rounds)
+        return not ended and self.held.have_changed(rounds)
+
     def _unmeasured(self, agreed: str, survivors: Sequence[str]) -> str:
         """Noised counts may be summed over whichever sites are there."""
         return agreed if self.looks else metric.why_unmeasured(agreed, survivors, self.federation.roster.names)

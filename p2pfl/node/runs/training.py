@@ -19,7 +19,7 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import Draw
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, PassTrained
+from p2pfl.node.progress import HeldOutChanged, Observer, PassTrained
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.accounts import brought
 from p2pfl.node.runs.counting import Counting
@@ -78,6 +78,8 @@ class TrainingRun:
         self.maker = PassMaker(*named, self.updates, self.personal, self._rounds, self._subspace)
         told = (self.federation, self.logs, self.run, self.trainer, self.models, looks)
         self.counting = Counting(*told, HeldOut(self.home, self.run, self.trainer), self.draw)
+        if self.counting.ends_the_metric:
+            self.observer(HeldOutChanged())
         if self.passes.begun is not None and self.passes.begun.run == self.run:
             self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
 

@@ -16,7 +16,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Draw, Identity, Secret, SignedRecord, digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.pledge import genesis_of, pledge_of
-from p2pfl.node.progress import unseen
+from p2pfl.node.progress import Observer, unseen
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
 from p2pfl.peer.epoch import training_run
@@ -134,10 +134,10 @@ class Place:
         logs.begin({name: one.sign("record", genesis) for name, one in self.identities.items()}, {})
         return logs
 
-    def started(self, trainer: Four | None = None) -> TrainingRun:
+    def started(self, trainer: Four | None = None, observer: Observer = unseen) -> TrainingRun:
         """As after a start: everything is read from the disk."""
         run, brought = training_run(self.federation), trainer or self.trainer
-        return TrainingRun(self.federation, self.home, self.logs(), run, brought, "four", self.draw, unseen)
+        return TrainingRun(self.federation, self.home, self.logs(), run, brought, "four", self.draw, observer)
 
 
 def places(folder: Path, *settings: str) -> tuple[Place, Place]:

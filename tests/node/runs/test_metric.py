@@ -9,6 +9,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.keys import digest
+from p2pfl.node.progress import HeldOutChanged, Progress
 from p2pfl.node.runs import metric
 from p2pfl.node.runs.held_out import ITEM, HeldOut
 from p2pfl.node.runs.metric import HELD_OUT_CHANGED, MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
@@ -173,6 +174,20 @@ def test_a_held_out_record_that_is_taken_out_is_told_by_no_two_sums(place: Place
     assert np.abs(after).min() > 2**30, "each count is hidden by a uniform word"
     assert (second["unmeasured"], second["figures"]) == (HELD_OUT_CHANGED, {})
     assert (third["unmeasured"], last.any()) == (HELD_OUT_CHANGED, False)
+
+
+def test_a_site_is_told_before_its_changed_held_out_records_end_the_metric_of_all(place: Place) -> None:
+    """Its file may only be the wrong one; once a round has ended the metric, there is nothing left to warn of."""
+    trainer, told = FourOut(out=RECORDS), list[Progress]()
+    place.trainer, place.draw = trainer, Drawn()
+    round_of(place, place.started(observer=told.append), 1)
+    assert HeldOutChanged() not in told
+    trainer.out = RECORDS[:2]
+    changed = place.started(observer=told.append)
+    assert told.count(HeldOutChanged()) == 1
+    round_of(place, changed, 2)
+    place.started(observer=told.append)
+    assert told.count(HeldOutChanged()) == 1
 
 
 @pytest.mark.claim("SUM-20")
