@@ -4,54 +4,49 @@ A block of commands is preceded by `<!-- run: NAME -->` (one shell), `<!-- run t
 all at once) or `<!-- not run: why -->`; a program by `<!-- file: NAME -->`, under which it is written; a block of text
 by `<!-- output of: NAME -->` (of lines that run together: the first) or `<!-- output of: NAME, line 2 -->`. Numbers,
 digests, times and words of fingerprints differ from run to run, so lines are compared without them. Ports are replaced
-by free ones. A page that goes on where another ends is run after that one, in the same folder.
+by free ones. A page that goes on where another ends is run after that one, in the same folder. Pages that go on from
+one another are a trail, with a folder and a file of tests of its own: trails run side by side.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import click
-import pytest
+from p2pfl.training.tasks.heart_records import deal
 
-from tests.commands import parse
-from tests.ports import free_ports
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README, GUIDE = "README.md", "docs/guide"
+DEMO, DEMO_SITES = "demo", 5  # the records that the README's demo leaves in demo/SITE/records.csv
 GOES_ON = {  # page: the one on whose homes and files it stands
     README: None,
     f"{GUIDE}/README.md": None,
     f"{GUIDE}/study.md": README,
     f"{GUIDE}/from-python.md": README,
-    f"{GUIDE}/by-hand.md": README,
+    f"{GUIDE}/by-hand.md": DEMO,
     f"{GUIDE}/own-records.md": f"{GUIDE}/by-hand.md",
-    f"{GUIDE}/own-table.md": README,
-    f"{GUIDE}/own-task.md": None,
-    f"{GUIDE}/optimisers.md": None,
-    f"{GUIDE}/own-client.md": None,
-    f"{GUIDE}/use-the-model.md": f"{GUIDE}/own-table.md",
     f"{GUIDE}/reports.md": f"{GUIDE}/by-hand.md",
-    f"{GUIDE}/statistics.md": f"{GUIDE}/own-table.md",
     f"{GUIDE}/dashboard.md": f"{GUIDE}/by-hand.md",
-    f"{GUIDE}/images-and-volumes.md": None,
     f"{GUIDE}/when-a-site-is-away.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/members-and-keys.md": f"{GUIDE}/when-a-site-is-away.md",
     f"{GUIDE}/several-studies.md": f"{GUIDE}/by-hand.md",  # last: verbs on its homes ask from then on which study
     f"{GUIDE}/privacy-officer.md": f"{GUIDE}/by-hand.md",  # behind all that trains on in the same homes
+    f"{GUIDE}/own-table.md": DEMO,
+    f"{GUIDE}/use-the-model.md": f"{GUIDE}/own-table.md",
+    f"{GUIDE}/statistics.md": f"{GUIDE}/own-table.md",
+    f"{GUIDE}/own-task.md": None,
+    f"{GUIDE}/optimisers.md": None,
+    f"{GUIDE}/own-client.md": None,
+    f"{GUIDE}/images-and-volumes.md": None,
     f"{GUIDE}/firewall.md": None,
     f"{GUIDE}/gpu.md": None,
     f"{GUIDE}/privacy.md": None,
     f"{GUIDE}/terminal.md": None,
 }
-MOST_README_BYTES = 8192
 BLOCK = re.compile(
     r"(?:^<!-- (?P<verb>[a-z ]+): (?P<name>[^\n]*?) -->\n)?^```(?P<kind>[a-z]*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -85,30 +80,17 @@ def shape(line: str) -> str:
     return " ".join(line.split())
 
 
-def test_every_page_of_the_guide_has_its_place_and_the_readme_its_size() -> None:
-    assert {f"{GUIDE}/{file.name}" for file in (ROOT / GUIDE).glob("*.md")} | {README} == set(GOES_ON)
-    assert len((ROOT / README).read_bytes()) <= MOST_README_BYTES
-    index = (ROOT / GUIDE / "README.md").read_text()
-    assert all(f"]({Path(page).name})" in index for page in GOES_ON if not page.endswith(README))
+def begins(page: str) -> str:
+    """The page with which the trail of `page` begins."""
+    before = GOES_ON[page]
+    return page if before is None or before == DEMO else begins(before)
 
 
-@pytest.mark.parametrize("page", GOES_ON)
-def test_every_block_of_commands_says_whether_it_is_run(page: str) -> None:
-    for block in blocks(page):
-        if block.kind == "sh":
-            assert block.verb in ("run", "run together", "not run"), block.text
-        if block.kind == "python":
-            assert block.verb == "file", block.text
-    shown = {block.name.partition(",")[0] for block in blocks(page) if block.verb == "output of"}
-    assert shown <= {block.name for block in blocks(page) if block.verb.startswith("run")}
-
-
-@pytest.mark.parametrize("page", GOES_ON)
-def test_every_command_in_the_text_of_a_page_is_one_that_the_program_takes(page: str) -> None:
-    text = BLOCK.sub("", (ROOT / page).read_text())
-    for command in re.findall(r"`p2pfl\s([^`]+)`", text):
-        with contextlib.suppress(click.MissingParameter):  # a verb is named, and not all that it wants
-            parse(shlex.split(command))
+def trail(*first: str) -> list[str]:
+    """The pages with commands to run whose trail begins with one of these, in the order in which they are run."""
+    return [
+        page for page in GOES_ON if begins(page) in first and any(one.verb.startswith("run") for one in blocks(page))
+    ]
 
 
 def prepared(tmp: Path) -> dict[str, str]:
@@ -165,13 +147,22 @@ class Reader:
         text = re.sub(r"^make (\w+)", ready, block.text, flags=re.M)
         return PORT.sub(lambda match: self.ports[match[0]], text)
 
+    def deal(self) -> None:
+        """Write what the demo of the README leaves of records; that it does is a test of that page."""
+        for name, records in deal(DEMO_SITES).files.items():
+            place = self.folder / "demo" / name
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "records.csv").write_bytes(records)
+
     def follow(self, page: str) -> None:
         """Run `page`, after the one that it goes on from; what it shows is printed."""
         if page in self.been:
             return
         self.been.add(page)
         before = GOES_ON[page]
-        if before is not None:
+        if before == DEMO:
+            self.deal()
+        elif before is not None:
             self.follow(before)
         outputs: dict[str, list[str]] = {}
         for block in blocks(page):
@@ -192,23 +183,3 @@ def compare(block: Block, outputs: dict[str, list[str]]) -> None:
     for line in block.text.splitlines():
         if line.strip() not in ("", "…"):
             assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{said}"
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    found = sorted({port for page in GOES_ON for block in blocks(page) for port in PORT.findall(block.text)})
-    return Reader(tmp_path_factory.mktemp("pages"), dict(zip(found, map(str, free_ports(len(found))), strict=True)))
-
-
-@pytest.mark.readme
-@pytest.mark.processes
-@pytest.mark.parametrize("page", [page for page in GOES_ON if any(one.verb.startswith("run") for one in blocks(page))])
-def test_the_commands_of_a_page_work_and_print_what_it_shows(page: str, reader: Reader) -> None:
-    reader.follow(page)
-
-
-def test_every_script_that_the_numbers_name_exists() -> None:
-    named = re.findall(r"`(benchmarks/\w+\.py)", (ROOT / "docs/benchmarks.md").read_text())
-    assert len(named) > 10
-    for script in named:
-        assert (ROOT / script).is_file(), script
