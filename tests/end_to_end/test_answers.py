@@ -11,15 +11,18 @@ from tests.end_to_end.checks import rounds
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Process, Sites
 
-# `p2pfl` that dies at a step on the home's disk, or right before or after it prints its result.
+# `p2pfl` that dies at a step on the home's disk, or right before or after it prints its result; `linger` are the most
+# seconds that it serves others at its end.
 DYING = """
 import functools, json, sys
 from p2pfl.cli import output
 from p2pfl.cli.main import main
 from p2pfl.home import home as homes
+from p2pfl.peer import Peer
 from tests.end_to_end.site import Fault, die
 
 plan, printed = json.loads(sys.argv[1]), output.result
+Peer.join = functools.partial(Peer.join, linger_s=plan.get("linger", 60.0))
 if "at" in plan.get("die", {}):
     homes.Home.open = functools.partial(homes.Home.open, fault=Fault(plan))
 
@@ -58,7 +61,9 @@ def test_a_site_killed_when_its_sum_is_final_is_told_the_number(make: MakeSites,
     sites = make(3)
     others = [sites.sum(name, value) for name, value in (("ada", 1), ("cyd", 3))]
     assert dying(sites, "ben", plan, "--value", 2).end().status == -9
-    ended = [process.end() for process in (sites.sum("ben", 2), *others)]
+    # Who is told it again waits a minute for the others' word that they have it, also where they have gone before.
+    again = dying(sites, "ben", {"linger": 5.0 if "result" in plan else 60.0}, "--value", 2)
+    ended = [process.end() for process in (again, *others)]
     assert [(one.status, one.facts["value"], one.facts["round"]) for one in ended] == [(0, "6.00", 1)] * 3
     assert len(rounds(sites["ben"], "sum")) == 1
     assert len(sites.roots()) == 1

@@ -309,9 +309,10 @@ def test_a_proof_on_the_disk_of_one_site_keeps_the_liar_out_of_the_next_sum_at_a
     started = {name: sites.site(name, NEXT) for name in sites.names}
     told(started.pop("dot").end(), "P2P-ROUND-032", 5)  # it is shown what it signed
     for process in started.values():
-        ended = process.end()
-        assert ended.status == 0, process.tail
-        assert ended.facts["given"][0]["survivors"] == ["ada", "ben", "cyd"]
+        assert process.event("given")["given"]["survivors"] == ["ada", "ben", "cyd"], process.tail
+    for process in started.values():  # all have it; each would wait a minute for dot, which does not come back
+        process.signal(signal.SIGINT)
+        assert process.end().status in (0, 130), process.tail
 
 
 def test_a_site_with_another_peers_yaml_stops(make: MakeSites) -> None:
