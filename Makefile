@@ -18,8 +18,8 @@ ARGS   ?=
 # `make bench`: which sections (`python -m benchmarks._bench --list`), and where findings are kept and compared.
 ONLY   ?=
 RESULTS ?= bench.jsonl
-# Tests side by side, one more than two cores: many wait for other processes. 0 runs all in one process.
-JOBS   ?= 3
+# Tests side by side, two more than two cores: many wait for other processes. 0 runs all in one process.
+JOBS   ?= 4
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
 PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
@@ -40,7 +40,7 @@ demo: $(STAMP)
 	$(BIN)/p2pfl demo $(ARGS)
 
 quick: $(STAMP)
-	P2PFL_THOROUGH=0 $(PYTEST) --durations=5 -m "not (processes or network or sockets or storms or slow)" $(ARGS)
+	P2PFL_THOROUGH=0 $(PYTEST) --durations=5 -m "not (processes or readme or network or sockets or storms or slow)" $(ARGS)
 
 check: $(STAMP)
 	P2PFL_THOROUGH=0 $(PYTEST) --durations=5 tests/$(ROOM) $(ARGS)

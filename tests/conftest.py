@@ -1,10 +1,9 @@
 """What holds for all tests: what each needs, how many examples are tried, and which run side by side.
 
-`make test` runs three workers (pytest-xdist), which take whole files, whose fixtures are made once.
-Tests in network namespaces stay on one worker and begin first, since they play their scenes together and mostly wait.
-Storms follow, which only compute. The pages of README and guide go on from one another, so they are one file of ten
-minutes: it begins next, and not as its name has it, behind almost all others, when nothing is left to run beside it.
-Then come the files that start real processes, and what takes long: so all workers end together.
+`make test` runs four workers (pytest-xdist), which take whole files, whose fixtures are made once. Three begin with
+what mostly waits, for processes and networks: alone it would leave one of two cores idle. One begins at the other end,
+with what only computes, the longest first, so that the cores are never without work. They meet among short files, and
+so end together. Tests in network namespaces stay on one worker, since they play their scenes together.
 """
 
 from __future__ import annotations
@@ -12,10 +11,14 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.examples import load_profile
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 load_profile()
 
@@ -59,6 +62,8 @@ NEEDS: dict[str, str] = {
     "mesh/test_zmtp.py": "",
     "network": "network",
     "peer": "sockets",
+    "readme": "readme",
+    "readme/test_pages.py": "",
     "report/test_browser.py": "processes",
     "sharing/test_typed_rows.py": "slow",
     "simulate/test_dropout.py": "storms",
@@ -78,7 +83,9 @@ NEEDS: dict[str, str] = {
     "training/test_repeat_processes.py": "processes",
     "training/test_volumes.py": "slow",
 }
-BEGINS = ("network", "storms", "readme", "processes", "slow", "")  # the longest first
+BEGINS = ("network", "readme", "processes", "sockets", "", "slow", "storms")  # long waits first, long work last
+UNMARKED = BEGINS.index("")
+COMPUTES = "gw0"  # the worker that begins with the last
 
 
 def need(file: Path) -> str:
@@ -114,7 +121,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     begins: dict[str, int] = {}  # by group: the first of BEGINS that one of its tests has
     for item in items:
-        kind = next(at for at, marker in enumerate(BEGINS) if not marker or item.get_closest_marker(marker))
+        kind = next((at for at, marker in enumerate(BEGINS) if marker and item.get_closest_marker(marker)), UNMARKED)
         begins[group(item.nodeid)] = min(kind, begins.get(group(item.nodeid), kind))
     items.sort(key=lambda item: begins[group(item.nodeid)])
 
@@ -127,5 +134,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     class Groups(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return group(nodeid)
+
+        def _assign_work_unit(self, node: WorkerController) -> None:
+            if node.gateway.id == COMPUTES:
+                self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+            super()._assign_work_unit(node)
 
     return Groups(config, log)

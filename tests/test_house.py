@@ -357,7 +357,7 @@ def test_a_document_that_is_not_here_is_found() -> None:
 def test_what_tests_need_is_said_in_one_table_of_paths_that_are_there() -> None:
     tests, everything = ROOT / "tests", tomllib.loads((ROOT / "pyproject.toml").read_text())
     markers = {re.split("[:(]", line)[0] for line in everything["tool"]["pytest"]["ini_options"]["markers"]}
-    assert set(NEEDS.values()) - {""} == markers - {"readme", "claim"}
+    assert set(NEEDS.values()) - {""} == markers - {"claim"}
     assert [row for row in NEEDS if not (tests / row).exists()] == []
     assert need(tests / "network/test_cuts.py") == "network"
     assert need(tests / "mesh/test_cuts.py") == "sockets"
@@ -369,7 +369,7 @@ def test_what_tests_need_is_said_in_one_table_of_paths_that_are_there() -> None:
     assert [file.name for file in starting if need(file) != "processes"] == []
     mark = re.compile(rf"pytest\.mark\.({'|'.join(set(NEEDS.values()) - {''})})\b")
     marked = [file.name for file in sorted(tests.rglob("*.py")) if mark.search(file.read_text())]
-    assert marked == ["test_readme.py"]  # one test among quick ones
+    assert marked == []
 
 
 def test_quick_tries_ten_examples_make_test_two_fifths_and_thorough_all_stated() -> None:
