@@ -13,6 +13,7 @@ import pytest
 import p2pfl.errors
 from p2pfl.errors import P2PFLError, leaves
 from p2pfl.errors.home import HomeMissing
+from p2pfl.errors.people import NotWritten
 from tests.commands import parse
 
 for module in pkgutil.iter_modules(p2pfl.errors.__path__):
@@ -90,6 +91,11 @@ def test_a_path_with_a_blank_is_one_word_of_the_command_to_try() -> None:
     error = HomeMissing(evidence="nothing is there", path="/srv/St Olav/o'home")
     assert shlex.split(error.suggestion) == ["p2pfl", "init", "--name", "NAME", "--home", "/srv/St Olav/o'home"]
     assert error.as_json()["try"] == error.suggestion
+
+
+@pytest.mark.parametrize(("path", "folder"), [("made/it.html", "made"), ("it.html", "."), ("/it.html", "/")])
+def test_of_a_file_that_is_not_there_the_command_to_try_looks_at_the_folder(path: str, folder: str) -> None:
+    assert NotWritten(evidence="No such file or directory", path=path).suggestion == f"ls -ld {folder}"
 
 
 @pytest.mark.parametrize("line", ["p2pfl nonsense", "p2pfl init --nonsense", "p2pfl peers nonsense"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import string
+from pathlib import PurePath
 from typing import Any, ClassVar, Final
 
 EXIT_DONE: Final = 0
@@ -47,8 +48,13 @@ class P2PFLError(Exception):
     command: ClassVar[str] = ""
 
     def __init__(self, *, evidence: str, **fields: object) -> None:
-        """Fill the leaf's text. `evidence`: a measured fact, or one a line; never a secret, never a patient's value."""
+        """Fill the leaf's text; `{folder}` is that of `path`.
+
+        evidence   a measured fact, or one a line; never a secret, never a patient's value
+        """
         self.evidence = clipped(evidence, MOST_EVIDENCE)
+        if "path" in fields:  # that of a file which is not there, where a command has to look
+            fields.setdefault("folder", PurePath(str(fields["path"])).parent)
         self.fields: dict[str, str] = {name: clipped(str(value), MOST_FIELD) for name, value in fields.items()}
         super().__init__(self.happened)
 

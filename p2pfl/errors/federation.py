@@ -19,7 +19,7 @@ class FileUnreadable(LocalFault):
         "the command runs in another folder",
         "the file belongs to another user",
     )
-    command = "ls -l {path}"
+    command = "ls -l {folder}"
 
 
 class NotYaml(ConfigurationError):

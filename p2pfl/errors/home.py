@@ -61,7 +61,7 @@ class DiskFull(LocalFault):
 
     code = "P2P-HOME-006"
     likely = ("the file system has no free space", "a quota is used up")
-    command = "df -h {path}"
+    command = "df -h {folder}"
 
 
 class DiskRefused(LocalFault):
@@ -69,7 +69,7 @@ class DiskRefused(LocalFault):
 
     code = "P2P-HOME-007"
     likely = ("the directory belongs to another user", "the file system is mounted read-only", "the disk is failing")
-    command = "ls -ld {path}"
+    command = "ls -ld {folder} {path}"
 
 
 class SyncFailed(LocalFault):
@@ -136,7 +136,7 @@ class KeyFileMissing(LocalFault):
 
     code = "P2P-KEY-003"
     likely = ("it lies elsewhere or was not restored with the home", "XDG_CONFIG_HOME or HOME is not as at init")
-    command = "ls -l {path}"
+    command = "ls -l {folder}"
 
 
 class KeyFileOpenToOthers(IntegrityError):

@@ -106,7 +106,7 @@ class NotWritten(LocalFault):
 
     code = "P2P-USE-013"
     likely = ("the directory does not exist or belongs to another user", "the disk is full")
-    command = "ls -ld {path}"
+    command = "ls -ld {folder}"
 
 
 class NoDifferentFile(ConfigurationError):
@@ -123,7 +123,7 @@ class LogNotWritable(LocalFault):
     code = "P2P-USE-030"
     exit_status = 2
     likely = ("the directory does not exist", "it belongs to another user", "the file system is read-only")
-    command = "ls -ld {path}"
+    command = "ls -ld {folder}"
 
 
 class MetricsNotLocal(ConfigurationError):
@@ -172,7 +172,7 @@ class NotReadable(LocalFault):
     code = "P2P-USE-015"
     exit_status = 2
     likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
-    command = "ls -l {path}"
+    command = "ls -l {folder}"
 
 
 class WrongName(ConfigurationError):

@@ -16,7 +16,7 @@ class DataUnreadable(LocalFault):
     code = "P2P-TRAIN-001"
     exit_status = 2
     likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
-    command = "ls -l {path}"
+    command = "ls -l {folder}"
 
 
 class DataEmpty(ConfigurationError):
