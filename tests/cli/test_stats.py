@@ -77,6 +77,16 @@ def test_there_is_a_verb_for_every_kind_and_the_rules_know_them_all() -> None:
     assert set(KINDS) == {*STATISTICS, *ALSO} == set(ASKED)
 
 
+def test_a_question_that_nobody_approved_here_is_refused_before_any_link_is_made(
+    sites: Sites, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "records.csv"
+    records.write_text("age,chol,months,followed,visits,risk,sex,ward,died\n" + "50,200,9,2,3,0.1,male,north,no\n" * 9)
+    where = [*sites.common("ada"), "--data", str(records), "--listen", "192.0.2.1:7443"]  # no address of this machine
+    found = called(capsys, "stats", "describe", "--columns", "age", *where)
+    assert found["error"]["code"] == "P2P-STATS-004"
+
+
 @pytest.mark.parametrize("verb", ASKED)
 def test_what_is_proposed_is_read_as_the_same_question(
     verb: str, sites: Sites, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -19,9 +19,13 @@ from p2pfl.cli.records import column_map
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeySource
+from p2pfl.node import questions
 from p2pfl.node.runs.question_noise import AnswerNoise
 from p2pfl.node.runs.site_tables import CsvFile
 from p2pfl.node.runs.statistics import Inquiry
+from p2pfl.node.studies import studies_of, view_or_new
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.question import Statistic, TextTable
 from p2pfl.training.records.column_map import MapFile
@@ -94,9 +98,11 @@ def ask_together(
     inquiry.check()
     records = CsvFile.of(data)
     inquiry.read(records, columns, shows_own)  # what is wrong here is told before any link is made
+    keys = unlock.keys()
+    _check_approved(inquiry, home, keys)
     command = f"p2pfl stats {statistic.kind} --peers {{peers}} --data THEIR.csv …"
     watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
-    access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
+    access = Access(home, keys, listen, wait_s, proxy, document)
 
     def told(answer: StatisticAnswer) -> None:
         output.result(_text(inquiry.called, answer), _facts(statistic, answer), as_json)
@@ -105,6 +111,15 @@ def ask_together(
     with monitor.running(federation, "sum"):
         how = (records, columns, shows_own, patience_s)
         run(_asked(federation, statistic, how, access, watch, monitor, told))
+
+
+def _check_approved(inquiry: Inquiry, home: Path, keys: Sequence[KeySource]) -> None:
+    """Raises QuestionNotApproved. A file of an earlier epoch than the home's is judged once the site has joined."""
+    federation = inquiry.federation
+    with Home.open(home, unlock=keys, write=False) as opened:
+        held = next((study for study in studies_of(opened) if study.is_of(federation)), None)
+        if held is None or held.federation.digest == federation.digest:
+            questions.check(view_or_new(opened, federation), federation, inquiry.facts, inquiry.called)
 
 
 async def _asked(
