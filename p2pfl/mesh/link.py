@@ -31,6 +31,7 @@ from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import NO_SESSION, NOBODY, OpenedLink, Superseded
 from p2pfl.mesh.queue_room import QueueRoom
 from p2pfl.mesh.router import Router
+from p2pfl.mesh.throughput import FILL_BYTES
 from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
 
@@ -82,6 +83,7 @@ class Link:
         self._backlog = Backlog(limits, now())
         self._empty_frames = TokenBucket(limits.empty_burst, limits.empty_per_s, now())
         self._ack_timer: asyncio.TimerHandle | None = None
+        self.measured = asyncio.Event()  # after `ask_speed`
         self._down = asyncio.Event()  # there is no connection
         self._down.set()
 
@@ -296,6 +298,8 @@ class Link:
             self._send_control(PONG, header.number)
         elif header.kind == PONG:
             self.record.throughput.round_trip(self._now(), header.number)
+            if self.record.throughput.known is not None:
+                self.measured.set()
         elif header.kind > GOODBYE:
             self._on_relay_frame(self.peer, header.kind, bytes(body))
 
@@ -378,6 +382,13 @@ class Link:
                 self.cut("the peer dialled anew and this connection is silent")
 
         asyncio.get_running_loop().call_later(self._limits.probe_s, decide)
+
+    def ask_speed(self) -> None:
+        """Send a filled ping over a link that was never busy. `measured` is set once its speed is known."""
+        if self.record.throughput.known is None:
+            stamp = self._stamp()
+            if self._send_control(PING, stamp, memoryview(bytes(FILL_BYTES))):
+                self.record.throughput.filled(stamp)
 
     def _stamp(self) -> int:
         return int(self._now() * 1e6)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -185,6 +186,18 @@ class Mesh:
     def links(self) -> dict[str, LinkStatus]:
         """The state of every link, by peer."""
         return {peer: link.status() for peer, link in self._links.items()}
+
+    async def speeds(self, wait_s: float = 0.0) -> list[float | None]:
+        """Bytes per second of each link, None where it is not known: one that was never busy is asked for it.
+
+        wait_s  seconds that answers are waited for; 0: nobody is asked
+        """
+        asked = [link for link in self._links.values() if wait_s and link.up and link.record.throughput.known is None]
+        for link in asked:
+            link.ask_speed()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(link.measured.wait() for link in asked)), wait_s)
+        return [link.record.throughput.known for link in self._links.values()]
 
     def _link(self, peer: str, payload: Payload) -> Link:
         if peer not in self._links:

@@ -248,14 +248,12 @@ class Node:
             await asyncio.wait([before])
         begun = self.clocks.now()
         offer = await asyncio.to_thread(active.source.propose, number, tip[0])
-        self.epsilon = offer.epsilon
+        self.epsilon, took_s = offer.epsilon, self.clocks.now() - begun
         proposal = e.Proposal(
             model=offer.model,
             configuration=codec.facts(offer.configuration),
             support=offer.support,
-            deadline_ms=offer.deadline_ms(
-                (link.speed_bytes_per_s for link in self.mesh.links().values()), self.clocks.now() - begun
-            ),
+            deadline_ms=offer.deadline_ms(await self.mesh.speeds(offer.measure_s), took_s),
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
             site_head=self.logs.site.root(),

@@ -17,6 +17,8 @@ SLACK: Final = 6.0  # a deadline allows this many times the transfer that the sl
 SLOWER: Final = 4.0  # … and this many times the time that this site took for its update
 FASTEST: Final = 12.5e6  # bytes per second: what buffers take at once says little about what a link carries
 SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
+LARGE_BYTES: Final = 1 << 20  # from which on links are asked for their speed before: minutes depend on it
+MEASURE_S: Final = 3.0  # seconds for their answers; who is slower has the speed that is assumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Offer:
     epsilon: str
     payload_bytes: int  # of the words, to derive a deadline from
     patience_s: float = PATIENCE_S  # seconds to wait for a site that is not there
+
+    @property
+    def measure_s(self) -> float:
+        """Seconds to ask links for their speed, before a deadline is derived from it; 0: it matters little."""
+        return MEASURE_S if self.payload_bytes >= LARGE_BYTES else 0.0
 
     def deadline_ms(self, speeds: Iterable[float | None], took_s: float = 0.0) -> int:
         """What to allow for a phase.

@@ -18,6 +18,7 @@ from p2pfl.mesh.link import Link
 from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import LinkHello, OpenedLink
 from p2pfl.mesh.queue_room import QueueRoom
+from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN
 from tests.mesh.sites import OVERALL_S
 
 LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
@@ -34,6 +35,7 @@ class Stage:
     def __init__(self) -> None:
         self.clock = 100.0
         self.sent: list[Header] = []
+        self.bodies: list[bytes] = []
         self.told: list[MeshEvent] = []
         self.said = asyncio.Event()
         endpoint: Any = SimpleNamespace()
@@ -66,6 +68,7 @@ class Stage:
 
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
         self.sent.append(Header.decode(header))
+        self.bodies.append(bytes(body or b""))
         self.said.set()
         return True
 
@@ -141,6 +144,31 @@ def test_a_pong_measures_the_round_trip() -> None:
         stage.clock += 0.25
         stage.link.on_message(Header(PONG, 0, TAG, 100_000_000, 0, 0).encode(), memoryview(b""))
         assert stage.link.status().rtt_s == 0.25
+
+    staged(scene)
+
+
+def pong(stage: Stage, header: Header) -> None:
+    stage.link.on_message(Header(PONG, 0, TAG, header.number, 0, 0).encode(), memoryview(b""))
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(2.0, FILL_BYTES / 2), (0.001, MOST_SHOWN), (0.0, MOST_SHOWN)])
+def test_a_link_that_was_never_busy_shows_its_speed_once_it_is_asked(seconds: float, shown: float) -> None:
+    """By one filled ping. It is believed up to a bound, and is no round trip and no measured speed."""
+
+    def scene(stage: Stage) -> None:
+        stage.clock += 1.0
+        stage.link.ask_speed()
+        (asked,) = stage.sent
+        assert (asked.kind, stage.bodies[-1]) == (PING, bytes(FILL_BYTES))
+        assert not stage.link.measured.is_set()
+        stage.clock += seconds
+        pong(stage, asked)
+        assert stage.link.measured.is_set()
+        assert stage.link.record.throughput.known == pytest.approx(shown)
+        assert (stage.link.status().rtt_s, stage.link.status().speed_bytes_per_s) == (None, None)
+        stage.link.ask_speed()
+        assert stage.sent == [asked], "it is known"
 
     staged(scene)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from tests.mesh.sites import Sites, running
+from p2pfl.mesh.throughput import MOST_SHOWN, Throughput
+from tests.mesh.sites import OVERALL_S, Sites, running
 
 
 def test_every_pair_has_a_link_and_payloads_arrive_in_order() -> None:
@@ -19,5 +20,25 @@ def test_every_pair_has_a_link_and_payloads_arrive_in_order() -> None:
                 await watches[0].mesh.send("bob", payload)
             assert await watches[1].payloads("ada", len(sent)) == sent
             print(watches[0].mesh.links())
+
+    asyncio.run(scene())
+
+
+def test_links_are_asked_for_their_speed_where_somebody_waits_for_it() -> None:
+    """Who does not answer is waited for no longer than that, and its speed is not known."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(*(sites.mesh(name) for name in ("ada", "bob"))) as (ada, bob):
+            await asyncio.gather(ada.up("bob"), bob.up("ada"))
+            assert await ada.mesh.speeds() == [None, None]
+            (to_bob, to_cyd) = await ada.mesh.speeds(wait_s=OVERALL_S)
+            assert to_bob is not None and to_bob <= MOST_SHOWN
+            assert to_cyd is None
+            assert await bob.mesh.speeds() == [None, None], "each end asks for itself"
+            bob.mesh._links["ada"]._send_control = lambda *of: True  # type: ignore[method-assign]
+            ada.mesh._links["bob"].record.throughput = Throughput()
+            ada.mesh._links["bob"].measured.clear()
+            assert await ada.mesh.speeds(wait_s=0.01) == [None, None]
 
     asyncio.run(scene())

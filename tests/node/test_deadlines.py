@@ -1,0 +1,31 @@
+"""What a site asks the others to allow for a phase: from what its links carry, as far as that is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pfl.mesh.throughput import MOST_SHOWN
+from p2pfl.node.source import LARGE_BYTES, SLOWEST, Offer
+
+FLOATS = 4 * 1_500_000  # bytes of a sum of 1.5e6 floats in 31 bits
+
+
+def offer(size: int) -> Offer:
+    return Offer(b"", {}, b"", "", size)
+
+
+def test_a_silent_site_costs_a_large_sum_minutes_where_links_show_their_speed() -> None:
+    """Of a site that does not answer nothing is known: that lengthens nothing."""
+    shown = offer(FLOATS).deadline_ms([MOST_SHOWN, MOST_SHOWN, None])
+    assert 60_000 < shown < 120_000
+    assert offer(FLOATS).deadline_ms([None, None]) > 15 * 60_000, "of links of which nothing is known"
+
+
+def test_a_link_that_shows_itself_slow_gets_the_time_that_it_needs() -> None:
+    needed_s = 2 * FLOATS / (SLOWEST / 2)
+    assert offer(FLOATS).deadline_ms([MOST_SHOWN, SLOWEST / 2]) > 1000 * needed_s
+
+
+@pytest.mark.parametrize(("size", "asks"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True)])
+def test_links_are_asked_before_large_sums_alone(size: int, asks: bool) -> None:
+    assert bool(offer(size).measure_s) is asks
