@@ -1,7 +1,6 @@
 """What a process of site.py makes of the letters that its node would send: a liar's, or those of a link that is slow.
 
-Four sites, of which ben lies and coordinates attempt 0 of the first round; dot is its victim. Each plan acts at `Post`,
-where a letter leaves the node, and sees what the run is handed.
+Each plan is that of one site (wires.py).
 """
 
 from __future__ import annotations
@@ -12,90 +11,13 @@ from typing import Any, ClassVar, Final, cast
 
 from p2pfl import messages as m
 from p2pfl.keys import Identity
-from p2pfl.messages import Letter, seal
-from p2pfl.node.post import Post
+from p2pfl.messages import Letter
 from p2pfl.sharing import certificate
-from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import ballot, members, questions, roots
-from p2pfl.sharing.run import Run
+from p2pfl.sharing.phases import members, questions, roots
 from p2pfl.sharing.state import State
+from tests.end_to_end.wires import FIRST, HONEST, LIAR, NAMES, SEND, VICTIM, Hurried, Wires, heard, place_of
 from tests.simulate.test_attacks_on_roots import two_vectors
 from tests.simulate.test_wedges import vars_of
-
-LIAR: Final = "ben"
-VICTIM: Final = "dot"
-FIRST: Final = (1, 0)
-SEND: Final = Post.send
-
-
-def place_of(letter: Letter) -> tuple[int, int]:
-    return letter.envelope.round, letter.envelope.attempt
-
-
-class Wires:
-    """Between a node and its links: what it would send is sent, changed, dropped, or kept until `release`."""
-
-    def __init__(self) -> None:
-        self.run: Run | None = None
-        self.post: Post | None = None
-        self._kept: list[tuple[str, Letter]] = []
-        Post.send = lambda post, peer, letter: self._send(post, peer, letter)  # type: ignore[method-assign]
-        handle = Run.handle
-
-        def handed(run: Run, event: e.Event) -> list[e.Effect]:
-            self.run = run
-            if not isinstance(event, e.Received):
-                return handle(run, event)
-            self.hears(event.letter)
-            read = [replace(event, letter=letter) for letter in self.reads(event.letter)]
-            return [effect for one in read for effect in handle(run, one)]
-
-        Run.handle = handed  # type: ignore[method-assign]
-
-    def hears(self, letter: Letter) -> None:
-        """A letter has come."""
-
-    def reads(self, letter: Letter) -> Iterable[Letter]:
-        """What this site's run is handed in the place of a letter that has come."""
-        return (letter,)
-
-    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
-        """What leaves in the place of this letter."""
-        return (letter,)
-
-    def keeps(self, peer: str, letter: Letter) -> bool:
-        """From this letter on the link to `peer` is silent."""
-        return False
-
-    def _send(self, post: Post, peer: str, letter: Letter) -> None:
-        self.post = post
-        if any(to == peer for to, _ in self._kept) or self.keeps(peer, letter):
-            self._kept.append((peer, letter))
-            return
-        for one in self.says(peer, letter):
-            SEND(post, peer, one)
-
-    def release(self) -> None:
-        """What was kept goes, in order."""
-        kept, self._kept = self._kept, []
-        self.keeps = lambda peer, letter: False  # type: ignore[method-assign]
-        for peer, letter in kept:
-            if self.post is not None:
-                SEND(self.post, peer, letter)
-
-    @property
-    def state(self) -> State | None:
-        """The first round, where it stands in its first attempt."""
-        first = self.run.rounds.get(FIRST[0]) if self.run is not None else None
-        return first.state if first is not None and first.attempt == FIRST[1] else None
-
-    def sealed(self, message: m.Message, at: Letter) -> Letter:
-        """A letter of this site at the place of another."""
-        assert self.run is not None
-        context = self.run.context
-        envelope = replace(at.envelope, sender=context.me, incarnation=context.incarnation)
-        return seal(message, envelope, context.identity)
-
 
 # ── a wedge: the certificate of an ABANDON is shown to one site alone ─────────────────────────────────────────
 
@@ -124,13 +46,25 @@ class Wedge(Wires):
             self._silent = True
 
 
-class LateToVictim(Wires):
-    """What this site proposes and votes reaches the victim late: when that has gone on."""
+class AfterWedge(Hurried):
+    """Who is shown the end of attempt 0 goes on with whom it hears: the liar is silent from then on."""
+
+    def hurries(self, state: State) -> Iterable[str]:
+        return ("choose",) if state.attempt and heard(state, HONEST) else ()
+
+
+class LateToVictim(AfterWedge):
+    """What it proposes and votes reaches the victim late: when that has gone on. It gives up as no set is named."""
+
+    def hurries(self, state: State) -> Iterable[str]:
+        first = (state.round, state.attempt) == FIRST
+        return ("propose",) if first and heard(state, NAMES) else super().hurries(state)
 
     def keeps(self, peer: str, letter: Letter) -> bool:
         return peer == VICTIM and isinstance(letter.message, m.Propose) and place_of(letter) == FIRST
 
     def hears(self, letter: Letter) -> None:
+        super().hears(letter)
         if letter.sender == VICTIM and place_of(letter) == (1, 1):
             self.release()
 
@@ -172,11 +106,8 @@ class CertifiesForOne(Wires):
         self._silent = True
 
 
-class Slow(Wires):
-    """An honest site some of whose links are silent from a letter on, until the one has given up.
-
-    Deadlines are far away (the sums' patience); under the certificate its clock runs ahead.
-    """
+class Slow(Hurried):
+    """An honest site some of whose links are silent from a letter on, until the one has given up."""
 
     late: ClassVar[dict[str, type[m.Message]]] = {}  # the first letter that is late, by whom it is for
 
@@ -184,11 +115,12 @@ class Slow(Wires):
         return peer in self.late and isinstance(letter.message, self.late[peer]) and place_of(letter) == FIRST
 
     def hears(self, letter: Letter) -> None:
+        super().hears(letter)
         if isinstance(letter.message, m.Ballot) and letter.sender == GIVES_UP:
             self.release()
-        state = self.state
-        if state is not None and "backup" in state.due:
-            state.due["backup"] = state.due["fetch"] = state.now
+
+    def hurries(self, state: State) -> Iterable[str]:
+        return ("backup", "fetch")  # set under the certificate
 
 
 class LeavesEarly(Slow):
@@ -198,11 +130,9 @@ class LeavesEarly(Slow):
         super().__init__()
         questions.PATIENCE_S = questions.AGAIN_S = 0.01  # type: ignore[misc]
 
-    def hears(self, letter: Letter) -> None:
-        super().hears(letter)
-        state = self.state
-        if state is not None and state.voting.questioned.get(VICTIM) == questions.MOST_ASKED:
-            state.due["leave"] = state.now
+    def hurries(self, state: State) -> Iterable[str]:
+        asked = state.voting.questioned.get(VICTIM) == questions.MOST_ASKED
+        return (*super().hurries(state), "leave") if asked else super().hurries(state)
 
 
 class GivesUp(LeavesEarly):
@@ -217,10 +147,8 @@ class GivesUp(LeavesEarly):
             self._told.add(peer)
         return (letter,)
 
-    def hears(self, letter: Letter) -> None:
-        super().hears(letter)
-        if self.state is not None and len(self._told) == 3:
-            self.state.due["gather"] = self.state.now
+    def hurries(self, state: State) -> Iterable[str]:
+        return (*super().hurries(state), "gather") if len(self._told) == 3 else super().hurries(state)
 
 
 class Waits(LeavesEarly):
@@ -230,13 +158,12 @@ class Waits(LeavesEarly):
 
 
 class VotesLast(Slow):
-    """The victim leaves no round, and reads what the liar votes and opens behind the LEAVEs of both others."""
+    """The victim reads what the liar votes and opens behind the LEAVEs of both others."""
 
     late: ClassVar = {GIVES_UP: m.Tags}
 
     def __init__(self) -> None:
         super().__init__()
-        ballot.LEAVE_S = 1e6  # type: ignore[misc]
         self._left: set[str] = set()
         self._unread: list[Letter] = []
 
@@ -267,8 +194,10 @@ def set_of(state: State, chosen: tuple[str, ...]) -> m.Members:
     return m.Members(chosen, bundles, acks, proposes, chosen, deadline, ())
 
 
-class TwoFaces(Wires):
-    """The liar names two sets, when half of the phase is over."""
+class TwoFaces(Hurried):
+    """The liar names two sets, when it has heard all that both are made of."""
+
+    lacking: ClassVar = {VICTIM: ["cyd"]}
 
     def __init__(self) -> None:
         super().__init__()
@@ -295,7 +224,7 @@ class TwoFaces(Wires):
         return (self.sealed(self._other, letter),) if told and self._other is not None else (letter,)
 
 
-class UnheardByVictim(Wires):
+class UnheardByVictim(Hurried):
     """The victim hears nothing of this site before it has voted."""
 
     def keeps(self, peer: str, letter: Letter) -> bool:
@@ -304,13 +233,35 @@ class UnheardByVictim(Wires):
         return peer == VICTIM and isinstance(letter.message, m.Share) and place_of(letter) == FIRST
 
 
-class ShowsLate(Wires):
-    """The victim's set reaches the others when they have voted: before, the two sets would convict the liar."""
+class ShowsLate(Hurried):
+    """The victim's set reaches the others when they have voted: before, the two sets would convict the liar.
+
+    It hears of their votes once it stands in GATHER.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gathers = False
+        self._unread: list[Letter] = []
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        self._gathers = self._gathers or (isinstance(letter.message, m.Root) and place_of(letter) == FIRST)
+        return (letter,)
+
+    def reads(self, letter: Letter) -> Iterable[Letter]:
+        if self._gathers:
+            unread, self._unread = self._unread, []
+            return (*unread, letter)
+        if isinstance(letter.message, (m.Ballot, m.Certificate)):
+            self._unread.append(letter)
+            return ()
+        return (letter,)
 
     def keeps(self, peer: str, letter: Letter) -> bool:
         return isinstance(letter.message, m.Handed) and place_of(letter) == FIRST
 
     def hears(self, letter: Letter) -> None:
+        super().hears(letter)
         if isinstance(letter.message, m.Ballot) and letter.sender == "ada":
             self.release()
 
@@ -318,7 +269,13 @@ class ShowsLate(Wires):
 # ── silence: the liar acknowledges nothing of its victim ──────────────────────────────────────────────────────
 
 
-class Silence(Wires):
+class HearsOfSilence(Hurried):
+    """An honest site that waits for nothing that the liar never acknowledges."""
+
+    lacking: ClassVar = {LIAR: [VICTIM]}
+
+
+class Silence(HearsOfSilence):
     """In each round; and where the liar coordinates it leaves the victim out for that."""
 
     def __init__(self) -> None:
@@ -371,10 +328,19 @@ class TwoRoots(Wires):
         return self.run.context.identity
 
 
-class NoRootHandedOn:
-    """An honest site without the defence: it hands no Root on, and compares none."""
+class LacksTags(Hurried):
+    """An honest site that asks the others for the liar's tags, once it has theirs."""
+
+    def hurries(self, state: State) -> Iterable[str]:
+        tags = state.gathering.tags.keys() if state.gathering is not None else set()
+        return ("lack",) if tags == set(HONEST) else ()
+
+
+class NoRootHandedOn(LacksTags):
+    """One without the defence: it hands no Root on, and compares none."""
 
     def __init__(self) -> None:
+        super().__init__()
         roots.show = lambda state, names=(): []
         roots.note = lambda state: None
         roots.are_the_same = lambda state, index: True
@@ -383,7 +349,7 @@ class NoRootHandedOn:
 PLANS: Final[dict[str, Callable[[], Any]]] = {
     one.__name__: one
     for one in (
-        *(Wedge, LateToVictim, CertifiesForOne, GivesUp, Waits, VotesLast),
-        *(TwoFaces, UnheardByVictim, ShowsLate, Silence, TwoRoots, NoRootHandedOn),
+        *(Wedge, AfterWedge, LateToVictim, CertifiesForOne, GivesUp, Waits, VotesLast, TwoFaces, UnheardByVictim),
+        *(ShowsLate, Hurried, Silence, HearsOfSilence, TwoRoots, LacksTags, NoRootHandedOn),
     )
 }
