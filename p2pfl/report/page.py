@@ -47,6 +47,7 @@ def page(report: StudyReport) -> str:
         ledger=report.ledger,
         beside=report.beside,
         last=last_measured(report.ledger.trained),
+        earlier=_earlier_model(report.ledger.trained),
         drawn=drawn,
         privacy_words=_privacy_words(report),
         notes=report.ledger.incidents[-MOST_NOTES:],
@@ -130,6 +131,18 @@ def _spent(rounds: Sequence[ReportedRound]) -> list[tuple[int, float, float]]:
 def last_measured(rounds: Sequence[ReportedRound]) -> ReportedRound | None:
     """The last round that measured a model."""
     return next((one for one in reversed(rounds) if one.figures), None)
+
+
+def _earlier_model(rounds: Sequence[ReportedRound]) -> str:
+    """Which model the last figures are of, where rounds of training came behind it; else empty."""
+    last = last_measured(rounds)
+    behind = 0 if last is None else sum(one.trains for one in rounds[rounds.index(last) :])
+    if not behind:
+        return ""
+    trained = sum(one.trains for one in rounds)
+    which = f"after {trained - behind} of {trained} rounds" if trained > behind else "before the first round"
+    why = f": {rounds[-1].unmeasured}" if rounds[-1].unmeasured else ""
+    return f"of the model {which}; the last one was not measured{why}"
 
 
 def _first_judged(one: ReportedRound) -> list[tuple[str, ReportedFigure]]:

@@ -76,6 +76,18 @@ def test_a_page_of_any_study_is_one_file_that_loads_and_runs_nothing(which: str,
     assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
 
 
+@pytest.mark.parametrize(
+    ("unmeasured", "which"),
+    [((), None), ((4,), "of the model after 2 of 3 rounds"), ((2, 3, 4), "of the model before the first round")],
+)
+def test_figures_of_an_earlier_model_than_the_last_say_so(
+    unmeasured: tuple[int, ...], which: str | None, tmp_path: Path
+) -> None:
+    text = made(tmp_path, Sample(absent=dict.fromkeys(unmeasured, ("ucl",))))
+    assert text.count("the last one was not measured: not every site is in the sum") == (2 if which else 0)
+    assert which is None or text.count(which) == 2, "at a glance, and above the table of all figures"
+
+
 @pytest.mark.claim("REPORT-1")
 def test_no_word_of_a_peer_becomes_markup(tmp_path: Path) -> None:
     """A federation's name, figures, questions, purposes, a task's text, a card: what others may have written."""
