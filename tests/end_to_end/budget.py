@@ -1,6 +1,6 @@
 """Kill sites that train, over and over, and ask what it cost: one charge for each update that was offered, no more.
 
-    python -m tests.end_to_end.budget --kills 100 [--sites 5] [--rounds 25] [--seed 1]
+    python -m tests.end_to_end.budget --kills 100 [--sites 5] [--rounds 60] [--seed 1]
 
 Each site's processes die one after another, at moments drawn from the seed: in the middle of a pass, before a step on
 the disk around it, at any step, or at an event. Whoever died starts again. After so many kills the training goes on to
@@ -163,7 +163,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--sites", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="p2pfl-budget-") as place:
