@@ -7,6 +7,7 @@ what it had said last of all, that it lacks nothing, is what it does not know.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 
@@ -76,19 +77,20 @@ def test_a_home_set_back_behind_its_own_bundle_stops() -> None:
     assert isinstance(world.peers[BACK].error, RolledBack)
 
 
-def gone(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
-    """Whoever asks the liar for the sum is told that its words are gone."""
+def says(said: m.Total, liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+    """Whoever asks the liar for the sum is told that its words are gone, or not here."""
     if isinstance(letter.message, m.Total):
-        return (m.seal(fetch.GONE, letter.envelope, liar.identity),)
+        return (m.seal(said, letter.envelope, liar.identity),)
     return (letter,)
 
 
 @pytest.mark.claim("LIAR-3")
-def test_liars_that_say_that_the_words_are_gone_keep_nobody_from_a_sum() -> None:
+@pytest.mark.parametrize("said", [fetch.GONE, fetch.NONE], ids=["gone", "not here"])
+def test_liars_that_say_that_the_words_are_gone_keep_nobody_from_a_sum(said: m.Total) -> None:
     """c of seven, and who was away asks them first: what honest sites hold comes from these."""
     liars, away = ("site-0", "site-1"), "site-6"
     world = ByHand(7)
-    world.lies = dict.fromkeys(liars, gone)
+    world.lies = dict.fromkeys(liars, partial(says, said))
     for name, peer in world.peers.items():
         if name != away:
             world.start(peer)
@@ -105,9 +107,10 @@ def test_liars_that_say_that_the_words_are_gone_keep_nobody_from_a_sum() -> None
         late.round.state.sum.wanted = liar
         peer = world.peers[liar]
         place = m.Envelope(peer.run_id, 1, 1, late.round.attempt, liar, peer.incarnation)
-        world._deliver(liar, late, m.seal(fetch.GONE, place, peer.identity).wire)
+        world._deliver(liar, late, m.seal(said, place, peer.identity).wire)
         assert late.round.state.sum.wanted not in ("", liar), "another one is asked at once"
-    assert late.round.state.sum.gone == set(liars)
+    found = late.round.state.sum
+    assert (found.gone, found.without) == ((set(liars), set()) if said == fetch.GONE else (set(), set(liars)))
     world.settle()
     promises.check(world, beside=liars)
     assert late.disk.totals[0], "it has the sum, and not its record alone"
