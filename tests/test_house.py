@@ -340,6 +340,15 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
     assert [name for name in named if not any(path.endswith("/" + name) for path in held)] == []
 
 
+def test_the_index_of_decisions_has_each_record_once_by_its_title() -> None:
+    listed = re.findall(r"^- \[(\d+ · .+)\]\((.+)\)$", (ROOT / "docs/adr/README.md").read_text(), re.MULTILINE)
+    records = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
+    titles = [record.read_text().splitlines()[0].removeprefix("# ").replace(". ", " · ", 1) for record in records]
+    assert sorted(listed, key=lambda row: row[1]) == [
+        (title, record.name) for title, record in zip(titles, records, strict=True)
+    ]
+
+
 def test_what_is_written_here_refers_to_no_document_that_is_not_here() -> None:
     elsewhere = {"docs/user-guide/deployment/mutual-tls.md"}  # Fed-BioMed's, beside which we count steps
     texts = {str(file.relative_to(ROOT)): file.read_text() for file in WRITTEN}

@@ -1,4 +1,4 @@
-"""Makes a site of the manual (mkdocs.yml): pages that lie beside docs/, an index of decisions, links that stay inside.
+"""Makes a site of the manual (mkdocs.yml): pages that lie beside docs/, links that stay inside.
 
 mkdocs calls the functions named `on_…`. A link to a page of the site leads there from wherever that page comes; a link
 to anything else of the repository becomes its text, since the site has no repository behind it.
@@ -23,8 +23,7 @@ BESIDE: Final = {
     "CHANGELOG.md": "CHANGELOG",
     "examples/README.md": "examples",
 }
-DECISIONS: Final = "adr/index"
-FOLDERS: Final = {"docs/adr": DECISIONS, "docs/spec": "spec/sharing", "docs/guide": "guide/README"}
+FOLDERS: Final = {"docs/adr": "adr/README", "docs/spec": "spec/sharing", "docs/guide": "guide/README"}
 WIDER: Final = ".md-grid { max-width: 86rem; }\n"  # what a terminal shows is 100 characters wide
 LINK: Final = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FILE: Final = re.compile(r"[\w/.-]+\.md")  # a link that is called by the file it leads to
@@ -47,20 +46,11 @@ def _put(nav: Any, pages: list[str]) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """The pages beside docs/, one that lists the decisions, and a style."""
+    """The pages beside docs/, and a style."""
     for place, page in BESIDE.items():
         files.append(File.generated(config, f"{page}.md", content=(ROOT / place).read_text(encoding="utf-8")))
-    files.append(File.generated(config, f"{DECISIONS}.md", content=_decisions()))
     files.append(File.generated(config, "site.css", content=WIDER))
     return files
-
-
-def _decisions() -> str:
-    lines = ["# Decisions", "", "What was decided, what else was thought of, and what each costs.", ""]
-    for record in sorted((ROOT / "docs/adr").glob("[0-9]*.md")):
-        title = record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        lines.append(f"- [{title.replace('. ', ' · ', 1)}]({record.name})")
-    return "\n".join(lines) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
