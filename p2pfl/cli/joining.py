@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2pfl.mesh.proxy import Proxy
     from p2pfl.peer import Peer
 
-F = TypeVar("F", bound=Callable[..., Any])
+Callback = Callable[..., Any]
 NO_MONITOR: Final = Monitor(None, "info", 0, 1, None)
 
 listen_option = click.option(
@@ -79,7 +79,7 @@ class ProxyChoice:
         return Proxy.from_environment(os.environ, secret)
 
 
-def proxy_options(command: F) -> F:
+def proxy_options(command: Callback) -> Callback:
     """--proxy and --proxy-password; the command gets `proxy`, a ProxyChoice."""
 
     @click.option(
@@ -103,7 +103,7 @@ def proxy_options(command: F) -> F:
             raise WrongUse(evidence="--proxy-password, and neither --proxy nor P2PFL_PROXY names a proxy", verb=verb)
         return command(proxy=ProxyChoice(proxy_url, proxy_password), **rest)
 
-    return chosen  # type: ignore[return-value]
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from p2pfl.cli.metrics import Metrics
     from p2pfl.peer import Peer
 
-F = TypeVar("F", bound=Callable[..., Any])
+Callback = Callable[..., Any]
 LOOK_S: Final = 0.25  # seconds between looks at links and round, and between two steps that are told
 
 plain_option = click.option("--plain", is_flag=True, help="Lines as they come, also where stderr is a terminal.")
@@ -166,7 +166,7 @@ async def _look(view: SiteView, peer: Peer) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-def monitor_options(command: F) -> F:
+def monitor_options(command: Callback) -> Callback:
     """--plain, --log and what belongs to it, and --metrics; the command gets `monitor`."""
 
     @plain_option
@@ -201,4 +201,4 @@ def monitor_options(command: F) -> F:
     ) -> Any:
         return command(monitor=Monitor(log, log_level, log_size, log_keep, metrics, plain), **rest)
 
-    return watched  # type: ignore[return-value]
+    return watched

@@ -85,7 +85,11 @@ class NothingToChange(ConfigurationError):
     """The federation has not begun at this home: until then another peers.yaml is made, instead of changing one."""
 
     code = "P2P-FED-039"
-    likely = ("the federation has not begun", "another home was meant")
+    likely = (
+        "this site is the one that joins: a site of the federation runs `p2pfl peers adopt`, and hands it the file",
+        "the federation has not begun",
+        "another home was meant",
+    )
     command = "p2pfl peers create --help"
 
 

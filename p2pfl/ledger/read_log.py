@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from p2pfl.keys import Secret
@@ -109,7 +110,7 @@ def read_log(stored: StoredSegments, log: str) -> Reading:
             what = f"the segment cannot be read: {error.strerror}"
             reading.findings.append(Finding(log, what, len(reading.chain.entries), number))
             continue
-        reader = SegmentReader(data, lambda salt, number=number: stored.key_of(number, salt))  # type: ignore[misc]
+        reader = SegmentReader(data, partial(stored.key_of, number))
         for frame in reader:
             _place_frame(reading, frame, number)
         if reader.damage is not None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -16,7 +16,7 @@ from p2pfl.cli.options import typed
 from p2pfl.errors.people import WrongUse
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, Slot
 
-F = TypeVar("F", bound=Callable[..., Any])
+Callback = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def words_of(key: KeySource) -> tuple[str, dict[str, object]]:
     return told, {"recovery_words": words}
 
 
-def new_key_options(command: F) -> F:
+def new_key_options(command: Callback) -> Callback:
     """Which key is new; the command gets `new`."""
 
     @click.option(
@@ -102,4 +102,4 @@ def new_key_options(command: F) -> F:
         new = NewKey(new_key_file, new_pass_phrase, new_credential, new_key_command, new_recovery_words)
         return command(new=new, **rest)
 
-    return named  # type: ignore[return-value]
+    return named

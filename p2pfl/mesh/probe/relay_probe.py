@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from p2pfl.errors import P2PFLError
@@ -136,10 +137,13 @@ class RelayProbe:
                     key = (granted.name, granted.role)
                     if key not in self._calls and granted.name in self._diagnoses:
                         task = self._calls[key] = asyncio.create_task(self._call(relay, granted))
-                        task.add_done_callback(lambda _, key=key: self._calls.pop(key, None))  # type: ignore[misc]
+                        task.add_done_callback(partial(self._ended, key))
                 await asyncio.sleep(POLL_S)
 
     # ── a call ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ended(self, call: tuple[str, int], _task: asyncio.Task[None]) -> None:
+        self._calls.pop(call, None)
 
     async def _call(self, relay: str, granted: CallRequest) -> None:
         peer = granted.name

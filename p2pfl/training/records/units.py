@@ -70,11 +70,6 @@ class Units:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @property
-    def are_records(self) -> bool:
-        """Each is one record, in the records' own order."""
-        return len(self) == len(self.order) and bool((self.order == np.arange(len(self.order))).all())
-
     def digest(self) -> bytes:
         """Names which records are one unit."""
         return hashlib.sha256(self.starts.astype("<i8").tobytes() + self.order.astype("<i8").tobytes()).digest()
