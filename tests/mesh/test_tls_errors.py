@@ -21,7 +21,7 @@ from p2pfl.keys import Identity
 from p2pfl.mesh import Refused, certificates
 from p2pfl.mesh.certificates import ALPN, Leaf, build_context, issue, key_name
 from p2pfl.roster import Address, Member, Roster
-from tests.mesh.sites import Greetings, Sites, free_address, running
+from tests.mesh.sites import OVERALL_S, Greetings, Sites, free_address, running
 
 DAY_S = 86400.0
 
@@ -30,7 +30,7 @@ def call(
     address: Address, context: ssl.SSLContext | None, *, say: bytes = b"", session: ssl.SSLSession | None = None
 ) -> str:
     """Connect like a stranger would; what came back, or the TLS library's reason. Blocking: run it in a thread."""
-    with contextlib.closing(socket.create_connection((address.host, address.port), timeout=20)) as plain:
+    with contextlib.closing(socket.create_connection((address.host, address.port), timeout=OVERALL_S)) as plain:
         try:
             link: socket.socket = plain
             if context is not None:
@@ -253,7 +253,7 @@ def test_a_resumed_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def twice() -> None:
             address = sites.addresses["ada"]
-            with socket.create_connection((address.host, address.port), timeout=20) as plain:
+            with socket.create_connection((address.host, address.port), timeout=OVERALL_S) as plain:
                 link = context.wrap_socket(plain)
                 link.recv(1)  # the tickets come before the first byte of the opening
                 session = link.session
@@ -277,7 +277,7 @@ def test_a_port_of_ours_hands_out_no_ticket() -> None:
 
         def once() -> bool:
             address = sites.addresses["ada"]
-            with socket.create_connection((address.host, address.port), timeout=20) as plain:
+            with socket.create_connection((address.host, address.port), timeout=OVERALL_S) as plain:
                 link = context.wrap_socket(plain)
                 link.recv(1)
                 return link.session is not None and link.session.has_ticket

@@ -21,6 +21,8 @@ from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate import promises
 
+HANG_S = 300.0  # of a thread: whatever it waits for, a busy machine is not the reason
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_written_ahead_is_the_first_part_of_what_is_durable_with_ready(
@@ -69,7 +71,7 @@ def test_one_part_is_written_at_a_time_and_the_step_waits_for_it() -> None:
 
     def write(run_id: bytes, effect: e.WriteAhead) -> None:
         first.set()
-        go_on.wait(10)
+        assert go_on.wait(HANG_S)
         written.append(effect.item)
         if effect.item == "2":
             raise DiskFull(evidence="no room", path="state/sums/0")
@@ -81,7 +83,7 @@ def test_one_part_is_written_at_a_time_and_the_step_waits_for_it() -> None:
             parts.add(b"run", e.WriteAhead(str(number), Pieces()))
 
         add(0)
-        await asyncio.to_thread(first.wait, 10)
+        assert await asyncio.to_thread(first.wait, HANG_S)
         add(1)
         add(2)
         go_on.set()
