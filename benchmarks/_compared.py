@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -20,12 +18,10 @@ from benchmarks import light
 from benchmarks.federated_auc import records_by_site
 from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import VolumeSchema
-from p2pfl.keys import Secret
 from p2pfl.simulate.training import MakesCompressor
 from p2pfl.training.compression.lowrank import Lowrank
-from p2pfl.training.compression.nomination import Compresses, Compressor, Positions
+from p2pfl.training.compression.nomination import METHODS, Compresses, Compressor
 from p2pfl.training.compression.subspace import Subspace, length_of, ranks
-from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.resnet import BasicBlock, norm
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heart import heart
@@ -43,27 +39,6 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 # ── ways to send an update ────────────────────────────────────────────────────────────────────────────────────
 
 
-class RandomPositions(Compressor):
-    """So many positions, drawn anew for each round from a public stream; what is not sent stays in the residual."""
-
-    def __init__(self, density: float, parameters: int) -> None:
-        super().__init__("nominate", density, parameters, 1)
-        self._stream = BitStream(Secret(bytes(32), "public: positions"), "training/carriers")
-        self.nominated = 0
-        self._count = max(1, round(density * parameters))
-
-    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
-        """Take up the update; nothing is nominated."""
-        self.nominated = 1
-        super().nominate(update)
-        return b""
-
-    def support(self, nominations: dict[str, bytes]) -> Positions:
-        """The round's, whatever anybody says.    (k,)"""
-        drawn = np.argpartition(self._stream.uniforms(self.parameters), self._count - 1)[: self._count]
-        return np.sort(drawn).astype(np.int64)
-
-
 class RandomCarriers(Lowrank):
     """As lowrank, along carriers that are drawn anew for each round, and never learn from what was released."""
 
@@ -73,7 +48,9 @@ class RandomCarriers(Lowrank):
 
 @dataclass(frozen=True)
 class Method:
-    """`none`, `lowrank:RANK`, `nominate:DENSITY`, `random:DENSITY` or `turning:RANK` (random carriers)."""
+    """`none`, `lowrank:RANK`, `nominate:DENSITY`, `leader:DENSITY`, `random:DENSITY`, or of these that stand in no
+    peers.yaml as a method, `both:DENSITY` (nominate by both scores) and `turning:RANK` (random carriers).
+    """
 
     name: str
 
@@ -91,15 +68,13 @@ class Method:
         def of_rank(made: Callable[[float, TensorLayout], Compresses], layout: TensorLayout, _: int) -> Compresses:
             return made(density_of(layout, int(self.value)), layout)
 
-        if self.kind == "none":
-            return lambda layout, peers: Compressor("none", 1.0, layout.parameters, peers)
-        if self.kind == "nominate":
-            return lambda layout, peers: Compressor("nominate", self.value, layout.parameters, peers)
-        if self.kind == "random":
-            return lambda layout, _: RandomPositions(self.value, layout.parameters)
+        if self.kind in METHODS:
+            return lambda layout, peers: Compressor(self.kind, self.value, layout.parameters, peers)
+        if self.kind == "both":
+            return lambda layout, peers: Compressor("nominate", self.value, layout.parameters, peers, "both")
         if self.kind in ("lowrank", "turning"):
             return functools.partial(of_rank, Lowrank if self.kind == "lowrank" else RandomCarriers)
-        raise ValueError(f"{self.name}: none, lowrank:RANK, nominate:DENSITY, random:DENSITY or turning:RANK")
+        raise ValueError(f"{self.name}: lowrank:RANK, turning:RANK, both:DENSITY or one of {', '.join(METHODS)}")
 
 
 def density_of(layout: TensorLayout, rank: int) -> float:

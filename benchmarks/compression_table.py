@@ -2,8 +2,8 @@
 
 Every row of a model has the same records, sites, first models, steps and ε; the pass, the words and their sum in the
 field are a site's own (`simulate_training`). A learning rate is the best of the study's, by the mean of the metric over
-TUNED_ON; beyond an end as far as it gets better, twice at most. What is reported are other seeds. The plain methods of
-peers.yaml stand beside `random`, so many positions drawn anew each round, and `turning`, random carriers.
+TUNED_ON; beyond an end as far as it gets better, twice at most. What is reported are other seeds. The methods of
+peers.yaml stand beside `both`, `nominate` with `scores: both`, and `turning`, random carriers.
 
     python benchmarks/compression_table.py --models heart,cnn --methods none,lowrank:1 --seeds 5 \\
         [--epsilon 3] [--rounds N] [--tuned 1] [--at RATE] [--xrays FILE.npz] [--volumes FILE.npz]

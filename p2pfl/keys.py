@@ -46,6 +46,7 @@ LABELS: Final = {
     "statistics/errors": "public keystream of the noise by which an answer's errors are found",
     "training/initial": "public keystream of the initial model",
     "training/carriers": "public keystream of the carriers that a subspace starts from",
+    "training/positions": "public keystream of the positions that nobody names",
     "average/turn": "public keystream of the order in which an average's numbers are sent",
     "quantiser/rounding": "keystream of stochastic rounding",
     "quantiser/rotation": "public signs of the randomised Hadamard rotation",

@@ -33,9 +33,9 @@ def unfit(federation: Federation) -> Iterator[Unfit]:
     private, q = federation.privacy, federation.roster.quorums.q
     if private.steps_per_round != 1:
         yield Unfit("privacy.steps_per_round", str(private.steps_per_round), "1", "noise must be in each step's sum")
-    if federation.compression.method == "nominate":
-        why = "positions would be chosen from values that have a part of the noise alone"
-        yield Unfit("compression.method", "nominate", "none or lowrank", why)
+    if federation.compression.method not in ("none", "lowrank"):
+        why = "positions or what is held back would follow from values that have a part of the noise alone"
+        yield Unfit("compression.method", federation.compression.method, "none or lowrank", why)
     if federation.local.optimiser != "sgd":
         why = "what is summed must be the clipped sum times a public number; adam or momentum may follow it (server)"
         yield Unfit("local.optimiser", federation.local.optimiser, "sgd", why)

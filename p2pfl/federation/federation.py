@@ -84,10 +84,11 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """What of an update is summed: by `method`, the part `density` of its coordinates."""
+    """What of an update is summed: by `method`, the part `density` of its coordinates; nominated ones by `scores`."""
 
     method: str
     density: float
+    scores: str = "own"
 
 
 @dataclass(frozen=True, slots=True)

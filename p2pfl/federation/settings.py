@@ -97,13 +97,22 @@ SETTINGS: Final = (
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
     Setting("sharing.scale", decimal(1e-12, 1e9), "1.0", "largest absolute value of a coordinate; more is clipped"),
     Setting(
-        "compression.method", choice("none", "nominate", "lowrank"), "none", "under 10^5 parameters none is enough"
+        "compression.method",
+        choice("none", "lowrank", "nominate", "leader", "random"),
+        "none",
+        "under 10^5 parameters none is enough",
     ),
     Setting(
         "compression.density",
         decimal(0, 1),
         "0.01",
         "part of the parameters that a round sends, unless by none",
+    ),
+    Setting(
+        "compression.scores",
+        choice("own", "both"),
+        "own",
+        "what nominates: a site's own updates, or beside them what the model has moved",
     ),
     Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
     Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),

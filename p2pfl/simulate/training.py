@@ -30,7 +30,7 @@ from p2pfl.sharing.noise_grid import NoiseGrid, noised_words
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training.compression.lowrank import compressor_of
 from p2pfl.training.compression.noised_sum import NoisedSum
-from p2pfl.training.compression.nomination import Compresses, Positions
+from p2pfl.training.compression.nomination import Compresses, Ground, Positions, leader_of
 from p2pfl.training.compression.subspace import Expanded, Subspace
 from p2pfl.training.early_stop import is_over
 from p2pfl.training.given import records_of
@@ -236,7 +236,7 @@ class _Site:
         self.personal = np.zeros(0, np.float32)  # its own layers, (k,)
         self.largest_norm, self.largest_value, self.seconds = 0.0, 0.0, list[float]()
         if compressor is None:
-            compressor = functools.partial(compressor_of, compression.method, compression.density)
+            compressor = functools.partial(compressor_of, compression)
         self.compressor = compressor(trainer.layout, count)
         if self.privacy.is_distributed:
             self.compressor = NoisedSum(self.compressor)
@@ -244,7 +244,7 @@ class _Site:
             FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
         )
 
-    def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None) -> bytes:
+    def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None, ground: Ground) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
         begun = time.perf_counter()
         found: NDArray[Any] = self.trainer.train(self.whole(model), charge, seed, rounds_before, subspace)
@@ -258,7 +258,7 @@ class _Site:
             grid.check(update.size, charge.mechanism.noise_multiplier)
             update, self.compressor.step = grid.steps(update), grid.step
             update = update + noise_steps(stream, update.size, grid.sigma)
-        return self.compressor.nominate(update, subspace)
+        return self.compressor.nominate(update, subspace, ground)
 
     def whole(self, model: FlatVector) -> FlatVector:
         """The model, and behind it the site's own layers.    (m + k,)"""
@@ -295,8 +295,10 @@ def _round(
 ) -> tuple[ModelState, float]:
     """The state after one round of all sites, behind so many `before`, and the payload of one of them in bytes."""
     subspace = sites[0].compressor.subspace(first, state.model)
-    nominations = {one.name: one.nominate(state.model, before, subspace) for one in sites}
-    support = sites[0].compressor.support(nominations)
+    leader, base = leader_of([one.name for one in sites], before), state.names[0]
+    grounds = {one.name: Ground(base, one.name == leader, lambda: np.subtract(state.model, first)) for one in sites}
+    nominations = {one.name: one.nominate(state.model, before, subspace, grounds[one.name]) for one in sites}
+    support = sites[0].compressor.support(nominations, base)
     words = [one.words(support, subspace, seed) for one in sites]
     quantiser, count = sites[0].quantiser, len(sites)
     length = sites[0].compressor.length if support is None else len(support)
@@ -305,7 +307,7 @@ def _round(
         total = sites[0].grid(before).values(summed)
     else:
         total = quantiser.dequantise_sum(summed, count, seed, length)
-    nominated = (count - 1) * len(nominations[sites[0].name])
+    nominated = (count - 1) * statistics.fmean(len(said) for said in nominations.values())
     payload = 2 * (count - 1) / count * words[0].size * quantiser.field.word_bytes + nominated
     change, agreed = total if subspace is None else Expanded(subspace, total), sites[0].federation
     moved = after(state, agreed.server, agreed.average, change, count, support)

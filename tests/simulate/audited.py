@@ -23,6 +23,7 @@ from p2pfl.federation import Federation
 from p2pfl.sharing import events as e
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.training import _Site, federation_of, seeded
+from p2pfl.training.compression.nomination import Ground
 from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.local import Trainer
 from p2pfl.training.records.records import Arrays, Records, SiteRecords
@@ -128,7 +129,10 @@ class Audit:
         behind    what a faulty site does to its values behind its nomination
         """
         self.task.sign = sign
-        said = {one.name: one.nominate(self.model, 0, self.subspace) for one in self.sites}
+        said = dict[str, bytes]()
+        for one in self.sites:
+            ground = Ground(leads=one is self.sites[0])
+            said[one.name] = one.nominate(self.model, 0, self.subspace, ground)
         support = self.sites[0].compressor.support(said)
         words = []
         for one in self.sites:

@@ -26,6 +26,7 @@ METHODS = {
     "none": ("compression.method=none",),
     "lowrank": ("compression.method=lowrank", "compression.density=0.2"),
     "nominate": ("compression.method=nominate", "compression.density=0.75"),
+    "leader": ("compression.method=leader", "compression.density=0.25"),
 }
 NORMALS = BitStream.normals
 
@@ -53,8 +54,9 @@ def test_what_a_guesser_tells_of_a_canary_keeps_the_claim(method: str) -> None:
 
 
 @pytest.mark.claim("DP-2", "DP-8")
-def test_nominated_positions_tell_no_more_than_the_claim() -> None:
-    assert 0.0 < named(Audit(*METHODS["nominate"])) <= CLAIM
+@pytest.mark.parametrize("method", ["nominate", "leader"])
+def test_nominated_positions_tell_no_more_than_the_claim(method: str) -> None:
+    assert 0.0 < named(Audit(*METHODS[method])) <= CLAIM
 
 
 @pytest.mark.claim("DP-2")
@@ -121,10 +123,11 @@ def test_noise_before_the_clip_is_caught(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.claim("DP-2", "DP-8")
-def test_noise_behind_the_selection_is_caught_by_positions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["nominate", "leader"])
+def test_noise_behind_the_selection_is_caught_by_positions_alone(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = BitStream(Secret(bytes(32)), "training/noise")
     monkeypatch.setattr(BitStream, "normals", lambda stream, count: np.zeros(count))
-    late = named(Audit(*METHODS["nominate"]), lambda values: values + NOISE * NORMALS(stream, values.size))
+    late = named(Audit(*METHODS[method]), lambda values: values + NOISE * NORMALS(stream, values.size))
     assert late > CLAIM
 
 

@@ -79,6 +79,9 @@ def nothing(optimizer: KeystreamOptimizer) -> Iterator[torch.Tensor]:
 WAYS = {
     "none": ("local.optimiser=adam", "local.learning_rate=0.01", "sharing.field=16"),
     "nominate": ("compression.method=nominate", "local.optimiser=momentum", "local.schedule=cosine"),
+    "both scores": ("compression.method=nominate", "compression.scores=both"),
+    "leader": ("compression.method=leader", "compression.density=0.1"),
+    "random": ("compression.method=random", "compression.density=0.1"),
     "lowrank": ("compression.method=lowrank", "compression.density=0.2", "server.method=adam"),
 }
 
@@ -89,6 +92,10 @@ def test_all_that_leaves_a_site_follows_from_its_noised_sums(way: str, monkeypat
     monkeypatch.setattr(KeystreamOptimizer, "sums", nothing)
     mine = sent(WAYS[way], "mine", 40, monkeypatch)
     assert len(mine) == 4
+    names = [bool(said) for said in mine[::2]]
+    assert names == {"nominate": [True, True], "both scores": [True, True], "leader": [True, False]}.get(
+        way, [False] * 2
+    )
     assert sent(WAYS[way], "others", 57, monkeypatch) == mine, "the number of records is in nothing, either"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +12,16 @@ from hypothesis import strategies as st
 
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
 from p2pfl.training.compression import nomination as compression
-from p2pfl.training.compression.nomination import Compressor, decode_support, encode_support, largest, union
+from p2pfl.training.compression.drawn import drawn_positions
+from p2pfl.training.compression.nomination import (
+    Compressor,
+    Ground,
+    decode_support,
+    encode_support,
+    largest,
+    leader_of,
+    union,
+)
 from tests.examples import examples
 
 M = 1 << 20
@@ -241,3 +253,79 @@ def test_of_an_update_with_one_nan_the_other_numbers_still_have_their_order() ->
     update[1] = np.nan
     found = decode_support(one.nominate(update), 8, 2, "hungary")
     assert list(found) == [6, 7]
+
+
+# ── a leader, positions that nobody names, and both scores ────────────────────────────────────────────────────
+
+BASE = bytes(range(32))
+
+
+@given(parameters=st.integers(1, 3000), part=st.floats(0.0, 1.0), base=st.binary(min_size=32, max_size=32))
+def test_drawn_positions_are_so_many_below_m_and_increase(parameters: int, part: float, base: bytes) -> None:
+    count = max(1, round(part * parameters))
+    found = drawn_positions(base, count, parameters)
+    assert found.dtype == np.int64 and len(found) == count
+    assert found[0] >= 0 and found[-1] < parameters and np.all(np.diff(found) > 0)
+    assert np.array_equal(drawn_positions(base, count, parameters), found)
+
+
+def test_another_model_draws_other_positions_and_each_coordinate_has_its_turn() -> None:
+    drawn = [drawn_positions(bytes([place]) * 32, 20, 210) for place in range(200)]
+    assert not np.array_equal(drawn[0], drawn[1])
+    turns = np.bincount(np.concatenate(drawn), minlength=210)
+    assert turns.sum() == 4000 and turns.min() > 0
+    assert turns.max() < 19 + 8 * 19**0.5, "of 19 in the mean"
+
+
+def test_random_positions_are_named_by_nobody_and_what_they_leave_out_is_held_back() -> None:
+    one, update = Compressor("random", 0.1, 200, 4), updates(1, 200)[0]
+    assert one.nominate(update, None, Ground(BASE, leads=True)) == b""
+    support = one.support({"a": b"", "b": b""}, BASE)
+    assert support is not None and len(support) == one.length == 20
+    one.settle(support, one.values(support).astype(np.float64))
+    assert not one.residual[support].any() and one.residual.sum() == update.sum() - update[support].sum()
+    other = Compressor("random", 0.1, 200, 4)
+    other.restore(b"".join(one.to_pieces()))
+    assert np.array_equal(other.residual, one.residual)
+    with pytest.raises(SupportMalformed, match="liar"):
+        one.support({"a": b"", "liar": encode_support(np.array([1]))}, BASE)
+
+
+def test_a_leader_alone_names_the_whole_support_and_the_others_name_nothing() -> None:
+    leader, other = Compressor("leader", 0.1, 200, 4), Compressor("leader", 0.1, 200, 4)
+    update = updates(1, 200)[0]
+    said = {"a": leader.nominate(update, None, Ground(BASE, leads=True)), "b": other.nominate(-update, None, Ground())}
+    assert said["b"] == b"" and other.nomination(Ground(leads=True)) == said["a"], "its turn comes later"
+    support = other.support(said, BASE)
+    assert support is not None and len(support) == leader.length == 20
+    assert np.array_equal(support, largest(np.abs(update), 20))
+    with pytest.raises(SupportMalformed, match="liar"):
+        other.support({**said, "liar": encode_support(np.array([1]))}, BASE)
+
+
+def test_where_the_leader_is_in_no_sum_positions_follow_from_the_model() -> None:
+    one = Compressor("leader", 0.1, 200, 4)
+    found = one.support({"b": b"", "c": b""}, BASE)
+    assert found is not None and np.array_equal(found, drawn_positions(BASE, 20, 200))
+
+
+def test_leaders_take_turns_in_the_order_of_the_roster() -> None:
+    assert [leader_of(("a", "b", "c"), before) for before in range(5)] == ["a", "b", "c", "a", "b"]
+
+
+@pytest.mark.parametrize(("scores", "wanted"), [("own", [3, 4]), ("both", [3, 70])])
+def test_with_both_scores_what_the_model_has_moved_nominates_too(scores: str, wanted: list[int]) -> None:
+    update, moved = np.full(100, 0.01, np.float32), np.zeros(100, np.float32)
+    update[[3, 4]] = (5.0, 0.2)
+    moved[70] = -1.0
+    one = Compressor("nominate", 0.02, 100, 1, scores)
+    said = one.nominate(update, None, Ground(moved=lambda: moved))
+    assert decode_support(said, 100, 2, "me").tolist() == wanted
+
+
+def test_positions_are_those_of_the_vector() -> None:
+    """`tests/training/vectors/positions.json`, for another implementation."""
+    given = json.loads((Path(__file__).parent / "vectors" / "positions.json").read_text())
+    for case in given["cases"]:
+        found = drawn_positions(bytes.fromhex(given["base"]), case["count"], case["parameters"])
+        assert found.tolist() == case["positions"]

@@ -39,7 +39,9 @@ def check_support(configuration: bytes, support: bytes, peers: int, peer: str) -
         facts = codec.read_facts(configuration)
     except codec.Malformed:
         facts = {}
-    if facts.get("purpose") != "training" or facts.get("compression") != "nominate":
+    kind = facts.get("compression") if facts.get("purpose") == "training" else "none"
+    leads = kind == "leader" and facts.get("leader") == peer
+    if kind != "nominate" and not (leads and support):
         if support:
             raise SupportMalformed(evidence=f"{len(support)} bytes where nothing is nominated", peer=peer)
         return
@@ -48,7 +50,7 @@ def check_support(configuration: bytes, support: bytes, peers: int, peer: str) -
     except (KeyError, TypeError, ValueError, OverflowError):
         return
     if 1 <= parameters <= MOST_PARAMETERS and 0.0 < density <= 1.0:
-        decode_support(support, parameters, most_nominated(density, parameters, peers), peer)
+        decode_support(support, parameters, most_nominated(density, parameters, 1 if leads else peers), peer)
 
 
 def _bytes(bits: Any, words: Any) -> int:

@@ -37,7 +37,7 @@ from p2pfl.node.withdrawals import Withdrawals
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import early_stop, server, update
-from p2pfl.training.compression.nomination import Positions
+from p2pfl.training.compression.nomination import Ground, Positions, leader_of
 from p2pfl.training.compression.subspace import Expanded, Subspace
 from p2pfl.training.model.state import ModelState
 from p2pfl.training.privacy.account import Account, Mechanism
@@ -102,6 +102,16 @@ class TrainingRun:
             if made is not None:
                 self._subspaces = dict([*self._subspaces.items(), (name, made)][-SUBSPACES:])
         return self._subspaces[name]
+
+    def _leader(self, base: int) -> str:
+        """Who nominates for all in the round from the model after `base`, where one does: each site in its turn."""
+        return leader_of(self.federation.roster.names, self._rounds(base))
+
+    def _ground(self, base: int) -> Ground:
+        """What all sites know of the round from the model after `base`."""
+        state = self.models.on(base)
+        leads = self._leader(base) == self.home.name
+        return Ground(state.names[0], leads, lambda: np.subtract(state.model, self.models.first))
 
     def _subspace_on(self, base: int) -> Subspace | None:
         """Of the round that starts from the model after `base`."""
@@ -195,11 +205,14 @@ class TrainingRun:
         if subspace is not None:
             configuration["subspace"] = subspace.digest.hex()
         configuration |= self.updates.facts(self._rounds(base))
-        nomination = self._pending(number)
+        ground = self._ground(base)
+        if self.federation.compression.method == "leader":
+            configuration["leader"] = self._leader(base)
+        nomination = self._pending(number, ground)
         if nomination is not None and not self.updates.fits(subspace, self._rounds(base)):
             nomination = None  # its noise is that of another round's grid or subspace: it is lost with its charge
         if nomination is None:
-            nomination = self._train(number, base)
+            nomination = self._train(number, base, ground)
             spent = self.passes.spent()
         words = self.updates.length(self._most_sent())
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
@@ -214,10 +227,9 @@ class TrainingRun:
         return ((self.federation.sharing.field, most), counts)
 
     def _most_sent(self) -> int:
-        named = self.compressor.nominated * len(self.federation.roster.members)
-        return min(named or self.compressor.length, self.compressor.length)
+        return self.compressor.length
 
-    def _pending(self, number: int) -> bytes | None:
+    def _pending(self, number: int, ground: Ground) -> bytes | None:
         """The nomination of an update that is paid for and on the disk; else None, with the residual taken up.
 
         One of an earlier round counts too, if no word of it ever left: that round was summed without this site. What
@@ -236,19 +248,22 @@ class TrainingRun:
         other = (held.round, held.epoch) != (number, self.federation.roster.epoch)
         if other and held.sent:
             return None
-        if other:
-            self._keep_pending(number, held.nomination, sent=False)
-        return held.nomination
+        nomination = held.nomination
+        if bool(nomination) != ground.leads and self.federation.compression.method == "leader":
+            nomination = self.compressor.nomination(ground)
+        if other or nomination != held.nomination:
+            self._keep_pending(number, nomination, sent=held.sent)
+        return nomination
 
     def _summed(self, number: int) -> bool:
         """The ledger names this site as a member of that round's sum."""
         records = self.logs.rounds(self.run)
         return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
 
-    def _train(self, number: int, base: int) -> bytes:
+    def _train(self, number: int, base: int, ground: Ground) -> bytes:
         """The nomination of a new update of the model after `base`, or of the one that a process before was making."""
         began = time.monotonic()
-        nomination = self.compressor.nominate(*self.maker.update(number, base))
+        nomination = self.compressor.nominate(*self.maker.update(number, base), ground)
         self._keep_pending(number, nomination, sent=False)
         # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
         self.passes.over()
@@ -273,7 +288,8 @@ class TrainingRun:
         counted, clipped = self.counting.words(number, effect.survivors, whole), 0
         vectors: tuple[e.Vector, ...] = ()
         if trains:
-            support = self.compressor.support(supports)
+            base = self.models.on(self.models.tip(number))
+            support = self.compressor.support(supports, base.names[0])
             subspace = self._subspace_on(self.models.tip(number))
             words, cut = self.updates.words(support, subspace, effect.attempt_digest, self.draw)
             # What is in y is spent: the residual without it is durable before the first masked word leaves.
@@ -294,7 +310,7 @@ class TrainingRun:
         if not self._measuring[effect.round]:
             moved, refused = None, "the sum lies beyond the clipping bound: the model stays"
             supports = dict(zip(effect.survivors, effect.supports, strict=True))
-            support = self.compressor.support(supports)
+            support = self.compressor.support(supports, before.names[0])
             length = self.compressor.length if support is None else len(support)
             place = len(effect.survivors), effect.attempt_digest, length
             values = self.updates.opened(effect.vectors[0].words, *place, agreed)

@@ -62,7 +62,7 @@ class Updates(Protocol):
 def updates_of(federation: Federation, trainer: Trains) -> Updates:
     """As peers.yaml says. Raises NoiseGridTooCoarse."""
     compression, peers = federation.compression, len(federation.roster.members)
-    compressor = compressor_of(compression.method, compression.density, trainer.layout, peers)
+    compressor = compressor_of(compression, trainer.layout, peers)
     if federation.privacy.is_distributed:
         return NoisedUpdates(federation, NoisedSum(compressor), trainer.expected_batch)
     return QuantisedUpdates(federation, compressor)

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
-from p2pfl.training.compression.nomination import Compresses, Compressor, Positions
+from p2pfl.federation.federation import Compression
+from p2pfl.training.compression.nomination import NO_GROUND, Compresses, Compressor, Ground, Positions
 from p2pfl.training.compression.subspace import Subspace, length_of
 from p2pfl.training.model.checkpoint import pieces_of
 from p2pfl.training.update import FlatVector, TensorLayout
 
 
-def compressor_of(method: str, density: float, layout: TensorLayout, peers: int) -> Compresses:
+def compressor_of(how: Compression, layout: TensorLayout, peers: int) -> Compresses:
     """The method of peers.yaml, for a model of this layout."""
-    if method == "lowrank":
-        return Lowrank(density, layout)
-    return Compressor(method, density, layout.parameters, peers)
+    if how.method == "lowrank":
+        return Lowrank(how.density, layout)
+    return Compressor(how.method, how.density, layout.parameters, peers, how.scores)
 
 
 class Lowrank:
@@ -43,14 +44,20 @@ class Lowrank:
         """Where the round that starts from `model` (m,) may move, of a training that started from `first` (m,)."""
         return Subspace.of(self._layout, self._density, first, model)
 
-    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
+    def nominate(
+        self, update: NDArray[np.float32], subspace: Subspace | None = None, ground: Ground = NO_GROUND
+    ) -> bytes:
         """Take up θ = `update` (d,), made in `subspace`; nothing is nominated."""
         if subspace is None or update.dtype != np.float32 or update.shape != (self.length,):
             raise CompressionMisused(evidence=f"{update.dtype}{update.shape} for {self.length} numbers of a subspace")
         self._theta, self._made_in = update.copy(), subspace
         return b""
 
-    def support(self, nominations: dict[str, bytes]) -> None:
+    def nomination(self, ground: Ground) -> bytes:
+        """Nothing is nominated."""
+        return b""
+
+    def support(self, nominations: dict[str, bytes], base: bytes = NO_GROUND.base) -> None:
         """Every number of θ. Raises SupportMalformed, naming a peer that nominates."""
         for peer, data in nominations.items():
             if data:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused
 from p2pfl.keys import digest
-from p2pfl.training.compression.nomination import Compresses, Positions
+from p2pfl.training.compression.nomination import NO_GROUND, Compresses, Ground, Positions
 from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.model.checkpoint import pieces_of
 
@@ -39,7 +39,7 @@ class NoisedSum:
         """As of the method within."""
         return self._within.subspace(first, model)
 
-    def nominate(self, update: NDArray[Any], subspace: Subspace | None = None) -> bytes:
+    def nominate(self, update: NDArray[Any], subspace: Subspace | None = None, ground: Ground = NO_GROUND) -> bytes:
         """Take up noised steps (length,) of the grid `step`, made in `subspace`; nothing is nominated."""
         if update.dtype != np.int64 or update.shape != (self.length,):
             raise CompressionMisused(evidence=f"{update.dtype}{update.shape} for {self.length} noised steps")
@@ -53,9 +53,13 @@ class NoisedSum:
     def _named(self, subspace: Subspace | None, step: float) -> bytes:
         return digest("noised sum", subspace.digest if subspace is not None else b"", repr(step).encode())
 
-    def support(self, nominations: dict[str, bytes]) -> Positions | None:
+    def nomination(self, ground: Ground) -> bytes:
+        """Nothing is nominated."""
+        return b""
+
+    def support(self, nominations: dict[str, bytes], base: bytes = NO_GROUND.base) -> Positions | None:
         """Every number. Raises SupportMalformed, naming a peer that nominates."""
-        return self._within.support(nominations)
+        return self._within.support(nominations, base)
 
     def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[Any]:
         """The noised steps.    (length,) int64. Raises CompressionMisused where they were made for another round."""

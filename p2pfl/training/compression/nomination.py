@@ -1,12 +1,19 @@
 """Which coordinates a site sends, and what becomes of the rest: nomination, support, residual.
 
-Each peer *nominates* its largest ⌈k/n⌉ coordinates of a = update + residual; the union of all nominations is the
-round's *support*, the same for all; values on it are summed securely; what was not sent stays in the residual and
-is sent once it has grown (error feedback). This costs no privacy **only because** the update carries its full noise
-on all coordinates before anything here looks at it: positions, residual and running mean see noised values only.
-Never let an un-noised value into this file. Every peer sees which positions each peer nominates (docs/attacks.md).
+A round's *support* is the same for all; values on it are summed securely; what was not sent stays in the residual and
+is sent once it has grown (error feedback). By method:
 
-Scores: |a|/‖a‖ + |running mean of own updates|/‖·‖. The residual is never decayed.
+    none        every coordinate, and no residual
+    nominate    the union of what the peers *nominate*, each its largest ⌈k/n⌉ coordinates of a = update + residual
+    leader      what one peer nominates, its largest k; they take turns (docs/spec/sharing.md, `leader`)
+    random      k positions that follow from the public model; also with leader, where the leader is not in the sum
+
+This costs no privacy **only because** the update carries its full noise on all coordinates before anything here looks
+at it: positions, residual and running mean see noised values only. Never let an un-noised value into this file. Every
+peer sees which positions another nominates (docs/attacks.md); of the others, of none and of random it sees nothing.
+
+Scores: |a|/‖a‖ + |running mean of own updates|/‖·‖, with scores "both" + |what the model has moved so far|/‖·‖, which
+is public. The residual is never decayed.
 
 A support travels as 4 bytes of count (little-endian) and the gaps between positions as LEB128 varints of at most
 five bytes, each in its shortest form, the first gap counted from −1 and every gap less one. A set has one encoding;
@@ -16,7 +23,8 @@ any other is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
@@ -24,6 +32,7 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
+from p2pfl.training.compression.drawn import drawn_positions
 from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.model.checkpoint import pieces_of
 
@@ -33,6 +42,8 @@ MOST_PARAMETERS: Final = 1 << 33
 SAMPLE: Final = 1 << 20  # numbers that bound the largest ones
 BLOCK: Final = 1 << 18  # coordinates worked on at a time
 MEAN_KEEPS: Final = 0.9  # decay of the running mean of own updates, per round
+METHODS: Final = ("none", "nominate", "leader", "random")
+NAMES_POSITIONS: Final = ("nominate", "leader")
 
 
 # ── supports as bytes ─────────────────────────────────────────────────────────────────────────────────────────
@@ -114,11 +125,33 @@ def most_nominated(density: float, parameters: int, peers: int) -> int:
     return math.ceil(math.ceil(density * parameters) / peers)
 
 
+def leader_of(names: Sequence[str], rounds_before: int) -> str:
+    """Who nominates for all in the round behind so many others, of the roster's `names` in their order."""
+    return names[rounds_before % len(names)]
+
+
 def _malformed(peer: str, evidence: str) -> NoReturn:
     raise SupportMalformed(evidence=evidence, peer=peer)
 
 
 # ── what one peer sends and keeps ─────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all sites know of a round before anybody trains for it, and what follows from that for this site.
+
+    base     digest of the model that it starts from
+    leads    this site is its leader
+    moved    what the model has moved since the first one: float32 (m,)
+    """
+
+    base: bytes = bytes(32)
+    leads: bool = False
+    moved: Callable[[], NDArray[np.float32]] | None = None
+
+
+NO_GROUND: Final = Ground()
 
 
 class Compresses(Protocol):
@@ -134,11 +167,17 @@ class Compresses(Protocol):
     def subspace(self, first: NDArray[np.float32], model: NDArray[np.float32]) -> Subspace | None:
         """Where the round that starts from `model` (m,) may move, of a training from `first` (m,); None: everywhere."""
 
-    def nominate(self, update: NDArray[Any], subspace: Subspace | None = None) -> bytes:
+    def nominate(self, update: NDArray[Any], subspace: Subspace | None = None, ground: Ground = NO_GROUND) -> bytes:
         """Take up the round's noised `update`, made in `subspace`; return the encoded nomination."""
 
-    def support(self, nominations: dict[str, bytes]) -> Positions | None:
-        """The round's support, of the peers' nominations by name; None: every number. Raises SupportMalformed."""
+    def nomination(self, ground: Ground) -> bytes:
+        """The nomination of what was taken up, for a round: another one than it was taken up for may have come."""
+
+    def support(self, nominations: dict[str, bytes], base: bytes = NO_GROUND.base) -> Positions | None:
+        """The round's support, of the peers' nominations by name; None: every number. Raises SupportMalformed.
+
+        base    digest of the model that the round starts from
+        """
 
     def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[Any]:
         """What this site would send in the round of that support and subspace."""
@@ -160,22 +199,19 @@ class Compressor:
     from the same a: the first attempt's values are put back first.
     """
 
-    def __init__(self, method: str, density: float, parameters: int, peers: int) -> None:
+    def __init__(self, method: str, density: float, parameters: int, peers: int, scores: str = "own") -> None:
         """`density` is the part of the `parameters` coordinates in a round's support, all `peers` together."""
-        if (
-            method not in ("none", "nominate")
-            or not 0.0 < density <= 1.0
-            or not 1 <= parameters <= MOST_PARAMETERS
-            or peers < 1
-        ):
+        if method not in METHODS or not 0.0 < density <= 1.0 or not 1 <= parameters <= MOST_PARAMETERS or peers < 1:
             raise ValueError(f"{method}, density {density}, {parameters} parameters, {peers} peers")
-        self.method = method
-        self.parameters = self.length = parameters
+        self.method, self.parameters, self._scores = method, parameters, scores
+        share = peers if method == "nominate" else 1
+        most = most_nominated(density, parameters, share)
+        self.length = parameters if method == "none" else min(share * most, parameters)
         # Each peer's part of the support: the most positions that a peer may nominate.
-        self.nominated = most_nominated(density, parameters, peers) if method == "nominate" else 0
-        length = parameters if method == "nominate" else 0
-        self._a = np.zeros(length, dtype=np.float32)  # update + residual, less what was sent of it
-        self._mean = np.zeros(length, dtype=np.float32)
+        self.nominated = most if method in NAMES_POSITIONS else 0
+        held, scored = (parameters * (method in those) for those in (METHODS[1:], NAMES_POSITIONS))
+        self._a = np.zeros(held, dtype=np.float32)  # update + residual, less what was sent of it
+        self._mean = np.zeros(scored, dtype=np.float32)
         self._sent: tuple[Positions, NDArray[np.float32]] = _nothing()
         self._update = np.zeros(0, dtype=np.float32)  # method none: the update as it is
 
@@ -187,8 +223,10 @@ class Compressor:
     def subspace(self, first: NDArray[np.float32], model: NDArray[np.float32]) -> None:
         """A round may move everywhere."""
 
-    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
-        """Add the round's noised `update` (m,) to a; return the encoded nomination, b"" for method none."""
+    def nominate(
+        self, update: NDArray[np.float32], subspace: Subspace | None = None, ground: Ground = NO_GROUND
+    ) -> bytes:
+        """Add the round's noised `update` (m,) to a; return the encoded nomination, b"" where this site names none."""
         if update.dtype != np.float32 or update.shape != (self.parameters,):
             raise CompressionMisused(evidence=f"{update.dtype}{update.shape} for {self.parameters} parameters")
         if self.method == "none":
@@ -197,24 +235,38 @@ class Compressor:
         self._sent = _nothing()
         for part in _parts(self.parameters):
             self._a[part] += update[part]
-            self._mean[part] *= np.float32(MEAN_KEEPS)
-            self._mean[part] += np.float32(1.0 - MEAN_KEEPS) * update[part]
+            if self._mean.size:
+                self._mean[part] *= np.float32(MEAN_KEEPS)
+                self._mean[part] += np.float32(1.0 - MEAN_KEEPS) * update[part]
+        return self.nomination(ground)
+
+    def nomination(self, ground: Ground) -> bytes:
+        """Of a, as it is: the largest scores' positions."""
+        if not self.nominated or (self.method == "leader" and not ground.leads):
+            return b""
         if self.nominated >= self.parameters:
             return encode_support(np.arange(self.parameters, dtype=np.int64))
-        return encode_support(largest(_score(self._a, self._mean), self.nominated))
+        of = [self._a, self._mean]
+        if self._scores == "both" and ground.moved is not None:
+            of.append(ground.moved())
+        return encode_support(largest(_score(of), self.nominated))
 
-    def support(self, nominations: dict[str, bytes]) -> Positions | None:
-        """The union of the peers' nominations (by name); None for method none: every coordinate.
+    def support(self, nominations: dict[str, bytes], base: bytes = NO_GROUND.base) -> Positions | None:
+        """The round's, of the peers' nominations (by name); None for method none: every coordinate.
 
-        Raises SupportMalformed naming the peer whose nomination breaks format or limit.
+        Raises SupportMalformed naming the peer whose nomination breaks format or limit, or that is no leader.
         """
+        said = nominations
+        if self.method != "nominate":
+            said = {peer: data for peer, data in nominations.items() if data}
+            for peer in [*said][int(self.method == "leader") :]:
+                _malformed(peer, f"{len(said[peer])} bytes where nothing is nominated")
         if self.method == "none":
-            for peer, data in nominations.items():
-                if data:
-                    _malformed(peer, f"{len(data)} bytes where nothing is nominated")
             return None
+        if not said:
+            return drawn_positions(base, self.length, self.parameters)
         limits = self.parameters, self.nominated
-        return union([decode_support(data, *limits, peer) for peer, data in nominations.items()])
+        return union([decode_support(data, *limits, peer) for peer, data in said.items()])
 
     def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[np.float32]:
         """What this site would send on `support`.    (len(support),), or (m,) for method none"""
@@ -267,7 +319,7 @@ class Compressor:
 
         try:
             state = load(data)
-            same = state["residual"].shape == self._a.shape == state["mean"].shape
+            same = (state["residual"].shape, state["mean"].shape) == (self._a.shape, self._mean.shape)
             sent, update = (state["sent.positions"].copy(), state["sent.before"].copy()), state["update"].copy()
         except (SafetensorError, KeyError, ValueError) as error:
             raise CompressionMisused(evidence=f"{len(data)} bytes of state: {error}") from None
@@ -287,12 +339,13 @@ def _parts(count: int) -> Iterator[slice]:
         yield slice(start, start + BLOCK)
 
 
-def _score(a: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """|a|/‖a‖ + |mean|/‖mean‖.    (m,)"""
-    norms = (float(np.linalg.norm(one)) for one in (a, mean))
+def _score(of: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Σ |x|/‖x‖ over `of`, one after the other.    (m,)"""
+    norms = (float(np.linalg.norm(one)) for one in of)
     lengths = [np.float32(norm if norm > 0.0 else 1.0) for norm in norms]  # one NaN would make all scores NaN
-    out = np.empty_like(a)
-    for part in _parts(a.size):
-        out[part] = np.abs(a[part]) / lengths[0]
-        out[part] += np.abs(mean[part]) / lengths[1]
+    out = np.empty_like(of[0])
+    for part in _parts(out.size):
+        out[part] = np.abs(of[0][part]) / lengths[0]
+        for one, length in zip(of[1:], lengths[1:], strict=True):
+            out[part] += np.abs(one[part]) / length
     return out

@@ -99,6 +99,27 @@ def test_what_is_no_nomination_is_refused_and_its_sender_named(facts: codec.Fact
     check_support(codec.facts(NOMINATES), encode_support(np.array([0, 7, 8, 9, 999])), 4, "bob")
 
 
+LED = NOMINATES | {"compression": "leader", "leader": "bob"}
+
+
+@pytest.mark.claim("LIAR-10")
+@pytest.mark.parametrize(
+    ("peer", "support", "facts"),
+    [
+        ("ada", encode_support(np.arange(1)), LED),  # it is another's turn
+        ("bob", encode_support(np.arange(21)), LED),  # more than 20
+        ("bob", encode_support(np.arange(1)), NOMINATES | {"compression": "leader"}),  # it is nobody's turn
+        ("bob", encode_support(np.arange(1)), LED | {"compression": "random"}),  # nor ever here
+    ],
+)
+def test_who_names_positions_out_of_turn_or_too_many_is_refused(peer: str, support: bytes, facts: codec.Facts) -> None:
+    with pytest.raises(SupportMalformed) as caught:
+        check_support(codec.facts(facts), support, 4, peer)
+    assert caught.value.fields["peer"] == peer
+    check_support(codec.facts(LED), encode_support(np.arange(20)), 4, "bob")
+    check_support(codec.facts(LED), b"", 4, "ada")
+
+
 @pytest.mark.parametrize(
     "facts",
     [

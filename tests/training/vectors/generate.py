@@ -11,6 +11,7 @@ import numpy as np
 from p2pfl.errors import P2PFLError
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
+from p2pfl.training.compression.drawn import drawn_positions
 from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.model.card import KEY
 from p2pfl.training.model.file import ModelFile
@@ -43,6 +44,7 @@ def vectors() -> dict[str, dict[str, object]]:
             "small": small.hex(),
             "images_sha256": hashlib.sha256(images).hexdigest(),
         },
+        "positions.json": positions(),
         "subspace.json": subspace(),
         "model-file.json": model_files(),
     }
@@ -61,6 +63,16 @@ def noise() -> dict[str, object]:
         "count": count,
         "first": found[:8].tolist(),
         "sha256": hashlib.sha256(found.astype("<i8").tobytes()).hexdigest(),
+    }
+
+
+def positions() -> dict[str, object]:
+    """Positions that follow from a model: fewer than strata of one size hold, and as many as there are."""
+    cases = [(5, 23), (7, 7), (1, 1_000_000_007)]
+    drawn = [(count, most, drawn_positions(SEED, count, most).tolist()) for count, most in cases]
+    return {
+        "base": SEED.hex(),
+        "cases": [{"count": count, "parameters": most, "positions": found} for count, most, found in drawn],
     }
 
 
