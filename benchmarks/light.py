@@ -5,7 +5,10 @@ CNN of some 220 000 parameters on chest X-rays of 28 × 28 (`--data pneumonia_xr
 `*_labels`), or on made-up pictures where there is no file. The metric is AUC on the held-out quarter of all sites; each
 row has its own learning rate.
 
-    python benchmarks/light.py [--data FILE] [--epsilon 3] [--rounds 40] [--seeds 5] [--only NAME …] [--json]
+    python benchmarks/light.py [--data FILE] [--epsilon 3] [--rounds 40] [--seeds 5] [--first-seed 0] [--only NAME …]
+        [--at RATE] [--set average.decay=0.8 …] [--json]
+
+What is to be chosen is tried on seeds from 100 on, and what is reported are those from 0 on.
 """
 
 from __future__ import annotations
@@ -127,6 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epsilon", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--at", type=float, help="this learning rate for all rows")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of peers.yaml"
+    )
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -134,14 +142,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dealt = sites(x, y)
     rate = BATCH / (0.75 * len(x) / len(SHARES))
     settings = [f"rounds={options.rounds}", f"privacy.steps_per_round={STEPS}", f"privacy.sample_rate={rate:.5f}"]
-    settings += ["sharing.clip=100", "sharing.scale=10"]
+    settings += ["sharing.clip=100", "sharing.scale=10", *options.set]
     findings = list[Finding]()
     for row in ROWS:
         if row.name not in options.only:
             continue
         given, found = [*settings, f"compression.method={row.method}", f"compression.density={row.density}"], []
-        for seed in range(options.seeds):  # each is told when it ends: whoever breaks off has the others
-            task = Pictures(row.learning_rate)
+        for seed in range(
+            options.first_seed, options.first_seed + options.seeds
+        ):  # each is told when it ends: whoever breaks off has the others
+            task = Pictures(options.at or row.learning_rate)
             found += simulate_training(task, dealt, settings=given, epsilon=options.epsilon, seeds=(seed,))
             print(f"{row.name}, seed {seed}: AUC {found[-1].final:.4f}", file=sys.stderr, flush=True)
         sent = statistics.fmean(one.sent_bytes / one.dense_bytes for one in found)
