@@ -1,9 +1,10 @@
 """What holds for all tests: what each needs, how many examples are tried, and which run side by side.
 
 `make test` runs four workers (pytest-xdist), which take whole files, whose fixtures are made once. Three begin with
-what mostly waits, for processes and networks: alone it would leave one of two cores idle. One begins at the other end,
-with what only computes, the longest first, so that the cores are never without work. They meet among short files, and
-so end together. Tests in network namespaces stay on one worker, since they play their scenes together.
+what starts processes and often waits for them: no more such files at a time, since each has up to twenty processes. One
+begins at the other end, with what only computes, the longest first: it has what the waits leave of the cores. They meet
+among short files, and so end together. Tests in network namespaces stay on one worker, since they play their scenes
+together.
 """
 
 from __future__ import annotations
