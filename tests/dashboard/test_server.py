@@ -187,3 +187,15 @@ def test_a_doorkeeper_forgets_the_oldest_browser_and_shows_no_secret() -> None:
     assert [door.knows(str(one)) for one in sessions] == [False, *[True] * 16]
     assert not door.knows("") and not door.knows("ü" * 43)
     assert not [one for one in (*told, *map(str, sessions)) if one in repr(door)]
+
+
+@pytest.mark.parametrize(
+    ("absent", "told"),
+    [({}, ("0.871", "")), ({4: ("ucl",)}, ("0.871 after 2 of 3 rounds", "not every site is in the sum"))],
+)
+def test_a_figure_of_an_earlier_model_says_of_which(
+    absent: dict[int, tuple[str, ...]], told: tuple[str, str], tmp_path: Path
+) -> None:
+    with Sample(absent=absent).write_into(tmp_path) as home:
+        view = HomeView(home).look()["v"]
+    assert (view["metric_last"], view["metric_why"]) == told

@@ -218,13 +218,19 @@ def _figures(ledger: LedgerFacts) -> dict[str, Any]:
     return {
         "metric_name": name or "Metric",
         "metric": chart(points, name),
-        "metric_last": "" if last is None else f"{last[1]:.3f}",
+        "metric_last": "" if last is None else _last_measured(last[1], last[0], trained),
+        "metric_why": ledger.trained[-1].unmeasured if ledger.trained else "",
         "epsilon": chart(spent, "ε spent", limit, 0.0),
         "epsilon_last": f"ε {spent[-1][1]:.2f}" if spent else "",
         "epsilon_why": "The sites agreed to train without differential privacy: ε is unbounded."
         if plain
         else "Nothing is spent yet.",
     }
+
+
+def _last_measured(value: float, model: int, trained: int) -> str:
+    """The last figure, and which model it is of: that after so many rounds of `trained`."""
+    return f"{value:.3f}" if model == trained else f"{value:.3f} after {model} of {trained} rounds"
 
 
 def _traffic(rows: Sequence[Row], dense: float) -> dict[str, Any]:
