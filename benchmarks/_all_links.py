@@ -123,7 +123,7 @@ class Taker:
                 self._mesh.payload_taken(event.peer, len(event.payload))
                 if len(event.payload) == PAYLOAD_BYTES:
                     self.taken += 1
-                elif event.payload.startswith(b"ping"):
+                elif event.payload[:4] == b"ping":
                     answer = asyncio.create_task(self._mesh.send(event.peer, b"pong" + bytes(28)))
                     self._answers.add(answer)  # it may wait for room; reading goes on meanwhile
                     answer.add_done_callback(self._answers.discard)

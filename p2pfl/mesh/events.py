@@ -34,10 +34,13 @@ DIRECT: Final = Path("direct", "")
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A payload from `peer`: once; letters in the order in which that incarnation sent them, and bulk in its order."""
+    """A payload from `peer`: once; letters in the order in which that incarnation sent them, and bulk in its order.
+
+    A large one may be a read-only view of the memory in which it came.
+    """
 
     peer: str
-    payload: bytes
+    payload: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

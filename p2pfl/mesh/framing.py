@@ -31,6 +31,8 @@ FRAME_BYTES: Final = 1 << 20  # largest body
 CUT_BYTES: Final = 1 << 20  # size of the frames that this end cuts
 LEAST_CUT_BYTES: Final = 64 << 10  # smallest frame that is not the last of its payload
 GROWN_BYTES: Final = 8 << 20  # largest payload whose memory grows with its frames
+LEAST_VIEWED_BYTES: Final = 64 << 10  # smallest payload that is handed on where it lies: a chunk of words, mostly
+MOST_PARTS: Final = 2  # pieces of a frame that are handed on apart
 FRAME_COST: Final = 256  # bytes that a frame costs beside its body, so that empty payloads are bounded too
 RESERVED_BYTES: Final = 512 << 10  # of the window, which bulk leaves to letters
 MOST_OVERTAKING: Final = 1 << 20  # bytes of letters, after which the bulk that they have overtaken comes first
@@ -96,6 +98,11 @@ class Frame:
     def body(self) -> memoryview:
         """The pieces in a row: a view of a single piece, else a copy that lives for the moment."""
         return self.pieces[0] if len(self.pieces) == 1 else memoryview(b"".join(self.pieces))
+
+    @property
+    def parts(self) -> tuple[memoryview, ...]:
+        """The pieces, or their copy in a row where they are many: a head and its words stay two."""
+        return self.pieces if 0 < len(self.pieces) <= MOST_PARTS else (self.body,)
 
     @property
     def cost(self) -> int:
@@ -306,8 +313,10 @@ class Incoming:
         """The number for a frame that must not acknowledge anything new."""
         return self._last_acknowledged
 
-    def receive(self, header: Header, body: memoryview) -> bytes | None:
+    def receive(self, header: Header, body: memoryview) -> bytes | memoryview | None:
         """Accept a DATA frame; return the payload that it completes, or None. A repeated frame changes nothing.
+
+        A large payload in one frame is a view of the body, whose memory lives as long as that is held.
 
         Raises MalformedFrame for a gap, a cut that does not add up, or more bytes than the window.
         """
@@ -329,9 +338,9 @@ class Incoming:
         self.expected += 1
         return self._assemble(header, body, total)
 
-    def _assemble(self, header: Header, body: memoryview, total: int) -> bytes | None:
+    def _assemble(self, header: Header, body: memoryview, total: int) -> bytes | memoryview | None:
         if header.flags == FIRST | LAST:
-            return bytes(body)
+            return bytes(body) if len(body) < LEAST_VIEWED_BYTES else body.toreadonly()
         if self._payload is None:
             # Each body is copied to its place at once and ZeroMQ gets its memory back, so no payload is held twice.
             # The buffer grows with the frames, mostly without being moved; allocating the whole length would fill it

@@ -219,7 +219,7 @@ class Link:
             if (frame := self._outgoing.next_frame(bulk=bulk)) is None:
                 return
             header = Header(DATA, frame.flags, connection.tag, frame.number, self._acknowledgement(), frame.total)
-            if not self._router.send(self.peer, header.encode(), frame.body):
+            if not self._router.send(self.peer, header.encode(), *frame.parts):
                 connection.blocked = True
                 return
             self._outgoing.mark_sent()
@@ -246,7 +246,7 @@ class Link:
         if connection is None:
             return False
         header = Header(kind, 0, connection.tag, number, self._acknowledgement(), 0)
-        sent = self._router.send(self.peer, header.encode(), body)
+        sent = self._router.send(self.peer, header.encode(), *(() if body is None else (body,)))
         if sent:
             self._mark_sent(connection)
         return sent

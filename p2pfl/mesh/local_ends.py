@@ -97,16 +97,17 @@ class RouterEnd:
         small = bytearray()  # what is joined before it is encrypted
         while sent < TURN_BYTES and not self._pump.stalled and (message := self._endpoint.take()) is not None:
             header, body = message
-            small += encode_parts(header, len(body) if body is not None else None)
-            if body is not None:
-                # The first record of a long body is filled with what stands before it; the rest is not copied.
-                joined = len(body) if len(body) <= RECORD_BYTES else max(0, RECORD_BYTES - len(small))
-                small += body[:joined]
-                bodies += len(body)
-                if body[joined:]:
-                    self._pump.send(small, body[joined:])
+            size = sum(map(len, body))
+            small += encode_parts(header, size if body else None)
+            for piece in body:
+                # The first record of a long piece is filled with what stands before it; the rest is not copied.
+                joined = len(piece) if len(piece) <= RECORD_BYTES else max(0, RECORD_BYTES - len(small))
+                small += piece[:joined]
+                if piece[joined:]:
+                    self._pump.send(small, piece[joined:])
                     small = bytearray()
-            sent += len(header) + (len(body) if body is not None else 0)
+            bodies += size
+            sent += len(header) + size
         if small:
             self._pump.send(small)
         self._on_forwarded(bodies)

@@ -66,15 +66,19 @@ class Router:
         endpoint = self._endpoints[peer] = Endpoint(dealer, self._read_soon)
         return endpoint
 
-    def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
-        """Queue one message; False when enough waits for the peer: try again when the tunnel has taken some of it."""
+    def send(self, peer: str, header: bytes, *body: memoryview) -> bool:
+        """Queue one message; False when enough waits for the peer: try again when the tunnel has taken some of it.
+
+        body   its pieces, which the far end gets as one part; none: there is no such part
+        """
         endpoint = self._endpoints[peer]
         if endpoint.waiting >= MOST_OUT:
             return False
         self._socket.send(peer.encode(), _MORE)
-        self._socket.send(header, 0 if body is None else _MORE)
-        if body is not None:
-            self._socket.send(body)  # copied: to track the caller's memory pyzmq would wake a thread for each
+        self._socket.send(header, _MORE if body else 0)
+        for left, piece in enumerate(body, 1 - len(body)):
+            # Copied: to track the caller's memory pyzmq would wake a thread for each.
+            self._socket.send(piece, _MORE if left else 0)
         endpoint.put()
         return True
 
@@ -145,13 +149,16 @@ class Endpoint:
         if self._on_waiting is not None:
             self._on_waiting()
 
-    def take(self) -> tuple[bytes, memoryview | None] | None:
-        """The next message of the ROUTER: header and body; None when there is none."""
+    def take(self) -> tuple[bytes, list[memoryview]] | None:
+        """The next message of the ROUTER: its header, and the pieces of its body; None when there is none."""
         if not self.waiting:
             return None
         self.waiting -= 1
         header = self._dealer.recv(_NOWAIT)
-        return header, self._dealer.recv(copy=False).buffer if self._dealer.getsockopt(zmq.RCVMORE) else None
+        body: list[memoryview] = []
+        while self._dealer.getsockopt(zmq.RCVMORE):
+            body.append(self._dealer.recv(copy=False).buffer)
+        return header, body
 
     def give(self, message: Message) -> bool:
         """Say a message to the ROUTER; False when its owner has to read first."""

@@ -187,7 +187,7 @@ def narrow(letter: Letter[Message], wanted: type[M]) -> Letter[M]:
     raise Malformed(f"{type(letter.message).__name__} where {wanted.__name__} belongs")
 
 
-def open_letter(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
+def open_letter(data: Buffer, roster: Roster, wanted: type[M]) -> Letter[M]:
     """Decode a letter that may have come inside another, and check its kind and its signature. Raises Malformed.
 
     wanted   the kind that belongs here; `Message`: any
@@ -197,7 +197,7 @@ def open_letter(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
     return _opened(data, roster, wanted)
 
 
-def _opened(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
+def _opened(data: Buffer, roster: Roster, wanted: type[M]) -> Letter[M]:
     letter = narrow(read_letter(data), wanted)
     if not authentic(letter, roster):
         raise Malformed(f"{type(letter.message).__name__}: not signed by {letter.sender!r}")

@@ -171,7 +171,7 @@ class Watch:
         return self.taken(peer)
 
     def taken(self, peer: str) -> list[bytes]:
-        return [event.payload for event in self.seen if isinstance(event, Delivered) and event.peer == peer]
+        return [bytes(event.payload) for event in self.seen if isinstance(event, Delivered) and event.peer == peer]
 
     def ups(self, peer: str) -> list[LinkOpened]:
         return [event for event in self.seen if isinstance(event, LinkOpened) and event.peer == peer]

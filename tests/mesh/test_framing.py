@@ -278,6 +278,29 @@ def test_a_payload_given_in_parts_arrives_as_one_and_no_part_is_held_in_a_copy()
         tracemalloc.stop()
 
 
+def test_a_large_payload_in_one_frame_is_a_view_to_which_nobody_may_write() -> None:
+    taker, body = Incoming(WINDOW), bytearray(framing.LEAST_VIEWED_BYTES)
+    payload = taker.receive(header(0, total=len(body)), memoryview(body))
+    assert isinstance(payload, memoryview) and payload.obj is body and payload.readonly
+
+
+def test_a_small_payload_is_no_view_of_its_frame() -> None:
+    taker, body = Incoming(WINDOW), bytearray(framing.LEAST_VIEWED_BYTES - 1)
+    assert taker.receive(header(0, total=len(body)), memoryview(body)) == bytes(body)
+    body.append(0)  # nobody looks into it
+
+
+def test_a_head_and_its_words_leave_apart_and_many_pieces_as_one() -> None:
+    sender = Outgoing(WINDOW)
+    for parts in ([b"head", b"words"], [b"a", b"b", b"c"], []):
+        sender.queue_payload(parts)
+    sent = []
+    while (frame := sender.next_frame()) is not None:
+        sent.append(list(map(bytes, frame.parts)))
+        sender.mark_sent()
+    assert sent == [[b"head", b"words"], [b"abc"], [b""]]
+
+
 def test_a_payload_over_the_limit_is_not_queued() -> None:
     sender = Outgoing(WINDOW)
     with pytest.raises(ValueError, match="at most"):

@@ -58,7 +58,7 @@ class Talker:
     def send(self) -> None:
         while self.left and self.handed < HANDED_BYTES:
             header, body = self.left[0]
-            if not self.router.send("other", header, memoryview(body) if body is not None else None):
+            if not self.router.send("other", header, *([] if body is None else [memoryview(body)])):
                 return
             self.left.popleft()
             self.handed += len(body or b"")
