@@ -19,11 +19,15 @@ from tests.simulate.search import minimised, play
 pytestmark = pytest.mark.usefixtures("letters_read_once")
 
 FEW = {3: 4, 4: 16, 5: 8, 6: 4, 7: 8, 10: 2}  # sites: seeds
+TWO_DIGESTS = (1000277, 6)  # words that an honest site hands on miss the digest that their owner showed to another
 UNSEEN = (30261, 4)  # the liar's own vote for a certified set is in the certificates of others alone
 RETURNS = 5011  # two sites return to an attempt that a third gave up, and a fourth is away
 
 
-PLAYED = [(UNSEEN[1], UNSEEN[0]), *((peers, seed) for peers, count in FEW.items() for seed in seeds(count))]
+PLAYED = [
+    *((peers, seed) for seed, peers in (UNSEEN, TWO_DIGESTS)),
+    *((peers, seed) for peers, count in FEW.items() for seed in seeds(count)),
+]
 
 
 @pytest.mark.claim("LIAR-3")

@@ -203,6 +203,8 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
     if signed is None:
         return []  # the queue that held its digest was given up, and the link repeats that behind these words
     if signed.message.sum_digest != sum_digest(state.attempt_digest, message.index, words):
+        if sender != signed.sender:
+            return []  # it hands on what it holds: its owner may have signed two digests, and shown it the other one
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
     return ahead.write(state, _whole(state))
