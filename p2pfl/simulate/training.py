@@ -30,7 +30,7 @@ from p2pfl.sharing.noise_grid import NoiseGrid, noised_words
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training.compression.lowrank import compressor_of
 from p2pfl.training.compression.noised_sum import NoisedSum
-from p2pfl.training.compression.nomination import Compresses, Ground, Positions, leader_of
+from p2pfl.training.compression.nomination import NO_GROUND, Compresses, Ground, Positions, leader_of
 from p2pfl.training.compression.subspace import Expanded, Subspace
 from p2pfl.training.early_stop import is_over
 from p2pfl.training.given import records_of
@@ -244,7 +244,9 @@ class _Site:
             FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
         )
 
-    def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None, ground: Ground) -> bytes:
+    def nominate(
+        self, model: FlatVector, rounds_before: int, subspace: Subspace | None, ground: Ground = NO_GROUND
+    ) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
         begun = time.perf_counter()
         found: NDArray[Any] = self.trainer.train(self.whole(model), charge, seed, rounds_before, subspace)
