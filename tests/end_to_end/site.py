@@ -5,7 +5,8 @@
 `die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
 step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/pass", k]} before the
 k-th such step on such a path ("put" and "flush" of an item in the journal: before it is written, and when it is written
-and not yet durable); {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
+and not yet durable); {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so;
+{"heard": ["Reveal", k]} before it takes the first such letter of round k: its own of the phase before have come.
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
 folder, so that a test can add them up; `gate` is the pass before which it waits for the test, and the order `hold`
 waits for it between two others. Each event says when it was told (`told_s`), on the clock that all processes share. ε
@@ -44,6 +45,8 @@ from p2pfl.node.progress import Progress, facts_of
 from p2pfl.node.question_file import statistic_of
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
+from p2pfl.sharing import events as e
+from p2pfl.sharing.run import Run
 from p2pfl.training import update
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.joint import Joint
@@ -203,6 +206,21 @@ def values_of(order: dict[str, Any]) -> Any:
     return np.array(held)
 
 
+def die_hearing(kind: str, number: int, by: int) -> None:
+    """Before the first such letter of that round is taken: whatever it answers has left this process for good."""
+    handle, left = Run.handle, [True]
+
+    def handed(run: Run, event: e.Event) -> list[e.Effect]:
+        if left and isinstance(event, e.Received):
+            letter = event.letter
+            if (type(letter.message).__name__, letter.envelope.round) == (kind, number):
+                left.clear()
+                die(by)
+        return handle(run, event)
+
+    Run.handle = handed  # type: ignore[method-assign]
+
+
 def nominate(support: bytes) -> None:
     """This site's trainings nominate these bytes, whatever they are."""
     from p2pfl.node.runs.training import TrainingRun
@@ -234,6 +252,8 @@ async def work(plan: dict[str, Any]) -> list[Any]:
         from tests.end_to_end import lies  # loads pytest, which the honest need not wait for
 
         lies.PLANS[plan["lie"]]()
+    if heard := plan.get("die", {}).get("heard"):
+        die_hearing(*heard, signal.Signals[plan.get("signal", "SIGKILL")])
     if plan.get("offers"):
         tell_offers()
     observer = Told(plan)

@@ -19,7 +19,7 @@ def last_in_a_round(
 
     leaves   so many of the others are stopped by their operators as they wait: they tell the error, too
     """
-    stops = {"die": {"told": {"event": "phase", "phase": "unmask", "round": number}}, "signal": "SIGSTOP"}
+    stops = {"die": {"heard": ["Reveal", number]}, "signal": "SIGSTOP"}  # who reveals has its vote
     slow = sites.names[-1]
     # Of one that has left it may never hear that it has the round.
     running = sites.linked(lambda name: [do], {slow: {**stops, "linger": 5.0 if leaves else 60.0}})
