@@ -39,7 +39,7 @@ def join_text(facts: Mapping[str, Any]) -> str:
             f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites"
             + (", with noise" if metric.get("private") else ""),
             *([aligned(classes)] if classes else []),
-            f"  privacy  {spent_text(facts)}",
+            f"  privacy  {spent_text(facts)}" + ("" if facts["epsilon"] is None else ", for this site's records"),
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
             f"(dense fp32: {amount(facts['dense_bytes'])})",
             f"  ledger   {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
