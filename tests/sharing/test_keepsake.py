@@ -14,6 +14,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.digests import total_digest
 from p2pfl.sharing.keepsake import read_keepsake
 from p2pfl.sharing.parts import Sum
+from p2pfl.sharing.phases.fetch import NONE
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import FINAL_ITEM, sums_item
 from p2pfl.simulate import SimulatedFederation
@@ -75,14 +76,14 @@ def test_nothing_is_made_up_of_what_the_disk_lacks() -> None:
     federation, peer, found = stopped()
     del peer.disk.items[sums_item(1)]
     assert kept(found.state.sum) == (), "it held seeds, and what they open is lacking"
-    assert asked(federation, found, "site-3") == []
+    assert asked(federation, found, "site-3") == [NONE]
 
 
 @pytest.mark.parametrize("item", [FINAL_ITEM, sums_item(1)])
 def test_whoever_asks_is_not_to_blame_for_what_lies_on_the_disk(item: str) -> None:
     federation, peer, found = stopped()
     peer.disk.items[item] = b"\xc1"
-    assert asked(federation, found, "site-3") == []
+    assert asked(federation, found, "site-3") == [NONE]
     assert peer.accused == [] and "site-3" not in found.state.peers.breaches
 
 
