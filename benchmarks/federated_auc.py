@@ -177,6 +177,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of peers.yaml, but privacy.*")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if any(one.startswith(("privacy", "rounds")) for one in arguments.set):
+        parser.error("--set has no privacy.* and no rounds: say --steps, --rounds")
     torch.set_num_threads(1)
     privacy = replace(PRIVACY, steps_per_round=arguments.steps)
     task, files = TableTask(heart()), deal(arguments.sites).files

@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in range(
             options.first_seed, options.first_seed + options.seeds
         ):  # each is told when it ends: whoever breaks off has the others
-            task = Pictures(options.at or row.learning_rate)
+            task = Pictures(row.learning_rate if options.at is None else options.at)
             found += simulate_training(task, dealt, settings=given, epsilon=options.epsilon, seeds=(seed,))
             print(f"{row.name}, seed {seed}: AUC {found[-1].final:.4f}", file=sys.stderr, flush=True)
         sent = statistics.fmean(one.sent_bytes / one.dense_bytes for one in found)

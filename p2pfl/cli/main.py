@@ -140,12 +140,19 @@ def _wrong_use(error: click.ClickException) -> WrongUse:
     context = getattr(error, "ctx", None)
     path = context.command_path.removeprefix("p2pfl") if isinstance(context, click.Context) else ""
     evidence = error.format_message()
-    if isinstance(error, click.NoSuchOption) and context is not None and isinstance(context.command, click.Group):
-        verbs = ", ".join(context.command.list_commands(context))
-        evidence = f"{error.option_name} stands behind one of its commands, if that has it: {verbs}"
+    if isinstance(error, click.NoSuchOption) and (verbs := _that_have(error.option_name, context)):
+        evidence = f"{error.option_name} stands behind one of its commands: {', '.join(verbs)}"
     if (extra := re.search(r"extra argument.*\((\S+\.ya?ml)", evidence)) is not None:
         evidence += f"; did you mean --peers {extra[1]}?"
     return WrongUse(evidence=evidence, verb=path)
+
+
+def _that_have(option: str, context: click.Context | None) -> list[str]:
+    """The commands of the group where a line went wrong that have this option; none where it is no group."""
+    if context is None or not isinstance(group := context.command, click.Group):
+        return []
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return [name for name, one in commands.items() if one and any(option in held.opts for held in one.params)]
 
 
 def _told(error: Exception) -> P2PFLError:

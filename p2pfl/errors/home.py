@@ -152,7 +152,7 @@ class KeyFileExists(ConfigurationError):
 
     code = "P2P-KEY-005"
     likely = (
-        "it opens another home, so name a file of its own: --key-file FILE",
+        "it opens another home, so name a file of its own: --key-file FILE at init, --new-key-file FILE at keys",
         "an earlier init was interrupted, and the file opens nothing: move it away",
     )
     command = "ls -l {path}"

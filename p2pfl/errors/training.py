@@ -80,7 +80,7 @@ class CellNotANumber(ConfigurationError):
 
     code = "P2P-TRAIN-008"
     likely = (
-        "a decimal comma: say `decimal: comma` in the column map",
+        "a decimal comma: say `decimal: comma` in the column map; there a mark of thousands is none",
         "a unit or a word stands beside the number",
         "a mark for `not measured` that the column map does not list under `missing:`",
     )
@@ -118,7 +118,7 @@ class CellsUnfit(ConfigurationError):
     likely = (
         "other units, codes or marks for `not measured` than the schema's: say so in the column map",
         "two columns are swapped",
-        "a decimal comma: say `decimal: comma` in the column map",
+        "a decimal comma: say `decimal: comma` in the column map; there a mark of thousands is none",
     )
     command = "sed -n {line}p {path}"
 

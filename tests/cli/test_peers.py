@@ -470,7 +470,9 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
     assert run(["doctor", "--home", "homes"]) == 2
     assert f"homes in it: {', '.join(sorted(SITES))}" in capsys.readouterr().err
     assert run(["keys", "--home", "homes/x"]) == 2
-    assert "--home stands behind one of its commands, if that has it: list, add" in capsys.readouterr().err
+    assert "--home stands behind one of its commands: list, add" in capsys.readouterr().err
+    assert run(["--verson"]) == 2
+    assert "--version" in capsys.readouterr().err
     for verb, meant in (("propose", "peers propose"), ("approve", "peers approve"), ("rotate", "peers propose rotate")):
         assert run([verb, "change.p2pfl"]) == 2
         told = capsys.readouterr().err

@@ -21,9 +21,12 @@ from p2pfl.node.withdrawals import read_withdrawn, withdraw
 from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.records.withdrawn import Withdrawn, patient_name
+from p2pfl.training.tasks.heart import heart
 from tests.federation.sample import peers_yaml
 from tests.home.home_fixtures import Crash, Strike, make
 from tests.node.runs.homes import FourOf, Place, beside, places, summed
+from tests.training.test_columns import GOOD
+from tests.training.test_columns import file as csv_file
 
 RECORDS = tuple(bytes([row]) * 32 for row in range(6))
 
@@ -146,3 +149,14 @@ def test_a_column_map_may_name_the_column_of_patients_in_a_question_too(tmp_path
     with make(tmp_path) as home:
         withdraw(home, [patient_name(b"ada")], 1)
         assert not read_records(schema, ["age"], table, mapped, withdrawn=read_withdrawn(home)).names
+
+
+def test_who_withdrew_stays_out_when_the_export_is_read_with_its_decimal_commas(tmp_path: Path) -> None:
+    points = CsvFile(csv_file(GOOD))
+    commas = CsvFile(csv_file(tuple(cell.replace(".", ",") for cell in GOOD), delimiter=";"))
+    mapped = MapFile.of(b"decimal: comma\n", "map")
+    with make(tmp_path) as home:
+        withdraw(home, read_records(heart(), ["age"], points).names, 1)
+        out = read_withdrawn(home)
+        assert not read_records(heart(), ["age"], points, withdrawn=out).names
+        assert not read_records(heart(), ["age"], commas, mapped, withdrawn=out).names

@@ -41,16 +41,16 @@ def test_guesses_that_are_all_right_speak_against_as_much_as_their_number_lets_t
 
 
 @nightly
-@pytest.mark.claim("DP-2")
 def test_what_a_trained_model_tells_of_canaries_keeps_the_claim() -> None:
     found = audit(CANARIES, GUESSES, 0, SETTINGS)
     assert found.bound <= found.epsilon
 
 
 @nightly
-@pytest.mark.claim("DP-2")
 def test_a_model_that_is_trained_without_privacy_tells_of_its_canaries() -> None:
-    """So the guesser of the other test can guess. What it finds are gross faults: clipped gradients whose noise is left
-    out teach this model no canary, and it is the mechanism's audit that sees them.
+    """So the guesser can guess: it needs ten times the rounds of the other training, and no clip.
+
+    Eight rounds teach no canary, with noise or without, so that the other test fails alone for a model that tells far
+    more than its ε. A noise that is lacking is found by the mechanism's audit (test_mechanism_audit.py).
     """
     assert audit(CANARIES, GUESSES, 0, WITHOUT).bound > 1.0

@@ -118,6 +118,30 @@ def test_a_point_among_decimal_commas_is_no_number_since_it_may_mark_thousands()
         TASK.read(file(changed("oldpeak", "1.000"), delimiter=";"), "site.csv", b"decimal: comma\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "point", "comma"), [("num", "2.0", "2,0"), ("cp", "1.0", "1,0"), ("thal", "6.0", "6,0")]
+)
+def test_codes_that_are_numbers_are_read_with_decimal_commas_too(name: str, point: str, comma: str) -> None:
+    """pandas and SPSS write a column of codes with a blank in it as 1,0."""
+    plain = TASK.read(file(changed(name, point)), "a.csv")
+    rows = [tuple(cell.replace(".", ",") for cell in changed(name, comma))]
+    found = TASK.read(file(*rows, delimiter=";"), "a.csv", b"decimal: comma\n")
+    assert np.array_equal(found.x, plain.x) and np.array_equal(found.y, plain.y)
+
+
+def test_a_data_frame_is_read_with_the_column_map_of_an_export_with_commas() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([[float(cell) for cell in GOOD]], columns=HEADER)
+    found = TASK.from_frame(frame, MapFile.of(b"decimal: comma\n", "map.yaml"))
+    assert np.array_equal(found.x, TASK.read(file(GOOD), "a.csv").x)
+
+
+def test_a_point_among_decimal_commas_is_not_answered_with_advice_already_taken() -> None:
+    with pytest.raises(CellNotANumber) as caught:
+        TASK.read(file(changed("oldpeak", "1.000"), delimiter=";"), "site.csv", b"decimal: comma\n")
+    assert "point" in caught.value.evidence
+
+
 def test_the_numbers_that_a_column_map_states_itself_keep_their_points() -> None:
     written = b"decimal: comma\ncodes: {oldpeak: {high: 2.3}}\n"
     found = TASK.read(file(changed("oldpeak", "high"), delimiter=";"), "site.csv", written)

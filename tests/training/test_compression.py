@@ -20,6 +20,7 @@ from p2pfl.training.compression.nomination import (
     encode_support,
     largest,
     leader_of,
+    most_bytes,
     union,
 )
 from tests.examples import examples
@@ -307,6 +308,18 @@ def test_where_the_leader_is_in_no_sum_positions_follow_from_the_model() -> None
     one = Compressor("leader", 0.1, 200, 4)
     found = one.support({"b": b"", "c": b""}, BASE)
     assert found is not None and np.array_equal(found, drawn_positions(BASE, 20, 200))
+
+
+def test_where_the_leader_names_no_position_they_follow_from_the_model() -> None:
+    one = Compressor("leader", 0.1, 200, 4)
+    found = one.support({"a": encode_support(np.zeros(0, np.int64)), "b": b""}, BASE)
+    assert found is not None and np.array_equal(found, drawn_positions(BASE, 20, 200))
+
+
+@given(st.integers(1, 400).flatmap(lambda m: st.tuples(st.just(m), st.sets(st.integers(0, m - 1)))))
+def test_no_nomination_of_so_many_coordinates_is_longer_than_its_bound(of: tuple[int, set[int]]) -> None:
+    parameters, positions = of[0] * 1000, np.array(sorted(of[1]), np.int64) * 1000
+    assert len(encode_support(positions)) <= most_bytes(len(positions), parameters)
 
 
 def test_leaders_take_turns_in_the_order_of_the_roster() -> None:

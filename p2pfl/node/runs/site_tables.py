@@ -95,6 +95,8 @@ def read_records(
     every, patient = columns_of(schema), schema.patient if one_each else ""
     known = (*every.values(), *([CodeColumn(schema.patient, ())] if schema.patient else []))
     column_map = ColumnMap.parse(columns, columns.source, known) if columns is not None else ColumnMap()
+    if hasattr(data, "to_csv"):
+        column_map = column_map.of_numbers()
     asked = [every[name] for name in dict.fromkeys(wanted)]
     read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
@@ -165,12 +167,13 @@ class _Written:
     source: str
     columns: list[str]
     records: list[list[str]] = field(repr=False)
+    map: ColumnMap = field(default_factory=ColumnMap)
 
     @classmethod
     def of(cls, raw: bytes, source: str, column_map: ColumnMap) -> _Written:
         (_, header), *records = rows_of(raw, source)
         ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
-        return cls(source, ours, [cells for _, cells in records])
+        return cls(source, ours, [cells for _, cells in records], column_map)
 
     def patients(self, column: str, missing: Set[str]) -> list[bytes] | None:
         """What names whose each record is; None where no column says."""
@@ -181,9 +184,11 @@ class _Written:
         return [patient_name(b"" if one in missing else one.encode()) for one in told]
 
     def names(self, known: Set[str]) -> tuple[bytes, ...]:
-        """Of each record, its cells in the `known` columns."""
+        """Of each record, its cells in the `known` columns, by one name however its decimals are written."""
         places = sorted((name, at) for at, name in enumerate(self.columns) if name in known)
-        return tuple(codec.pack([[name, cells[at].strip()] for name, at in places]) for cells in self.records)
+        return tuple(
+            codec.pack([[name, self.map.pointed(cells[at].strip())] for name, at in places]) for cells in self.records
+        )
 
     def check_named(self, learned: Set[str]) -> None:
         """A record without a cell that it was withdrawn with would go by another name. Raises WithdrawnUnknown."""

@@ -66,6 +66,11 @@ def encode_support(positions: Positions) -> bytes:
     return len(gaps).to_bytes(4, "little") + out.tobytes()
 
 
+def most_bytes(count: int, parameters: int) -> int:
+    """The longest nomination of `count` of so many coordinates: of its gaps so many at most take a byte more."""
+    return 4 + count + sum(min(count, parameters >> (7 * power)) for power in range(1, MOST_VARINT_BYTES))
+
+
 def decode_support(data: bytes, parameters: int, most: int, peer: str) -> Positions:
     """The positions (k,) that `data` holds, each < `parameters`, at most `most` of them.
 
@@ -266,7 +271,9 @@ class Compressor:
         if not said:
             return drawn_positions(base, self.length, self.parameters)
         limits = self.parameters, self.nominated
-        return union([decode_support(data, *limits, peer) for peer, data in said.items()])
+        found = union([decode_support(data, *limits, peer) for peer, data in said.items()])
+        named = found.size or self.method == "nominate"
+        return found if named else drawn_positions(base, self.length, self.parameters)  # a leader's list of none
 
     def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[np.float32]:
         """What this site would send on `support`.    (len(support),), or (m,) for method none"""

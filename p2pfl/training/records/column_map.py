@@ -12,7 +12,7 @@ The map is YAML beside the data and local to the site; nothing of it stands in p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from p2pfl.errors.training import WrongColumnMap
@@ -81,6 +81,10 @@ class ColumnMap:
         ours.refuse_any(source)
         return found
 
+    def of_numbers(self) -> ColumnMap:
+        """The same for a DataFrame: its numbers are numbers, however its export writes them."""
+        return replace(self, decimal_comma=False)
+
     def number(self, cell: str) -> float | None:
         """The finite number that a cell of the site's file is, or None.
 
@@ -89,6 +93,10 @@ class ColumnMap:
         if not self.decimal_comma:
             return number_in(cell)
         return None if "." in cell else number_in(cell.replace(",", "."))
+
+    def pointed(self, cell: str) -> str:
+        """A number as a file with decimal points has it; any other cell as it is."""
+        return cell.replace(",", ".") if self.decimal_comma and self.number(cell) is not None else cell
 
 
 class _Ours:

@@ -135,6 +135,8 @@ class _Cells:
     def _measured(self, word: str, number: Callable[[str], float | None]) -> float | Leaf:
         if isinstance(self.column, CodeColumn):
             level = self.column.level(word)
+            if level is None and "," in word and (value := number(word)) is not None:
+                level = self.column.level(repr(value))  # 1,0 of a file with decimal commas is what 1.0 is of others
             return UnknownCode if level is None else self.column.values[self.column.levels.index(level)]
         value = number(word)
         if value is None:
@@ -152,6 +154,7 @@ class _Misfit:
     leaf: Leaf
     lines: list[int] = field(default_factory=list)
     count: int = 0
+    pointed: bool = False  # a number in a file with decimal points, and this file has commas
 
     def add(self, line: int) -> None:
         self.count += 1
@@ -173,6 +176,8 @@ class _Misfit:
             return f"plausible is {self.column.low:g} to {self.column.high:g} ({self.column.unit})"
         if self.leaf is RaggedRecord:
             return "the header has another number of cells"
+        if self.pointed:
+            return "it has a point, and the column map says decimal: comma"
         return "the cell is blank" if self.leaf is MissingLabel else "it is no number"
 
     @property
@@ -230,9 +235,12 @@ class TableReader:
                 named = cells[whose].strip()
                 patients.append(b"" if named in self.map.missing else named.encode())
             for one in read:
-                leaf = one.read(cells[places[one.column.name]].strip())
+                cell = cells[places[one.column.name]].strip()
+                leaf = one.read(cell)
                 if leaf is not None:
-                    misfits.setdefault((one.column.name, leaf), _Misfit(one.column, leaf)).add(line)
+                    misfit = misfits.setdefault((one.column.name, leaf), _Misfit(one.column, leaf))
+                    misfit.add(line)
+                    misfit.pointed |= leaf is CellNotANumber and self.map.decimal_comma and number_in(cell) is not None
         if not count:
             raise DataEmpty(evidence="a header and nothing below it", path=self.source)
         if misfits:

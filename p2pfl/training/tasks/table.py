@@ -84,16 +84,21 @@ class TableTask(Task):
         is no level 1. Raises what `read` does.
         """
         text: str = frame.convert_dtypes().to_csv(index=False)
-        return self.read(text.encode(), "the DataFrame", columns, labelled=labelled)
+        return self._read(text.encode(), "the DataFrame", columns, labelled=labelled, of_numbers=True)
 
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """A CSV with the schema's names and levels, or with a column map. Raises leaves of errors.training 001–019."""
+        return self._read(raw, source, columns, labelled=labelled, of_numbers=False)
+
+    def _read(self, raw: bytes, source: str, columns: bytes | None, *, labelled: bool, of_numbers: bool) -> Arrays:
         wanted, labels = self.schema.columns, self.schema.label.columns
         mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
         patient = self.schema.patient
         # What is only asked has a place in the column map of the one file, and is not read here.
         known = (*self.schema.described, *([CodeColumn(patient, ())] if patient else []))
         column_map = ColumnMap.parse(columns, mapped, known) if columns is not None else ColumnMap()
+        if of_numbers:
+            column_map = column_map.of_numbers()
         read = TableReader(wanted, labels, column_map, source, patient).read_cells(raw, labelled=labelled)
         x = np.concatenate([encode(one, read.values[:, place]) for place, one in enumerate(wanted)], axis=1)  # (N, d)
         y = self._head.targets(read.labels)  # (N, …)

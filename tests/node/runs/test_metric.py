@@ -9,6 +9,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.keys import digest
+from p2pfl.node.logs import Logs
 from p2pfl.node.progress import HeldOutChanged, Progress
 from p2pfl.node.runs import metric
 from p2pfl.node.runs.held_out import ITEM, HeldOut
@@ -240,3 +241,15 @@ def test_the_held_out_records_are_bound_before_a_count_of_them_is_made(place: Pl
     place.home.replace(ITEM, bytes(32) + b"no digest")
     assert bound.have_changed()
     assert not HeldOut(place.home, bytes(32), place.trainer).have_changed(), "a trainer that does not say"
+
+
+def test_a_newcomer_is_not_told_that_its_file_is_the_wrong_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that measured before it came; since then nothing is measured, whatever its file holds."""
+    place.trainer, place.draw = FourOut(out=RECORDS), Drawn()
+    round_of(place, place.started(), 1)
+    place.home.remove(ITEM)  # a newcomer never counted
+    monkeypatch.setattr(Logs, "founders", property(lambda self: frozenset(("ada", "ben", "cyd"))))
+    told = list[Progress]()
+    run = place.started(observer=told.append)
+    assert run.propose(2, 1).configuration["unmeasured"] == OTHER_SITES, "the next round ends no metric: none is taken"
+    assert HeldOutChanged() not in told

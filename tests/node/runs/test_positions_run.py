@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from p2pfl import codec
+from p2pfl.errors.round import SupportTooLarge
+from p2pfl.node.runs import training
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.sharing import events as e
 from p2pfl.training.compression.drawn import drawn_positions
@@ -54,6 +56,16 @@ def test_an_update_that_waited_is_named_by_the_rules_of_the_round_it_comes_to(le
     assert run.propose(2, 1).support == b""
     assert led.started().propose(2, 1).support == b""
     assert led.trainer.passes == 1
+
+
+def test_a_model_whose_positions_one_leader_cannot_send_is_refused_before_a_pass(
+    led: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found by the leader alone, when its pass was charged, and then by the next one."""
+    monkeypatch.setattr(training, "most_support", lambda n: 5)
+    with pytest.raises(SupportTooLarge):
+        led.started()
+    assert led.trainer.passes == 0
 
 
 def test_where_the_leader_is_away_the_sum_is_over_positions_of_the_model(led: Place) -> None:
