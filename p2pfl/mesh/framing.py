@@ -219,6 +219,8 @@ class Outgoing:
             found = [self._bulk[0]]
         else:
             found = [queue[0] for queue in (self._letters, self._bulk) if queue]
+            if len(found) > 1 and found[0].place < found[1].place:
+                found.pop()  # it would pass a letter that has no room in the window yet
         return [queued for queued in found if bulk or not queued.bulk]
 
     @property

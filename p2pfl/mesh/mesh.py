@@ -40,6 +40,7 @@ from p2pfl.mesh.relay import RelayServer, raise_descriptor_limit
 from p2pfl.mesh.relay_client import RelayClient, RelayClientOwner
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.site import LocalSite
+from p2pfl.mesh.throughput import FILL_BYTES
 from p2pfl.mesh.tls_errors import blame_relay, translate
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
@@ -190,14 +191,19 @@ class Mesh:
     async def speeds(self, wait_s: float = 0.0) -> list[float | None]:
         """Bytes per second of each link, None where it is not known: one that was never busy is asked for it.
 
-        wait_s  seconds that answers are waited for; 0: nobody is asked
+        wait_s  seconds that answers are waited for; 0: nobody is asked. Of who speaks meanwhile and has not answered by
+            then, the link is as slow as that; of who is silent nothing is known
         """
-        asked = [link for link in self._links.values() if wait_s and link.up and link.record.throughput.known is None]
+        links = list(self._links.values())
+        asked = [link for link in links if wait_s and link.up and link.record.throughput.known is None]
+        heard = {link: link.status().last_seen for link in asked}
         for link in asked:
             link.ask_speed()
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(link.measured.wait() for link in asked)), wait_s)
-        return [link.record.throughput.known for link in self._links.values()]
+        slow = {link for link in asked if link.up and link.status().last_seen != heard[link]}
+        known = [(link, link.record.throughput.known) for link in links]
+        return [FILL_BYTES / wait_s if speed is None and link in slow else speed for link, speed in known]
 
     def _link(self, peer: str, payload: Payload) -> Link:
         if peer not in self._links:

@@ -18,7 +18,7 @@ SLOWER: Final = 4.0  # … and this many times the time that this site took for 
 FASTEST: Final = 12.5e6  # bytes per second: what buffers take at once says little about what a link carries
 SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
 LARGE_BYTES: Final = 1 << 20  # from which on links are asked for their speed before: minutes depend on it
-MEASURE_S: Final = 3.0  # seconds for their answers; who is slower has the speed that is assumed
+MEASURE_S: Final = 3.0  # seconds for their answers; who speaks and is slower needs the time of one as slow as that
 
 
 @dataclass(frozen=True, slots=True)

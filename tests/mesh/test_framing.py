@@ -389,3 +389,19 @@ def test_any_bytes_are_a_header_or_are_refused(raw: bytes) -> None:
     except MalformedFrame:
         return
     assert found.encode() == raw
+
+
+def test_no_bulk_overtakes_a_large_letter_that_waits_for_room_in_the_window() -> None:
+    """Members, Handed or Root of more than half a mebibyte; behind it the digest that fixes the words."""
+    sender, left = Outgoing(WINDOW), WINDOW - (600 << 10)
+    while left > FRAME_COST:
+        size = min(left, 1 << 20) - FRAME_COST
+        sender.queue_payload(bytes(size), bulk=True)
+        left -= size + FRAME_COST
+    while sender.next_frame() is not None:
+        sender.mark_sent()
+    sender.queue_payload(b"set" + bytes(1 << 20))
+    sender.queue_payload(b"digest")
+    sender.queue_payload(b"words" + bytes(60 << 10), bulk=True)
+    frame = sender.next_frame()
+    assert frame is None, bytes(frame.body[:5])

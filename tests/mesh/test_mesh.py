@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+from dataclasses import replace
 
-from p2pfl.mesh.throughput import MOST_SHOWN, Throughput
+from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN, Throughput
 from tests.mesh.sites import OVERALL_S, Sites, running
 
 
@@ -37,8 +39,16 @@ def test_links_are_asked_for_their_speed_where_somebody_waits_for_it() -> None:
             assert to_cyd is None
             assert await bob.mesh.speeds() == [None, None], "each end asks for itself"
             bob.mesh._links["ada"]._send_control = lambda *of: True  # type: ignore[method-assign]
-            ada.mesh._links["bob"].record.throughput = Throughput()
-            ada.mesh._links["bob"].measured.clear()
-            assert await ada.mesh.speeds(wait_s=0.01) == [None, None]
+            link = ada.mesh._links["bob"]
+            link.record.throughput = Throughput()
+            link.measured.clear()
+            status = link.status()
+            link.status = lambda: status  # type: ignore[method-assign]
+            assert await ada.mesh.speeds(wait_s=0.01) == [None, None], "it is silent"
+            seen = itertools.count()
+            link.status = lambda: replace(status, last_seen=float(next(seen)))  # type: ignore[method-assign]
+            assert await ada.mesh.speeds(wait_s=0.01) == [FILL_BYTES / 0.01, None], (
+                "it speaks, and has not answered yet"
+            )
 
     asyncio.run(scene())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.mesh.throughput import MOST_SHOWN
-from p2pfl.node.source import LARGE_BYTES, SLOWEST, Offer
+from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN
+from p2pfl.node.source import LARGE_BYTES, MEASURE_S, SLOWEST, Offer
 
 FLOATS = 4 * 1_500_000  # bytes of a sum of 1.5e6 floats in 31 bits
 
@@ -24,6 +24,11 @@ def test_a_silent_site_costs_a_large_sum_minutes_where_links_show_their_speed() 
 def test_a_link_that_shows_itself_slow_gets_the_time_that_it_needs() -> None:
     needed_s = 2 * FLOATS / (SLOWEST / 2)
     assert offer(FLOATS).deadline_ms([MOST_SHOWN, SLOWEST / 2]) > 1000 * needed_s
+
+
+def test_a_link_that_has_not_answered_yet_gets_no_less_time_than_unknown_ones() -> None:
+    late = FILL_BYTES / MEASURE_S
+    assert offer(FLOATS).deadline_ms([MOST_SHOWN, late]) >= offer(FLOATS).deadline_ms([None, None])
 
 
 @pytest.mark.parametrize(("size", "asks"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True)])

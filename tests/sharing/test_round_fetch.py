@@ -444,3 +444,14 @@ def test_parts_put_together_are_the_sum() -> None:
     assert sum(len(part.words) for part in parts) == sum(vector.words.nbytes for vector in vectors)
     assert total_digest(vectors) != total_digest(vectors[:2])
     assert read_vectors(b"\x92\xc4\x00\x90", b"") == ()
+
+
+@KINDS
+def test_a_holder_that_had_no_words_is_asked_again_on_a_new_link(masked: bool) -> None:
+    """Nobody is waited for: all that were asked have answered. It came back, and may have the words by now."""
+    federation, found, holder, _ = asking(masked)
+    asked = [holder]
+    while more := wants(told(federation, found, asked[-1], fetch.NONE)):
+        asked += more
+    back = asked[0]
+    assert wants(found.handle(e.LinkUp(found.state.now, back, federation.peers[back].incarnation))) == [back]

@@ -322,6 +322,15 @@ def test_no_nomination_of_so_many_coordinates_is_longer_than_its_bound(of: tuple
     assert len(encode_support(positions)) <= most_bytes(len(positions), parameters)
 
 
+def test_a_leader_whose_attempt_was_given_up_names_what_it_will_send() -> None:
+    one = Compressor("leader", 0.5, 4, 3)
+    one.nominate(np.array([1.0, 0.9, 0.2, 0.1], np.float32), None, Ground(leads=False))
+    one.settle(np.array([0, 1]), np.array([1.0, 0.9]))  # of an attempt that came to nothing
+    said = decode_support(one.nomination(Ground(leads=True)), 4, 2, "me")
+    assert np.allclose(one.values(np.arange(4)), [1.0, 0.9, 0.2, 0.1])
+    assert said.tolist() == [0, 1]
+
+
 def test_leaders_take_turns_in_the_order_of_the_roster() -> None:
     assert [leader_of(("a", "b", "c"), before) for before in range(5)] == ["a", "b", "c", "a", "b"]
 

@@ -165,8 +165,13 @@ class TrainingRun:
 
     def _rounds(self, base: int) -> int:
         """How many rounds that train are in the model after `base`."""
-        past = [number for number in self.models.applied if number <= base and not self._measuring.get(number, False)]
-        return self.logs.count(self.run) + len(past)
+        applied = list(
+            self.models.applied
+        )  # before the records: a round that becomes final meanwhile is in one of them
+        records = self.logs.rounds(self.run)
+        final = records[-1]["round"] if records else 0
+        past = [number for number in applied if final < number <= base and not self._measuring.get(number, False)]
+        return len(records) + len(past)
 
     def _measures(self, base: int) -> bool:
         """All rounds that train are in the model after `base`: what comes next only measures it."""

@@ -88,8 +88,11 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
     _may_ask_anew(state, event.peer)
     state.sum.asked = min(state.sum.asked, len(state.names))  # the peer that is back may have it
+    answered = state.sum.wanted in state.sum.gone | state.sum.without
     state.sum.gone.discard(event.peer)
     state.sum.without.discard(event.peer)
+    if answered and event.peer != state.sum.wanted and not is_gone(state):
+        state.sum.wanted = ""  # it has said that it has nothing: nobody is waited for, and this one is asked at once
     if event.peer == state.sum.wanted and not state.sum.here:
         state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))

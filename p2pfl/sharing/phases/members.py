@@ -66,8 +66,14 @@ def complete(state: State) -> tuple[str, ...]:
     room = max(0, len(chosen) - state.context.roster.quorums.q)
     # Who was named last goes first: of liars that take turns all are out, once each has had one.
     named = sorted((name for name in chosen if name in excused), key=lambda name: -excused[name])[:room]
-    chosen = [name for name in chosen if name not in named]
-    return turns.in_turn(state, chosen, _parted(state, chosen))
+    quorum = state.context.roster.quorums.q
+    for more in range(len(named), -1, -1):
+        # Honest coordinators are named too when no set comes: room is theirs only where those that disagree need none.
+        left = [name for name in chosen if name not in named[:more]]
+        found = turns.in_turn(state, left, _parted(state, left))
+        if len(found) >= quorum:
+            break
+    return found
 
 
 def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:

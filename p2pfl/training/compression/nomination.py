@@ -251,7 +251,11 @@ class Compressor:
             return b""
         if self.nominated >= self.parameters:
             return encode_support(np.arange(self.parameters, dtype=np.int64))
-        of = [self._a, self._mean]
+        a, (positions, before) = self._a, self._sent
+        if positions.size:  # of an attempt that came to nothing: it is put back when its values are sent again
+            a = a.copy()
+            a[positions] = before
+        of = [a, self._mean]
         if self._scores == "both" and ground.moved is not None:
             of.append(ground.moved())
         return encode_support(largest(_score(of), self.nominated))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,30 @@ def test_random_positions_are_those_of_the_model_and_no_site_names_any(tmp_path:
     assert np.allclose(residual[held], 0.1, atol=1e-6), "error feedback"
     for home in (place.home, other.home):
         home.close()
+
+
+def test_a_pass_proposed_while_the_round_before_becomes_final_knows_its_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Store.finish runs in one thread and `propose` in another: the ledger names the round, and the model after it is
+    not the current one yet."""
+    place, other = places(tmp_path, "compression.method=leader", "compression.density=0.5")
+    run = place.started()
+    offer = run.propose(1, 0)
+    words, _ = run.updates.quantiser.quantise(np.full(2, 0.5, np.float32), b"", bytes(32))
+    total = times((e.Vector(31, words), e.Vector(61, np.zeros(run.trainer.counts + 2, np.uint64))), len(OTHERS))
+    done = run.apply(applied(1, 0, total, OTHERS, b"", codec.facts(offer.configuration)))
+    right, said = run._leader(1), []
+    make_current = run.models.make_current
+
+    def slowly(number: int) -> None:
+        beside = threading.Thread(target=lambda: said.append(run.propose(2, 1).configuration["leader"]))
+        beside.start()
+        beside.join()
+        make_current(number)
+
+    monkeypatch.setattr(run.models, "make_current", slowly)
+    finished(place, run, 1, *done, survivors=list(OTHERS))
+    for home in (place.home, other.home):
+        home.close()
+    assert said == [right]
