@@ -187,7 +187,7 @@ def _text(found: Forecast) -> str:
         f"Each number is a site's, of one round of {found.parameters} numbers: {found.bandwidth / 1e6:g} Mbit/s, "
         f"{1e3 * found.latency_s:g} ms a letter,",
         f"{found.steps} letters that wait for one another. A site is away with chance {found.away:g}.",
-        "Not in it: TLS, disks, the pass over the records, counts for the metric, positions that `nominate` names.",
+        "Not in it: TLS, disks, the pass over the records, counts for the metric, positions that sites name.",
         f"The fit is off in a real round of {off.sites} sites that it has not seen: letters "
         f"{100 * off.letters:+.2f} %, bytes beside words {100 * off.beyond:+.2f} %, processor {100 * off.cpu:+.0f} %.",
     ]

@@ -30,7 +30,7 @@ MOST_REAL_WORDS: Final = 4_000_000  # of all sites together, in a real round her
 MOST_PARAMETERS: Final = 10**10
 # The most memory of a site's sum beside its fp32 vector (docs/benchmarks.md; tests/test_bench.py holds the two equal);
 # 61 bits as 31, in words twice as wide.
-VECTORS: Final = {16: 2.5, 31: 4.6, 61: 9.2}
+VECTORS: Final = {16: 3.7, 31: 4.2, 61: 8.4}
 
 OnRound = Callable[[MeasuredRound], None]
 

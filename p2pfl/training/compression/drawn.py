@@ -16,7 +16,7 @@ BLOCK: Final = 1 << 16  # strata worked on at a time
 def drawn_positions(base: bytes, count: int, parameters: int) -> NDArray[np.int64]:
     """`count` positions below `parameters`, one in each of as many strata, in order: docs/spec/sharing.md.    (count,)
 
-    base    digest of the model that the round starts from: each round draws others, and every site the same
+    base    digest of the model that the round starts from: each model draws others, and every site the same
     """
     stream = BitStream(Secret(base, "public seed of positions"), "training/positions")
     size, larger = divmod(parameters, count)  # the first strata have one coordinate more
