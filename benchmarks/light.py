@@ -148,9 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if row.name not in options.only:
             continue
         given, found = [*settings, f"compression.method={row.method}", f"compression.density={row.density}"], []
-        for seed in range(
-            options.first_seed, options.first_seed + options.seeds
-        ):  # each is told when it ends: whoever breaks off has the others
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            # Each is told when it ends: whoever breaks off has the others.
             task = Pictures(row.learning_rate if options.at is None else options.at)
             found += simulate_training(task, dealt, settings=given, epsilon=options.epsilon, seeds=(seed,))
             print(f"{row.name}, seed {seed}: AUC {found[-1].final:.4f}", file=sys.stderr, flush=True)

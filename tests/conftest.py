@@ -9,6 +9,7 @@ together.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -89,6 +90,7 @@ UNMARKED = BEGINS.index("")
 COMPUTES = "gw0"  # the worker that begins with the last
 
 
+@functools.cache
 def need(file: Path) -> str:
     """The marker of the tests in `file`, "" if they need nothing."""
     inside = file.relative_to(TESTS)
@@ -123,7 +125,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     begins: dict[str, int] = {}  # by group: the first of BEGINS that one of its tests has
     for item in items:
         kind = next((at for at, marker in enumerate(BEGINS) if marker and item.get_closest_marker(marker)), UNMARKED)
-        begins[group(item.nodeid)] = min(kind, begins.get(group(item.nodeid), kind))
+        of = group(item.nodeid)
+        begins[of] = min(kind, begins.get(of, kind))
     items.sort(key=lambda item: begins[group(item.nodeid)])
 
 

@@ -240,13 +240,13 @@ class Link:
         """
         return self._send_control(kind, 0, memoryview(body))
 
-    def _send_control(self, kind: int, number: int, body: memoryview | None = None) -> bool:
+    def _send_control(self, kind: int, number: int, *body: memoryview) -> bool:
         """Send an unnumbered frame. Without room an acknowledgement stays owed, and a heartbeat is not needed."""
         connection = self._connection
         if connection is None:
             return False
         header = Header(kind, 0, connection.tag, number, self._acknowledgement(), 0)
-        sent = self._router.send(self.peer, header.encode(), *(() if body is None else (body,)))
+        sent = self._router.send(self.peer, header.encode(), *body)
         if sent:
             self._mark_sent(connection)
         return sent

@@ -49,8 +49,9 @@ class Outbox:
 
     def __init__(self) -> None:
         self.waiting = 0
-        self._letters: asyncio.Queue[codec.Pieces] = asyncio.Queue()
-        self._bulk: asyncio.Queue[tuple[codec.Pieces, int]] = asyncio.Queue()  # and how many letters it is behind
+        # Each with how many letters the link must have before it: a letter waits for its own queue alone.
+        self._letters: asyncio.Queue[tuple[codec.Pieces, int]] = asyncio.Queue()
+        self._bulk: asyncio.Queue[tuple[codec.Pieces, int]] = asyncio.Queue()
         self._put = 0  # letters so far
         self._gone = 0  # of these the link has, or were dropped
         self._letter_went = asyncio.Event()
@@ -61,36 +62,27 @@ class Outbox:
     def put(self, pieces: codec.Pieces, *, bulk: bool) -> None:
         """One more waits."""
         self.waiting += pieces.size
-        if bulk:
-            self._bulk.put_nowait((pieces, self._put))
-        else:
-            self._put += 1
-            self._letters.put_nowait(pieces)
+        self._queue(bulk).put_nowait((pieces, self._put if bulk else 0))
+        self._put += not bulk
 
-    async def take_letter(self) -> codec.Pieces:
-        """The next letter, once there is one; `letter_taken` is due when the link has it."""
-        pieces = await self._letters.get()
-        self.waiting -= pieces.size
-        return pieces
+    async def take(self, *, bulk: bool) -> codec.Pieces:
+        """The next of its class, once there is one and the link has the letters that it waits for.
 
-    def letter_taken(self) -> None:
-        """The link has what `take_letter` gave."""
-        self._letters.task_done()
-        self._gone += 1
-        self._letter_went.set()
-
-    async def take_bulk(self) -> codec.Pieces:
-        """The next bulk, once the link has the letters before it; `bulk_taken` is due when the link has it."""
-        pieces, letters = await self._bulk.get()
+        `taken` is due when the link has it.
+        """
+        pieces, letters = await self._queue(bulk).get()
         self.waiting -= pieces.size
         while self._gone < letters:
             self._letter_went.clear()
             await self._letter_went.wait()
         return pieces
 
-    def bulk_taken(self) -> None:
-        """The link has what `take_bulk` gave."""
-        self._bulk.task_done()
+    def taken(self, *, bulk: bool) -> None:
+        """The link has what `take` gave."""
+        self._queue(bulk).task_done()
+        if not bulk:
+            self._gone += 1
+            self._letter_went.set()
 
     async def join(self) -> None:
         """Wait until the link has all of it."""
@@ -99,12 +91,13 @@ class Outbox:
     def drop(self) -> None:
         """Nothing waits any more."""
         self.waiting = 0
-        while not self._letters.empty():
-            self._letters.get_nowait()
-            self.letter_taken()
-        while not self._bulk.empty():
-            self._bulk.get_nowait()
-            self.bulk_taken()
+        for bulk in (False, True):
+            while not self._queue(bulk).empty():
+                self._queue(bulk).get_nowait()
+                self.taken(bulk=bulk)
+
+    def _queue(self, bulk: bool) -> asyncio.Queue[tuple[codec.Pieces, int]]:
+        return self._bulk if bulk else self._letters
 
 
 class Post:
@@ -117,20 +110,13 @@ class Post:
 
     async def deliver(self, peer: str) -> None:
         """Hand what waits for one peer to its link, as fast as that takes it, until cancelled."""
-        await asyncio.gather(self._hand_over_letters(peer), self._hand_over_bulk(peer))
+        await asyncio.gather(self._hand_over(peer, bulk=False), self._hand_over(peer, bulk=True))
 
-    async def _hand_over_letters(self, peer: str) -> None:
+    async def _hand_over(self, peer: str, *, bulk: bool) -> None:
         outbox = self.queues[peer]
         while True:
-            await self._links.send(peer, await outbox.take_letter(), bulk=False)
-            outbox.letter_taken()
-            self.letter_taken(peer)
-
-    async def _hand_over_bulk(self, peer: str) -> None:
-        outbox = self.queues[peer]
-        while True:
-            await self._links.send(peer, await outbox.take_bulk(), bulk=True)
-            outbox.bulk_taken()
+            await self._links.send(peer, await outbox.take(bulk=bulk), bulk=bulk)
+            outbox.taken(bulk=bulk)
             self.letter_taken(peer)
 
     def letter_taken(self, peer: str) -> None:

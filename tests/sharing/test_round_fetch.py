@@ -272,6 +272,14 @@ def wants(effects: Iterable[e.Effect]) -> list[str]:
     return [one.to for one in effects if isinstance(one, e.Send) and isinstance(one.letter.message, m.Want)]  # type: ignore[misc]
 
 
+def all_without(federation: SimulatedFederation, found: Round, holder: str) -> list[str]:
+    """Who was asked, `holder` first, until each has said that it has no words."""
+    asked = [holder]
+    while more := wants(told(federation, found, asked[-1], fetch.NONE)):
+        asked += more
+    return asked
+
+
 @KINDS
 def test_after_a_false_answer_another_holder_is_asked_and_the_sum_comes(masked: bool) -> None:
     """One holder answers with another sum; everyone else is final, and nobody says anything of its own accord."""
@@ -306,9 +314,7 @@ def test_a_holder_that_is_back_may_have_the_words_that_it_had_let_go(masked: boo
 def test_a_holder_that_has_no_words_costs_no_time_and_is_asked_again_later(masked: bool) -> None:
     """Nobody takes the record over for that, however many say so; and one that lies silences no honest one for good."""
     federation, found, holder, parts = asking(masked)
-    asked = [holder]
-    while more := wants(told(federation, found, asked[-1], fetch.NONE)):
-        asked += more
+    asked = all_without(federation, found, holder)
     assert len(asked) == len(set(asked)) > 1, "each once; then the next question has its time"
     assert not found.sum_is_gone
     (again,) = wants(found.handle(e.Tick(found.state.now + fetch.AGAIN_S, found.number, found.attempt)))
@@ -450,8 +456,6 @@ def test_parts_put_together_are_the_sum() -> None:
 def test_a_holder_that_had_no_words_is_asked_again_on_a_new_link(masked: bool) -> None:
     """Nobody is waited for: all that were asked have answered. It came back, and may have the words by now."""
     federation, found, holder, _ = asking(masked)
-    asked = [holder]
-    while more := wants(told(federation, found, asked[-1], fetch.NONE)):
-        asked += more
+    asked = all_without(federation, found, holder)
     back = asked[0]
     assert wants(found.handle(e.LinkUp(found.state.now, back, federation.peers[back].incarnation))) == [back]

@@ -71,8 +71,8 @@ class Counting:
         """The next counts of this site end the exact metric of the study, which no other site has ended before."""
         if self.looks is not None or not self.trainer.counts:
             return False
-        if self.logs.founders and self.logs.founders != frozenset(self.federation.roster.names):
-            return False  # of other sites than began nothing is measured any more (metric.OTHER_SITES)
+        if metric.others_began(self.logs, self.federation.roster.names):
+            return False
         rounds = list(self.logs.rounds(self.run))
         ended = any(record["outcome"].get("unmeasured") == metric.HELD_OUT_CHANGED for record in rounds)
         return not ended and self.held.have_changed(rounds)

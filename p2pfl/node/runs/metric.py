@@ -61,13 +61,18 @@ def unmeasurable(
     stopped    one of those rounds said that held-out records have changed
     A function of the rounds that led to the model, so that all who propose on it say the same.
     """
-    if logs.founders and logs.founders != frozenset(names):
+    if others_began(logs, names):
         return OTHER_SITES
     records = logs.rounds(run)
     if stopped or any(record["outcome"].get("unmeasured") == HELD_OUT_CHANGED for record in records):
         return HELD_OUT_CHANGED
     final = {record["model_before"] for record in records if is_measured(record["outcome"])}
     return MEASURED_BEFORE if model.hex() in final or model in past else ""
+
+
+def others_began(logs: Logs, names: Collection[str]) -> bool:
+    """The study began with other sites than those of this epoch's roster: no exact count is taken any more."""
+    return bool(logs.founders) and logs.founders != frozenset(names)
 
 
 def why_unmeasured(agreed: str, survivors: Collection[str], names: Collection[str]) -> str:

@@ -63,10 +63,10 @@ def complete(state: State) -> tuple[str, ...]:
             groups.setdefault(grounds_of(state.proposals.proposes[name].message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
-    room = max(0, len(chosen) - state.context.roster.quorums.q)
+    quorum = state.context.roster.quorums.q
+    room = max(0, len(chosen) - quorum)
     # Who was named last goes first: of liars that take turns all are out, once each has had one.
     named = sorted((name for name in chosen if name in excused), key=lambda name: -excused[name])[:room]
-    quorum = state.context.roster.quorums.q
     for more in range(len(named), -1, -1):
         # Honest coordinators are named too when no set comes: room is theirs only where those that disagree need none.
         left = [name for name in chosen if name not in named[:more]]
