@@ -48,6 +48,14 @@ class HomeOpenToOthers(ConfigurationError):
     command = "chmod -R go-rwx {path}"
 
 
+class HomeOfAnotherUser(ConfigurationError):
+    """The home {path} belongs to {owner}, who could not read what {user} would write there. Run this as {owner}."""
+
+    code = "P2P-HOME-017"
+    likely = ("the command was run by sudo", "the directory was copied or restored as another user")
+    command = "sudo -u {owner} p2pfl status --home {path}"
+
+
 class ItemDamaged(IntegrityError):
     """{item} in the home of {name} is not what this home wrote."""
 

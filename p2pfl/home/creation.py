@@ -14,6 +14,7 @@ from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.home import keyslots
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile, KeySource
+from p2pfl.home.lock import check_owner
 from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, SHARED_DIRECTORIES, seal
 from p2pfl.keys import Draw, Secret
 
@@ -23,7 +24,7 @@ def build(disk: Disk, name: str, keys: Sequence[KeySource], draw: Draw) -> Secre
 
     A KeyFile is written first. The home is built beside its place and renamed into it; in a directory that is there
     and empty (a volume's mount point cannot be renamed over) its keyslots are written last, and without them it is no
-    home. Raises HomeExists, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
+    home. Raises HomeExists, HomeOfAnotherUser, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
     """
     path, made = disk.home, list[Path]()
     _check_place(path)
@@ -61,6 +62,7 @@ def _building_place(disk: Disk) -> Path:
     try:
         _make_folders(path.parent, 0o755)
         if path.is_dir():
+            check_owner(path)
             path.chmod(0o700)
             return path
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -41,7 +41,7 @@ from p2pfl.home.disk import NEW, Disk, Fault, no_fault
 from p2pfl.home.items import ACCOUNTS, ItemStore
 from p2pfl.home.journal import settle
 from p2pfl.home.keyslots import KeyFile, KeySource
-from p2pfl.home.lock import release, take
+from p2pfl.home.lock import check_owner, release, take
 from p2pfl.home.sealing import DIRECTORIES, SHARED_DIRECTORIES, STUDIES
 from p2pfl.keys import Draw, Identity, Secret, derive
 
@@ -65,7 +65,7 @@ class Home(ItemStore):
     ) -> Home:
         """Make a home with a new identity, opened for writing (`creation.build`).
 
-        Raises HomeExists, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
+        Raises HomeExists, HomeOfAnotherUser, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
         """
         path = Path(path).absolute()
         disk = Disk(path, fault)
@@ -84,8 +84,8 @@ class Home(ItemStore):
     ) -> Home:
         """Open the home at `path` with the first of `unlock` that has a keyslot.
 
-        write=True takes the lock (HomeBusy names its holder); write=False reads beside a writer. Raises HomeMissing,
-        HomeOpenToOthers, KeyslotsDamaged, KeyDoesNotOpen and the other errors of keys.
+        write=True takes the lock (HomeBusy names its holder); write=False reads beside a writer, also as root. Raises
+        HomeMissing, HomeOpenToOthers, HomeOfAnotherUser, KeyslotsDamaged, KeyDoesNotOpen and the other errors of keys.
         """
         path = Path(path).absolute()
         name, slots = cls.slots_at(path)
@@ -225,6 +225,7 @@ class Home(ItemStore):
 
     @contextmanager
     def _holding(self, folder: str) -> Iterator[None]:
+        check_owner(self.path)
         lock = self.path / f"{folder.rstrip('/')}.lock"
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -21,6 +21,7 @@ from p2pfl.errors.home import (
     HomeExists,
     HomeIsReadOnly,
     HomeMissing,
+    HomeOfAnotherUser,
     HomeOpenToOthers,
     ItemDamaged,
     KeyFileExists,
@@ -28,7 +29,7 @@ from p2pfl.errors.home import (
     NotInLayout,
     SyncFailed,
 )
-from p2pfl.home import Home
+from p2pfl.home import Home, keyring
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
 from p2pfl.home.segments import SegmentFiles
@@ -321,6 +322,31 @@ def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HomeOpenToOthers) as caught:
         Home.open(tmp_path / "charite")
     assert "0750" in caught.value.evidence
+
+
+@pytest.mark.parametrize("change", ["join", "keys add", "withdraw", "init"])
+def test_another_user_writes_nothing_into_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """As root may by sudo: the site could not open what root had written. It may read the home."""
+    make(tmp_path).close()
+    home, empty = tmp_path / "charite", tmp_path / "mounted"
+    empty.mkdir()
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(os, "geteuid", lambda: empty.stat().st_uid + 1)
+    with Home.open(home, write=False) as opened:
+        with pytest.raises(HomeOfAnotherUser) as caught:
+            if change == "join":
+                Home.open(home)
+            elif change == "keys add":
+                keyring.add(opened, KeyFile(tmp_path / "keys" / "second.key"), 1_700_000_000)
+            elif change == "withdraw":
+                with opened.charging():
+                    pass
+            else:
+                Home.create(empty, "ulm", [KeyFile(tmp_path / "keys" / "ulm.key")])
+        assert opened.identity()
+    assert caught.value.suggestion.startswith("sudo -u ")
+    assert f"user {home.stat().st_uid} owns it" in caught.value.evidence
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == held
 
 
 def test_a_closed_home_names_no_process_that_works_in_it(tmp_path: Path) -> None:
