@@ -14,6 +14,7 @@ from p2pfl.federation import strict_yaml
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file
 from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.given_table import FRAME, is_frame
 from p2pfl.training.records.records import Dataset, Records
 from p2pfl.training.registry import load_task, task_file
 from p2pfl.training.task import Task
@@ -112,16 +113,11 @@ def records_of(task: Task, data: Any, columns: Place | None = None, *, labelled:
         found = task.dataset(path, column_map(Path(path), columns), labelled=labelled)
         return Records(found, path)
     if is_frame(data):
-        return Records(task.from_frame(data, column_map(None, columns), labelled=labelled), "the DataFrame")
+        return Records(task.from_frame(data, column_map(None, columns), labelled=labelled), FRAME)
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, (dict, tuple)):
         raise DataNotRecords(evidence="a dataset has a length, and gives (x, y) by number", kind=type(data).__name__)
     dataset: Dataset = data
     return Records(dataset, f"the {type(data).__name__}")
-
-
-def is_frame(data: object) -> bool:
-    """It is a pandas DataFrame; pandas is not loaded to find out."""
-    return any(kind.__module__.partition(".")[0] == "pandas" for kind in type(data).__mro__) and hasattr(data, "to_csv")
 
 
 def column_map(data: Path | None, columns: Place | None) -> MapFile | None:

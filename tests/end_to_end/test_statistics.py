@@ -12,8 +12,9 @@ from p2pfl.federation import Federation
 from p2pfl.ledger.log import Log
 from p2pfl.node.question_file import statistic_of
 from p2pfl.node.question_terms import told_of
-from p2pfl.node.runs.site_tables import CsvFile, read_records
+from p2pfl.node.runs.site_tables import read_records
 from p2pfl.statistics.lockstep import in_lockstep
+from p2pfl.training.records.given_table import GivenTable
 from p2pfl.training.tasks.heart_records import deal
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import PATIENCE_S, Sites
@@ -60,7 +61,7 @@ def pooled(sites: Sites, held: dict[str, bytes], names: list[str], question: dic
     statistic, schema = statistic_of(question, federation, "the test"), federation.task.table
     assert schema is not None
     header = held[names[0]].split(b"\n", 1)[0] + b"\n"
-    whole = CsvFile(header + b"".join(held[name].split(b"\n", 1)[1] for name in names))
+    whole = GivenTable(header + b"".join(held[name].split(b"\n", 1)[1] for name in names))
     wanted = [one.name for one in statistic.variables]
     return in_lockstep(statistic, [read_records(schema, wanted, whole).table]).result.as_json()
 

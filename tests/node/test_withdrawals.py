@@ -15,11 +15,12 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.node.runs.accounts import read_accounts
-from p2pfl.node.runs.site_tables import CsvFile, read_records
+from p2pfl.node.runs.site_tables import read_records
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.withdrawals import read_withdrawn, withdraw
 from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.given_table import GivenTable
 from p2pfl.training.records.withdrawn import Withdrawn, patient_name
 from p2pfl.training.tasks.heart import heart
 from tests.federation.sample import peers_yaml
@@ -127,7 +128,7 @@ def test_questions_are_asked_of_nobody_who_withdrew(tmp_path: Path) -> None:
     schema = Federation.parse(peers_yaml()).task.table
     assert schema is not None
     schema = dataclasses.replace(schema, patient="who")
-    table = CsvFile(
+    table = GivenTable(
         b"who,age,sex,ill\nada,61,male,no\nada,62,male,no\nbob,48,female,yes\n?,50,male,no\ncy,51,male,no\n"
     )
     every = read_records(schema, ["age"], table)
@@ -145,15 +146,15 @@ def test_a_column_map_may_name_the_column_of_patients_in_a_question_too(tmp_path
     schema = Federation.parse(peers_yaml()).task.table
     assert schema is not None
     schema = dataclasses.replace(schema, patient="who")
-    table, mapped = CsvFile(b"PatNr,age,sex,ill\nada,61,male,no\n"), MapFile.of(b"columns: {PatNr: who}\n", "map")
+    table, mapped = GivenTable(b"PatNr,age,sex,ill\nada,61,male,no\n"), MapFile.of(b"columns: {PatNr: who}\n", "map")
     with make(tmp_path) as home:
         withdraw(home, [patient_name(b"ada")], 1)
         assert not read_records(schema, ["age"], table, mapped, withdrawn=read_withdrawn(home)).names
 
 
 def test_who_withdrew_stays_out_when_the_export_is_read_with_its_decimal_commas(tmp_path: Path) -> None:
-    points = CsvFile(csv_file(GOOD))
-    commas = CsvFile(csv_file(tuple(cell.replace(".", ",") for cell in GOOD), delimiter=";"))
+    points = GivenTable(csv_file(GOOD))
+    commas = GivenTable(csv_file(tuple(cell.replace(".", ",") for cell in GOOD), delimiter=";"))
     mapped = MapFile.of(b"decimal: comma\n", "map")
     with make(tmp_path) as home:
         withdraw(home, read_records(heart(), ["age"], points).names, 1)

@@ -23,12 +23,12 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeySource
 from p2pfl.node import questions
 from p2pfl.node.runs.question_noise import AnswerNoise
-from p2pfl.node.runs.site_tables import CsvFile
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.node.studies import studies_of, view_or_new
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.question import Statistic, TextTable
 from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.given_table import GivenTable
 
 Command = Callable[..., None]
 
@@ -96,7 +96,7 @@ def ask_together(
     """Ask with the others, and print what came out."""
     inquiry, columns = Inquiry.of(statistic, federation, os.urandom), column_map(data, columns_file)
     inquiry.check()
-    records = CsvFile.of(data)
+    records = GivenTable.of_file(data)
     inquiry.read(records, columns, shows_own)  # what is wrong here is told before any link is made
     keys = unlock.keys()
     _check_approved(inquiry, home, keys)
@@ -125,7 +125,7 @@ def _check_approved(inquiry: Inquiry, home: Path, keys: Sequence[KeySource]) -> 
 async def _asked(
     federation: Federation,
     statistic: Statistic,
-    how: tuple[CsvFile, MapFile | None, bool, float],
+    how: tuple[GivenTable, MapFile | None, bool, float],
     access: Access,
     watch: Watch,
     monitor: Monitor,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,21 +16,9 @@ from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
 from p2pfl.training.records.column_map import ColumnMap, MapFile
-from p2pfl.training.records.columns import TableReader, read_file, rows_of
+from p2pfl.training.records.columns import TableReader, rows_of
+from p2pfl.training.records.given_table import GivenTable
 from p2pfl.training.records.withdrawn import Withdrawn, patient_name
-
-
-class CsvFile(bytes):
-    """The bytes of a CSV, read once, with the name of their file for errors."""
-
-    source = "the records"
-
-    @classmethod
-    def of(cls, path: Path) -> CsvFile:
-        """Raises DataUnreadable."""
-        made = cls(read_file(path))
-        made.source = str(path)
-        return made
 
 
 @dataclass(frozen=True)
@@ -84,24 +71,21 @@ def read_records(
 ) -> AskedRecords:
     """The columns `wanted` of a CSV with the schema's names and levels, or with a column map.
 
-    data   the path of a CSV, what was read of one, or a DataFrame, which is read as the CSV that it would be written to
+    data   the path of a CSV, a DataFrame, or the GivenTable that was made of one
     noised     the question's sums have noise
     one_each   of each patient one record is taken, so that one record is what a patient moves
     withdrawn   records, and patients, that are left out
     Columns that are not asked may be blank, wrong, or not there; those that are learned must be once somebody withdrew.
     Raises leaves of errors.training 001-019, PatientsUnknown, WithdrawnUnknown.
     """
-    raw, source = _read(data)
-    every, patient = columns_of(schema), schema.patient if one_each else ""
-    known = (*every.values(), *([CodeColumn(schema.patient, ())] if schema.patient else []))
-    column_map = ColumnMap.parse(columns, columns.source, known) if columns is not None else ColumnMap()
-    if hasattr(data, "to_csv"):
-        column_map = column_map.of_numbers()
+    given, every = GivenTable.of(data), columns_of(schema)
+    column_map, source = given.column_map(schema, columns), given.source
     asked = [every[name] for name in dict.fromkeys(wanted)]
-    read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
+    reader = TableReader(asked, (), column_map, source, schema.patient if one_each else "")
+    read = reader.read_cells(given.raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
-    written, learned = _Written.of(raw, source, column_map), set(schema.names)
+    written, learned = _Written.of(given, column_map), set(schema.names)
     names = written.names(learned)
     cells = names if learned.issuperset(wanted) else written.names(learned.union(wanted))
     whose = written.patients(schema.patient, column_map.missing)
@@ -142,14 +126,6 @@ def _order(name: bytes) -> bytes:
     return hashlib.sha256(name).digest()
 
 
-def _read(data: Any) -> tuple[bytes, str]:
-    if hasattr(data, "to_csv"):  # 1.0 is no level 1: whole numbers are whole again
-        text: str = data.convert_dtypes().to_csv(index=False)
-        return text.encode(), "the DataFrame"
-    read = data if isinstance(data, CsvFile) else CsvFile.of(Path(data))
-    return read, read.source
-
-
 def _placed(column: Column, values: Floats) -> Floats:
     """A code's number ► the index of its level; NaN where missing."""
     if not isinstance(column, CodeColumn):
@@ -170,10 +146,10 @@ class _Written:
     map: ColumnMap = field(default_factory=ColumnMap)
 
     @classmethod
-    def of(cls, raw: bytes, source: str, column_map: ColumnMap) -> _Written:
-        (_, header), *records = rows_of(raw, source)
+    def of(cls, given: GivenTable, column_map: ColumnMap) -> _Written:
+        (_, header), *records = rows_of(given.raw, given.source)
         ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
-        return cls(source, ours, [cells for _, cells in records], column_map)
+        return cls(given.source, ours, [cells for _, cells in records], column_map)
 
     def patients(self, column: str, missing: Set[str]) -> list[bytes] | None:
         """What names whose each record is; None where no column says."""

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from p2pfl.federation.table_columns import CodeColumn, Column, NumberColumn
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.records.column_map import ColumnMap, MapFile
-from p2pfl.training.records.columns import TableReader, read_file
+from p2pfl.training.records.columns import TableReader
+from p2pfl.training.records.given_table import GivenTable
 from p2pfl.training.records.records import Arrays, PatientArrays
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heads import head_of
@@ -75,31 +75,21 @@ class TableTask(Task):
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """The CSV at `path`. Raises what `read` does, and DataUnreadable."""
-        return self.read(read_file(path), path, columns, labelled=labelled)
+        return self._read(GivenTable.of_file(path), columns, labelled=labelled)
 
     def from_frame(self, frame: Any, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
-        """A DataFrame, read as the CSV that it would be written to: line 1 of an error is the header.
-
-        pandas makes floats of whole numbers where a cell is blank; `convert_dtypes` makes them whole again, since 1.0
-        is no level 1. Raises what `read` does.
-        """
-        text: str = frame.convert_dtypes().to_csv(index=False)
-        return self._read(text.encode(), "the DataFrame", columns, labelled=labelled, of_numbers=True)
+        """A DataFrame, read as the CSV that it would be written to. Raises what `read` does."""
+        return self._read(GivenTable.of_frame(frame), columns, labelled=labelled)
 
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """A CSV with the schema's names and levels, or with a column map. Raises leaves of errors.training 001–019."""
-        return self._read(raw, source, columns, labelled=labelled, of_numbers=False)
+        return self._read(GivenTable(raw, source), columns, labelled=labelled)
 
-    def _read(self, raw: bytes, source: str, columns: bytes | None, *, labelled: bool, of_numbers: bool) -> Arrays:
-        wanted, labels = self.schema.columns, self.schema.label.columns
-        mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
-        patient = self.schema.patient
-        # What is only asked has a place in the column map of the one file, and is not read here.
-        known = (*self.schema.described, *([CodeColumn(patient, ())] if patient else []))
-        column_map = ColumnMap.parse(columns, mapped, known) if columns is not None else ColumnMap()
-        if of_numbers:
-            column_map = column_map.of_numbers()
-        read = TableReader(wanted, labels, column_map, source, patient).read_cells(raw, labelled=labelled)
+    def _read(self, given: GivenTable, columns: bytes | None, *, labelled: bool) -> Arrays:
+        """What is only asked has a place in the column map of the one file, and is not read here."""
+        wanted, labels, patient = self.schema.columns, self.schema.label.columns, self.schema.patient
+        reader = TableReader(wanted, labels, given.column_map(self.schema, columns), given.source, patient)
+        read = reader.read_cells(given.raw, labelled=labelled)
         x = np.concatenate([encode(one, read.values[:, place]) for place, one in enumerate(wanted)], axis=1)  # (N, d)
         y = self._head.targets(read.labels)  # (N, …)
         # The record's own numbers, not its line: the same record is held out at every reading.

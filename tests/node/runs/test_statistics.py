@@ -21,7 +21,7 @@ from p2pfl.keys import Secret
 from p2pfl.node import question_file, questions
 from p2pfl.node.runs.cohort import Cohort
 from p2pfl.node.runs.question_counts import AskedOf, QuestionCounts, read_counts
-from p2pfl.node.runs.site_tables import CsvFile, read_records
+from p2pfl.node.runs.site_tables import read_records
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.node.runs.sums import Asked, SumRun, encode, flags, salt
 from p2pfl.node.withdrawals import read_withdrawn, withdraw
@@ -32,6 +32,7 @@ from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.question import Factor, Quantity
 from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.given_table import GivenTable
 from p2pfl.training.records.withdrawn import Withdrawn, patient_name
 from tests.federation.sample import ASKED, CARDS, IDENTITIES, NAMES, TABLE, peers_yaml
 from tests.home.home_fixtures import make
@@ -47,8 +48,8 @@ def federation(*settings: str) -> Federation:
     return Federation.parse(peers_yaml(*settings))
 
 
-def csv(text: str = CSV) -> CsvFile:
-    return CsvFile(text.encode())
+def csv(text: str = CSV) -> GivenTable:
+    return GivenTable(text.encode())
 
 
 # ── flags ─────────────────────────────────────────────────────────────────────────────────────────────────────
