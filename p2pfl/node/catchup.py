@@ -13,6 +13,7 @@ from typing import Final
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.keys import SignedRecord
+from p2pfl.mesh.events import LinkStatus
 from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart, Question, Want, seal
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
@@ -26,6 +27,8 @@ from p2pfl.sharing.catchup import CatchUpRules, ModelFetch, newest_rounds, wante
 from p2pfl.sharing.run import Run
 
 MODEL_AGAIN_S: Final = 10.0  # seconds without a part of a model, after which another peer is asked
+TELL_S: Final = 10.0  # most seconds that links may take to come up at the end of a site that took all rounds over …
+GLANCE_S: Final = 0.1  # … looked at so often
 HISTORY: Final = (Behind, Entries, ModelPart)
 
 
@@ -59,25 +62,36 @@ class CatchUp:
         self.up: set[str] = set()
         self.met: set[str] = set()  # peers that have said hello to this node
         self.known: frozenset[str] = frozenset()  # and to this process in the epochs before
+        self._settled: Letter[Message] | None = None  # said to each peer at the end
 
     def link_up(self, peer: str) -> None:
         """The link to `peer` stands: it has said hello."""
         self.up.add(peer)
         self.met.add(peer)
+        if self._settled is not None:
+            self._post.send(peer, self._settled)
 
-    async def tell_settled(self, run_id: bytes) -> None:
+    async def tell_settled(self, run_id: bytes, links: Callable[[], Mapping[str, LinkStatus]]) -> None:
         """Tell the others that `run_id`'s last round is in this ledger, which took it over whole: none need wait here.
 
+        The first peer whose link stood may have handed all of it over before the next link came up: so this waits for
+        the links to peers that may be there, which a peer is not whose link failed. Events must be taken meanwhile.
         Whoever was in that round says so as it becomes final. To peers of another epoch it is no round of theirs.
         """
         last = self._logs.last_round(run_id)
         if last is None or last["epoch"] != self._site.roster.epoch:
             return
         place = replace(self._site.envelope, run=run_id, round=last["round"], attempt=last["attempt"])
-        letter = seal(Want(Question.NOTHING, ()), place, self._site.identity)
+        self._settled = seal(Want(Question.NOTHING, ()), place, self._site.identity)
         for peer in self.up:
-            self._post.send(peer, letter)
+            self._post.send(peer, self._settled)
+        until = self._now() + TELL_S
+        while self._now() < until and any(self._may_come(peer, link) for peer, link in links().items()):
+            await asyncio.sleep(GLANCE_S)
         await self._post.wait_until_taken(self.up)
+
+    def _may_come(self, peer: str, link: LinkStatus) -> bool:
+        return peer not in self.up and (link.state == "up" or link.last_error is None)
 
     @property
     def unmet(self) -> dict[str, str]:

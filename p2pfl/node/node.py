@@ -326,7 +326,7 @@ class Node:
         while active is not None and active.run.held:  # an error ended the next round's update before they were final
             await self._drive(active)
         if active is not None and active.run.previous is None:
-            await self.catch_up.tell_settled(active.run.context.run)
+            await self._while_taking(active, self.catch_up.tell_settled(active.run.context.run, self.mesh.links))
         while active is not None and (done := active.run.previous) is not None:
             peers = active.run.peers
             away = peers.parted | (set(peers.missed) - self.catch_up.met - self.catch_up.known)
@@ -341,11 +341,12 @@ class Node:
 
     async def _until_cosigned(self) -> None:
         """Take letters until the last heads are cosigned, here and by those whose links stand."""
-        active = self._latest
-        if active is None:
-            return
+        if self._latest is not None:
+            await self._while_taking(self._latest, self._witness.until_settled())
+
+    async def _while_taking(self, active: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
         taking = self._spawn(self._take_on(active))
-        await self._witness.until_settled()
+        await work
         taking.cancel()
 
     async def _take_on(self, active: ActiveRun) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Sites, of
+from tests.end_to_end.processes import PATIENCE_S, Sites, of
 from tests.end_to_end.test_statistics import DESCRIBE, RULES, ask, with_records
 
 
@@ -50,3 +50,24 @@ def test_sites_whose_question_is_refused_hand_its_last_round_over_first(make: Ma
     sites = make(4, *RULES, "statistics.minimum_cell=100")
     with_records(sites)
     last_in_a_round(sites, ask(DESCRIBE), 3, {"phase": "final"}, "P2P-STATS-007", 1, leaves=1)
+
+
+@pytest.mark.claim("LIVE-5")
+def test_a_site_that_took_all_over_from_one_peer_tells_the_others_before_it_ends(make: MakeSites) -> None:
+    sites = make(4, "rounds=1")
+    dies = {"die": {"heard": ["Propose", 1]}}
+    running = sites.linked(lambda name: [{"train": 1}], {"dot": dies}, linger=10 * PATIENCE_S)
+    others = [running[name] for name in ("ada", "ben", "cyd")]
+    for process in others:
+        process.given()
+        process.event("waiting", phase="final", missing=of("dot"))
+    ben = others[1]
+    ben.signal(signal.SIGSTOP)
+    ben.stopped()
+    back = sites.site("dot", [{"train": 1}], linger=10 * PATIENCE_S)
+    back.given()
+    ben.wake()  # its link to dot comes up behind the end of dot's training
+    for process in (*others, back):
+        ended = process.end()
+        assert ended.status == 0, ended.text
+    assert len(sites.roots()) == 1

@@ -151,7 +151,7 @@ def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(m
     sites = make(5, "rounds=3", "privacy.max_epsilon=100")
     card = sites.place / "eve.next.card"
     held = {name: [sites[name].shut(at=2) | {"until": 2}, {"train": 1, "gate": 3}] for name in sites.names}
-    # eve may be slow; and who takes all from the first site whose link stands tells those behind other links nothing
+    # eve may be slow to come back, and the others wait for its word
     running = sites.linked(held.__getitem__, linger=PATIENCE_S / 2)
     running["ada"].event("round", round=1)
     peers(sites, "eve", "new-key", "-o", card)
