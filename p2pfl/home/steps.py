@@ -71,9 +71,8 @@ class Contents:
         else:
             before = self.tails.get(change.segment)
             if before is None or change.start > before.start + len(before.data):
-                before = SegmentTail(
-                    change.segment, change.start, b""
-                )  # what lies in between was synced, and all before it
+                # What lies in between was synced, and all before it.
+                before = SegmentTail(change.segment, change.start, b"")
             if change.start < before.start:
                 raise codec.Malformed(f"{change.segment}: bytes from {change.start} on begin before {before.start}")
             data = before.data[: change.start - before.start] + change.data

@@ -186,9 +186,8 @@ class Greetings:
                 self._check_own_statements(peer, hello)
                 self.heads.check(peer, hello.cosigned)
             except RolledBack as error:
-                self.end_node(
-                    error
-                )  # shown under this site's own signature: this home must not go on, whatever the link
+                # Shown under this site's own signature: this home must not go on, whatever the link.
+                self.end_node(error)
                 raise
         elif not self._akin(hello.federation_digest, offered):
             evidence = f"yours {self.site.federation_digest.hex()[:16]}, theirs {hello.federation_digest.hex()[:16]}"
@@ -198,9 +197,8 @@ class Greetings:
         except LedgersDiffer as error:
             self._against.add(peer)
             if len(self._against) > self.site.roster.quorums.c:
-                self.end_node(
-                    error
-                )  # c liars can claim another ledger; more than that, and it is this one that differs
+                # c liars can claim another ledger; more than that, and it is this one that differs.
+                self.end_node(error)
             raise
         self._against.discard(peer)
         self.entries[peer] = hello.entries

@@ -28,10 +28,8 @@ KIND: Final = "question"  # of the signature
 KEYS: Final = ("version", "federation", "peers", "by", "question", "signature")
 COLUMN: Final = "column"
 MOST_NAMED: Final = 4  # columns in a question's name, which stands in every record of it
-SHAPES: Final = (
-    frozenset({"name", "low", "high"}),
-    frozenset({"name", "levels"}),
-)  # of a column in a statistic's facts
+# Of a column in a statistic's facts.
+SHAPES: Final = (frozenset({"name", "low", "high"}), frozenset({"name", "levels"}))
 _read_signature: Final = text(r"[0-9a-f]{128}", "128 hexadecimal digits, lower case")
 
 

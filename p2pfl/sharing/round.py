@@ -285,9 +285,8 @@ class Round:
             except Malformed as error:
                 raise MalformedMessage(peer=handed.sender, evidence=f"handed on: {error}") from None
             one = letter.message
-            claim = (
-                isinstance(one, Want) and one.what == Question.WORDS
-            )  # an owner's: the member that it names may not have it
+            # An owner's: the member that it names may not have it.
+            claim = isinstance(one, Want) and one.what == Question.WORDS
             if (isinstance(one, HANDED) or claim) and self._has_place(letter):
                 effects += self._act_or_accuse(Received(self.state.now, letter))
         return effects

@@ -193,9 +193,8 @@ def apply_mean(model: FlatVector, total: Total, survivors: int, support: NDArray
     if model.dtype != np.float32 or not fits(total, length) or survivors < 1:
         raise ValueError(f"{model.dtype}{model.shape} + what is no float64 sum of {length} numbers / {survivors}")
     if support is not None:
-        after = model + np.float32(
-            0.0
-        )  # a −0 outside of the support becomes 0 too, as it does where the whole vector is added
+        # A −0 outside of the support becomes 0 too, as it does where the whole vector is added.
+        after = model + np.float32(0.0)
         for block, values in blocks_of(total):
             after[support[block]] = _added(model[support[block]], values, survivors)
         return after

@@ -198,9 +198,8 @@ def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: 
     other = tmp_path / "other.yaml"
     other.write_bytes(sites.peers_yaml("rounds=9"))
     check = start(*sites.join(first, "--check", "--wait", str(DEADLINE_S), "--json"))
-    start(
-        "sum", "--peers", str(other), *sites.common(third)[2:], "--value", "1"
-    )  # it ends with the second that it meets
+    # It ends with the second that it meets.
+    start("sum", "--peers", str(other), *sites.common(third)[2:], "--value", "1")
     said(check, f"no link with {third}")
     start("sum", *sites.common(second), "--value", "1")
     status, out, _ = ended(check)

@@ -272,9 +272,8 @@ async def work(plan: dict[str, Any]) -> list[Any]:
         for order in plan["do"]:
             if "hold" in order:
                 await asyncio.to_thread((Path(plan["folder"]) / GATE).read_bytes)
-                tell(
-                    {"event": "let_through"}
-                )  # the pipe is closed: who opens it from now on opens it for the next wait
+                # The pipe is closed: who opens it from now on opens it for the next wait.
+                tell({"event": "let_through"})
                 continue
             sums += "train" not in order
             if plan.get("again") and _done(peer, order, sums):

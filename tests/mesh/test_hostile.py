@@ -230,9 +230,8 @@ def test_a_member_that_updates_its_key_without_end_is_cut_and_named(tmp_path: Pa
         assert client.stdin is not None
         with contextlib.suppress(OSError):
             while True:
-                client.stdin.write(
-                    b"K"
-                )  # a line's end could be the first byte of what the client reads, and no command
+                # A line's end could be the first byte of what the client reads, and no command.
+                client.stdin.write(b"K")
                 await client.stdin.drain()
                 await asyncio.sleep(0)
 

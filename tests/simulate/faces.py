@@ -124,9 +124,8 @@ class TwoFaced(Watched):
         self.twins: dict[str, Shameless] = {}
         for name in sorted(self.liars):
             first = self.peers[name]
-            second = Shameless(
-                Behind(self, name), name, first.identity, self.roster, first.run_id, rounds, self.bits
-            )  # on a disk of its own
+            # On a disk of its own.
+            second = Shameless(Behind(self, name), name, first.identity, self.roster, first.run_id, rounds, self.bits)
             first.__class__ = Shameless
             assert isinstance(first, Shameless)
             first.twin = self.twins[name] = second

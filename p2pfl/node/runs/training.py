@@ -165,9 +165,8 @@ class TrainingRun:
 
     def _rounds(self, base: int) -> int:
         """How many rounds that train are in the model after `base`."""
-        applied = list(
-            self.models.applied
-        )  # before the records: a round that becomes final meanwhile is in one of them
+        # Before the records: a round that becomes final meanwhile is in one of them.
+        applied = list(self.models.applied)
         records = self.logs.rounds(self.run)
         final = records[-1]["round"] if records else 0
         past = [number for number in applied if final < number <= base and not self._measuring.get(number, False)]

@@ -25,9 +25,8 @@ from p2pfl.sharing.state import State
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
 AGAIN_S: Final = 10.0  # seconds without a part until another holder is asked
-GIVEN_AGAIN_S: Final = (
-    AGAIN_S / 2
-)  # seconds between two answers on one link, and between two links that let it ask anew
+# Seconds between two answers on one link, and between two links that let it ask anew.
+GIVEN_AGAIN_S: Final = AGAIN_S / 2
 MORE_ASKED: Final = 12  # questions beyond one to each peer; a new link resets the count
 GONE: Final = Total(0, 0, 0, 0, 0, b"", 0)  # no segment of it: its words are held no more
 NONE: Final = replace(GONE, masked=1)  # … are not here: damaged on the disk, or still to come

@@ -294,9 +294,8 @@ def test_a_sum_beyond_the_clipping_bound_leaves_the_model_as_it_was(tmp_path: Pa
     run = place.started()
     after, outcome = by_others(run, 1, 0, by=0.25)
     assert "refused" not in outcome
-    most = np.full(
-        4, run.updates.quantiser.field.p // 2, run.updates.quantiser.field.dtype
-    )  # 3 in each coordinate: norm 6, not 3
+    # 3 in each coordinate: norm 6, not 3.
+    most = np.full(4, run.updates.quantiser.field.p // 2, run.updates.quantiser.field.dtype)
     total = (e.Vector(run.federation.sharing.field, most), e.Vector(61, np.zeros(Binary.size + 2, np.uint64)))
     model, outcome = run.apply(applied(2, 1, total, NAMES, b"", agreed(run)))
     assert (model, "refused" in outcome, "clipped" in outcome) == (after, True, False)
