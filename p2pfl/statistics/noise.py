@@ -23,6 +23,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.statistics import NoiseUnbounded
 from p2pfl.statistics.plan import add_up, totals_of
 from p2pfl.statistics.question import (
+    MOST_LIMIT,
     MOST_SITES,
     Ask,
     Floats,
@@ -37,7 +38,7 @@ GRID_BITS: Final = 20  # a count of one is 2²⁰ of the sum's units
 SLACK: Final = 2.0**-4  # of what one record moves a sum of reals, for float64's rounding of MOST_RECORDS numbers
 LEAST_DEVIATION: Final = 1000.0  # of one site's part, in the sum's units: below it parts are no Gaussian's rounding
 MOST_VARIANCE: Final = (1 << 80) // MOST_SITES  # of one site's part: all sites' together can be drawn at once
-LIMIT: Final = 1 << 55  # of one site, noise and all: far from what either comes to, and 20 sites' sum is in the field
+LIMIT: Final = MOST_LIMIT  # of one site, noise and all: a quarter above 2⁵², the most that a sum of reals comes to
 REPLAYS: Final = 100  # of the answer, with noise anew, for the errors that are shown
 
 DrawNoise = Callable[[int, int], Integers]  # (count, variance) ► independent draws of the discrete Gaussian

@@ -1,7 +1,7 @@
 """What one sum holds, block by block: its public shape first, then this site's numbers in it, then the total's.
 
 Reals travel in fixed point: v as round(v · 2^bits), with as many bits as `bound`, the largest absolute value that one
-site may add, leaves room for. The error of a total is at most half a unit for each site: bound · sites · 2⁻⁵⁵. What
+site may add, leaves room for. The error of a total is at most half a unit for each site: bound · sites · 2⁻⁵². What
 lies beyond the bound is cut to it.
 """
 

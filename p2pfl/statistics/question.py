@@ -29,8 +29,8 @@ Integers = npt.NDArray[np.int64]
 Truths = npt.NDArray[np.bool_]
 Facts = dict[str, Any]
 
-MOST_SITES: Final = 20
-MOST_LIMIT: Final = ((1 << 61) - 2) // 2 // MOST_SITES  # of one site: the sum over 20 is itself in the 61-bit field
+MOST_SITES: Final = 200  # that a federation may have
+MOST_LIMIT: Final = ((1 << 61) - 2) // 2 // MOST_SITES  # of one site: the sum over all is itself in the 61-bit field
 MOST_RECORDS: Final = 1 << 24  # of one site: the limit of a count before any total is known
 
 
