@@ -171,6 +171,14 @@ def test_an_empty_batch_is_noise_of_the_agreed_size_on_every_coordinate() -> Non
     assert abs((noise[0] * noise[1]).mean()) <= 4 / np.sqrt(noise.shape[1])
 
 
+@pytest.mark.claim("DP-1")
+def test_an_empty_batch_leaves_nothing_where_each_site_adds_its_part_of_the_noise() -> None:
+    """It ended the pass, which is charged, and so every repetition of it."""
+    private = privacy(noise="distributed", parts=2, steps_per_round=1, sample_rate=1e-9)
+    moved = one_pass(trainer(Images(), private=private), private)
+    assert moved.size and not moved.any()
+
+
 def separation(false_alarms: float, misses: float) -> float:
     """μ of the Gaussian mechanism that a guesser with these error rates shows at least."""
     normal = NormalDist()

@@ -21,7 +21,8 @@ from p2pfl.federation.table_facts import facts_of, schema_of
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
 from p2pfl.training.compression.subspace import Subspace
-from p2pfl.training.local import KeystreamOptimizer, Trainer
+from p2pfl.training.gradients.clipping import KeystreamOptimizer, SummingOptimizer
+from p2pfl.training.local import Trainer
 from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.privacy.account import Account, delta_notices
 from p2pfl.training.privacy.accounts import Accounts, marks_of
@@ -135,6 +136,18 @@ def test_a_patients_gradient_is_the_mean_of_the_records_however_few_fit_into_mem
     for units in ([0, 1, 2, 3, 4, 5], [1], [4, 0], [5, 3]):
         found = clipped_sum(which, units, at_once, monkeypatch)
         assert np.allclose(found, slow(which, Small(), units), atol=1e-6)
+
+
+@pytest.mark.claim("DP-10")
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_so_it_is_where_each_site_adds_its_part_of_the_noise(at_once: int) -> None:
+    """Of a piece in which no patient is complete nothing is summed yet."""
+    which, units = trainer(of_patients([1, 9, 2, 4, 1, 5])), [0, 1, 3, 5]
+    private, which.at_once = dataclasses.replace(PATIENTS, noise="distributed", parts=2), at_once
+    with which._from(which.initial(bytes(range(32))), None):
+        summing = SummingOptimizer(torch.optim.SGD(which._moving.parameters, lr=1.0), private, 1.0)
+        which._step(summing, np.array(units, np.int64))
+    assert np.allclose(summing.update, -slow(which, Small(), units), atol=1e-6)
 
 
 @pytest.mark.parametrize("train", ["all", "head", "norm+head", "lora"])

@@ -45,13 +45,9 @@ class ClippingOptimizer:
         Without any record the sums are zeros. Raises ValueError where a parameter has no gradient for each record:
         what the others have of a record would be clipped too little.
         """
-        samples = [p.grad_sample for p in self.params]
-        if any(not isinstance(one, torch.Tensor) or len(one) != len(samples[0]) for one in samples):
-            raise ValueError("a parameter has no gradient for each record")
-        flat = [one.reshape(len(one), p.numel()) for one, p in zip(samples, self.params, strict=True)]
+        flat = self._rows()
         norms = torch.stack([one.norm(2, dim=1).to(flat[0].device) for one in flat], dim=1).norm(2, dim=1)
         factor = (self.max_grad_norm / (norms + STEADY)).clamp(max=1.0)  # (B,)
-        samples.clear()
         for p in self.params:
             rows = flat.pop(0).to(p.dtype)
             p.grad_sample = None
@@ -60,6 +56,16 @@ class ClippingOptimizer:
             for start in range(0, p.numel(), BLOCK):
                 block = slice(start, start + BLOCK)
                 p.summed_grad[block] += factor.to(p.device, p.dtype) @ rows[:, block]
+
+    def _rows(self) -> list[torch.Tensor]:
+        """Of each parameter the records' gradients, as views.    (B, numel), B ≥ 0
+
+        Raises ValueError where a parameter has none for each record.
+        """
+        samples = [p.grad_sample for p in self.params]
+        if any(not isinstance(one, torch.Tensor) or len(one) != len(samples[0]) for one in samples):
+            raise ValueError("a parameter has no gradient for each record")
+        return [one.reshape(len(one), p.numel()) for one, p in zip(samples, self.params, strict=True)]
 
     def step(self) -> None:
         """Take a step along the sums, once they are as the optimiser may see them."""
@@ -119,11 +125,8 @@ class SummingOptimizer(ClippingOptimizer):
 
         Raises ValueError where a parameter has no gradient for each unit.
         """
-        samples = [p.grad_sample for p in self.params]
-        if any(not isinstance(one, torch.Tensor) or len(one) != len(samples[0]) for one in samples):
-            raise ValueError("a parameter has no gradient for each record")
-        flat = [one.detach().reshape(len(one), -1).cpu() for one in samples]  # (B, numel)
-        squares = torch.zeros(len(samples[0]), dtype=torch.float64)
+        flat = [rows.detach().cpu() for rows in self._rows()]
+        squares = torch.zeros(len(flat[0]), dtype=torch.float64)
         for rows in flat:
             for start in range(0, rows.shape[1], BLOCK):
                 squares += rows[:, start : start + BLOCK].double().square().sum(1)
