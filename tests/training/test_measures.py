@@ -236,7 +236,9 @@ class Own(Measure):
         return {name: Figure(1 / max(total[0], 0) if total[0] else 0.0) for name in self._names}
 
 
-@pytest.mark.parametrize("counted", [np.zeros(2, np.int64), np.zeros(3), np.full(3, 1 << 51)])
+@pytest.mark.parametrize(
+    "counted", [np.zeros(2, np.int64), np.zeros(3), np.full(3, 1 << 51), np.full(3, -(1 << 63), np.int64)]
+)
 def test_counts_of_another_shape_kind_or_size_are_refused(counted: np.ndarray) -> None:
     with pytest.raises(MeasureUnusable):
         Joint([Own(3, counted)], "own").count(np.zeros(1), np.zeros(1), whole=False)

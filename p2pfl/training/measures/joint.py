@@ -15,7 +15,7 @@ from p2pfl.training.measures.measure import MOST_COUNTS, UNKNOWN, CannotCount, C
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 MOST_FIGURES: Final = 256
-BOUND: Final = 1 << 50  # of one site's count: twenty sites' sum stays far inside of the field
+BOUND: Final = 1 << 50  # of one site's count: the sum over 200 sites stays far inside of the field
 
 
 class Joint:
@@ -58,7 +58,7 @@ class Joint:
                 self._refuse(f"{type(one).__name__} counted {counted.dtype}{counted.shape}, not {one.size} integers")
             parts.append(counted.astype(np.int64))
         found = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        if found.size and int(np.abs(found).max()) > BOUND:
+        if not are_within(found):
             self._refuse("a count lies beyond 2⁵⁰")
         return found
 
@@ -75,6 +75,11 @@ class Joint:
 
     def _refuse(self, evidence: str) -> NoReturn:
         raise MeasureUnusable(evidence=evidence, task=self._task)
+
+
+def are_within(counts: Counts) -> bool:
+    """No count of a site lies beyond BOUND. Compared at both ends: −2⁶³ has no absolute value in int64."""
+    return bool(np.all((counts >= -BOUND) & (counts <= BOUND)))
 
 
 def _finite(figure: Figure) -> bool:
