@@ -13,6 +13,7 @@ from p2pfl.cli.main import run
 from p2pfl.cli.task import check
 from p2pfl.errors.training import MissingColumn
 from p2pfl.federation import Federation
+from p2pfl.node.runs import sizes
 from p2pfl.training.records.table_draft import NUMBER
 from tests.test_json_keys import documented, keys, row
 
@@ -174,6 +175,33 @@ def test_who_got_the_peers_file_tries_its_task_on_own_records(here: Path, capsys
     Path("records.csv").write_text(Path("records.csv").read_text().replace("north", "east", 1))
     assert run(["task", "check", "--data", "records.csv"]) == 2
     assert "column ward: this code is not known" in capsys.readouterr().err
+
+
+def test_a_task_is_tried_with_noise_of_which_each_site_adds_a_part(here: Path) -> None:
+    """Its charge was for another pass than the trial's: a bug of p2pfl, it said."""
+    Path("task.yaml").write_text(DESCRIBED)
+    rows = [f"{30 + number % 50};{'wm'[number % 2]};{('no', 'yes')[number % 3 > 0]}" for number in range(80)]
+    Path("records.csv").write_text("\n".join(["age;sex;ill", *rows, ""]))
+    parts = ("privacy.noise=distributed", "privacy.steps_per_round=1", "local.optimiser=sgd", "local.learning_rate=0.5")
+    assert run([*CREATE, *(word for one in parts for word in ("--set", one))]) == 0
+    assert run(["task", "check", "--data", "records.csv"]) == 0
+
+
+def test_a_leaders_positions_that_do_not_fit_are_refused_with_the_peers_file(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused at each site, when it began. Of a file that is there already `task check` says so."""
+    Path("task.yaml").write_text(DESCRIBED)
+    Path("records.csv").write_text("\n".join(["age;sex;ill", *(f"{30 + at};w;no" for at in range(40)), ""]))
+    leader = [*CREATE, "--set", "compression.method=leader"]
+    with monkeypatch.context() as cramped:
+        cramped.setattr(sizes, "most_support", lambda n: 4)
+        assert run(leader) == 2
+        assert "P2P-ROUND-043" in capsys.readouterr().err and not Path("peers.yaml").exists()
+    assert run(leader) == 0
+    monkeypatch.setattr(sizes, "most_support", lambda n: 4)
+    assert run(["task", "check", "--data", "records.csv"]) == 2
+    assert "P2P-ROUND-043" in capsys.readouterr().err
 
 
 def test_records_that_can_be_read_once_are_left_to_the_task(here: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from p2pfl.errors.training import MeasureUnusable, ModelDiverged
 from p2pfl.keys import KEY_BYTES, Secret
 from p2pfl.training.compression.subspace import Subspace
-from p2pfl.training.measures.joint import BOUND
+from p2pfl.training.measures.joint import are_within
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
 from p2pfl.training.privacy.account import Charge, Mechanism
@@ -85,7 +85,7 @@ class RemoteTrainer(RemoteTask):
         """Make passes of another number of steps, for a trial. Not kept where the process is started again."""
         self._ask("steps", steps)
         if self._mechanism is not None:
-            self._mechanism = Mechanism(self._mechanism.noise_multiplier, self._mechanism.sample_rate, steps)
+            self._mechanism = replace(self._mechanism, steps=steps)
 
     def try_records(self, first: int, count: int) -> int:
         """Put so many records, from the first one on, through the model and the loss; returns how many are left.
@@ -270,7 +270,7 @@ class RemoteTrainer(RemoteTask):
         found = np.frombuffer(self._with_model("evaluate", model)[0], "<i8")
         if found.shape != (self.counts,):
             raise unusable(f"{found.size} counts, not {self.counts}")
-        if found.size and int(np.abs(found).max()) > BOUND:
+        if not are_within(found):
             raise MeasureUnusable(evidence="a count lies beyond 2⁵⁰", task=self.facts.name)
         return found.astype(np.int64)
 
