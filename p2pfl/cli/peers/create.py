@@ -12,7 +12,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import fit_name, json_option, new_file_option, read_whole, set_option, write_new
-from p2pfl.cli.peers.fit import check_fit
+from p2pfl.cli.peers.fit import check_described, check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors.people import CardsCollide, WrongUse
 from p2pfl.federation import Federation, draft, strict_yaml
@@ -100,6 +100,7 @@ def create(
     raw = draft.peers_file(name, members, lines, overrides)
     federation = Federation.parse(raw, str(target))
     check_fit(federation, own=Path(task.rpartition(":")[0]) if task and federation.task.file else None)
+    check_described(federation)
     write_new(target, raw)
     shown = f" --agreement {quote(document.name) if document else 'FILE'}" if federation.agreement else ""
     data = "their.csv" if federation.task.scans is None else "their-scans"

@@ -111,6 +111,7 @@ def _tried(
     import numpy as np
 
     from p2pfl.keys import Secret
+    from p2pfl.node.runs.sizes import check_leader
     from p2pfl.simulate.training import federation_of
     from p2pfl.training.privacy.account import Account
     from p2pfl.training.process.facts import Reach, TaskSource
@@ -127,6 +128,7 @@ def _tried(
     )
     with task_process(reach, echo=lambda line: output.progress(f"the task prints: {line.rstrip()}")) as trainer:
         facts = trainer.prepare(source, Secret(os.urandom(32), "who is held out, this once"))
+        check_leader(agreed, trainer.parameters)
         trainer.set_steps(TRIED_STEPS)
         first = np.concatenate([trainer.initial(bytes(32)), trainer.first_personal(bytes(32))])
         for _ in range(2):  # the first one warms up

@@ -1,4 +1,4 @@
-"""What a configuration on which sites agreed says of what they send: before anything of a peer's is believed.
+"""How much a round may send by what the sites agreed on: before it begins, and before a peer's word is believed.
 
 A site that was away fetches a sum of whatever was summed meanwhile, also of another question than its own. So this
 reads what `SumRun.question` and `TrainingRun.configuration` wrote, and knows nothing of the run under way.
@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.errors.round import SupportTooLarge
 from p2pfl.errors.training import SupportMalformed
+from p2pfl.federation import Federation
 from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.phases.propose import most_support
 from p2pfl.sharing.rotation import padded
-from p2pfl.training.compression.nomination import MOST_PARAMETERS, decode_support, most_nominated
+from p2pfl.training.compression.nomination import MOST_PARAMETERS, decode_support, most_bytes, most_nominated
 
 SCALARS: Final = 1 << 13  # bytes of the counts beside an update, and room for more of them
 
@@ -51,6 +54,22 @@ def check_support(configuration: bytes, support: bytes, peers: int, peer: str) -
         return
     if 1 <= parameters <= MOST_PARAMETERS and 0.0 < density <= 1.0:
         decode_support(support, parameters, most_nominated(density, parameters, 1 if leads else peers), peer)
+
+
+def check_leader(federation: Federation, parameters: int) -> None:
+    """Where one leader names all positions of a round, they fit into its proposal. `parameters`: that all sites share.
+
+    Raises SupportTooLarge.
+    """
+    compression, n = federation.compression, len(federation.roster.members)
+    if compression.method != "leader":
+        return
+    size, most = most_bytes(most_nominated(compression.density, parameters, 1), parameters), most_support(n)
+    if size > most:
+        evidence = (
+            f"{parameters} parameters, density {compression.density:g}: a leader's positions may take {size} bytes"
+        )
+        raise SupportTooLarge(n=n, evidence=f"{evidence}, at most {most} fit")
 
 
 def _bytes(bits: Any, words: Any) -> int:

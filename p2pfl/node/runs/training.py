@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl import codec
-from p2pfl.errors.round import SupportTooLarge
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import Draw
@@ -30,6 +29,7 @@ from p2pfl.node.runs.making import PassMaker
 from p2pfl.node.runs.models import Models
 from p2pfl.node.runs.passes import PENDING, Passes, PendingHead, read_pending
 from p2pfl.node.runs.personal import PersonalLayers
+from p2pfl.node.runs.sizes import check_leader
 from p2pfl.node.runs.sums import SALT_WORDS, salt
 from p2pfl.node.runs.trains import Stops, Trains
 from p2pfl.node.runs.updates import updates_of
@@ -37,9 +37,8 @@ from p2pfl.node.source import Offer
 from p2pfl.node.withdrawals import Withdrawals
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.phases.propose import most_support
 from p2pfl.training import early_stop, server, update
-from p2pfl.training.compression.nomination import Ground, Positions, leader_of, most_bytes, most_nominated
+from p2pfl.training.compression.nomination import Ground, Positions, leader_of
 from p2pfl.training.compression.subspace import Expanded, Subspace
 from p2pfl.training.model.state import ModelState
 from p2pfl.training.privacy.account import Account, Mechanism
@@ -71,7 +70,7 @@ class TrainingRun:
         self.withdrawals.take_up()
         self.updates = updates_of(self.federation, self.trainer)
         self.compressor = self.updates.compressor
-        self._check_room()
+        check_leader(self.federation, self.trainer.parameters)  # before a pass is charged
         marks = brought(self.home, self.trainer)
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
@@ -85,16 +84,6 @@ class TrainingRun:
             self.observer(HeldOutChanged())
         if self.passes.begun is not None and self.passes.begun.run == self.run:
             self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
-
-    def _check_room(self) -> None:
-        """One leader names all k positions: they must fit into its proposal before a pass is charged.
-
-        Raises SupportTooLarge.
-        """
-        n, m, compression = len(self.federation.roster.names), self.trainer.parameters, self.federation.compression
-        size, most = most_bytes(most_nominated(compression.density, m, 1), m), most_support(n)
-        if compression.method == "leader" and size > most:
-            raise SupportTooLarge(n=n, evidence=f"a leader's positions may take {size} bytes, at most {most} fit")
 
     @property
     def account(self) -> Account:

@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.errors.round import SupportTooLarge
-from p2pfl.node.runs import training
+from p2pfl.node.runs import sizes
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.sharing import events as e
 from p2pfl.training.compression.drawn import drawn_positions
@@ -63,7 +63,7 @@ def test_a_model_whose_positions_one_leader_cannot_send_is_refused_before_a_pass
     led: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was found by the leader alone, when its pass was charged, and then by the next one."""
-    monkeypatch.setattr(training, "most_support", lambda n: 5)
+    monkeypatch.setattr(sizes, "most_support", lambda n: 5)
     with pytest.raises(SupportTooLarge):
         led.started()
     assert led.trainer.passes == 0
