@@ -22,7 +22,7 @@ from p2pfl.cli import output
 from p2pfl.cli.interrupts import CLEANLY, INTERRUPTS
 from p2pfl.cli.verbs import Verbs
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
-from p2pfl.errors.people import OurMistake, SystemRefused, VerbOfALaterVersion, WrongUse
+from p2pfl.errors.people import OurMistake, SystemRefused, WrongUse
 from p2pfl.training.process.faults import scarce, task_failed
 
 VERBS: Final = {
@@ -61,23 +61,15 @@ CHAPTERS: Final = {
     "This program": "help",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
-LATER: Final = ("recover", "relay")
 ELSEWHERE: Final = {
-    "propose": "peers propose",
+    "accept": "peers accept",
+    "adopt": "peers adopt",
     "approve": "peers approve",
+    "propose": "peers propose",
+    "recover": "peers propose recover",
+    "revoke": "peers revoke",
     "rotate": "peers propose rotate",
 }
-
-
-class TopVerbs(Verbs):
-    """The verbs of `p2pfl` itself; one that is planned is refused as planned."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """As of any group. Raises VerbOfALaterVersion."""
-        if cmd_name in LATER and not ctx.resilient_parsing:
-            raise VerbOfALaterVersion(evidence=f"this is p2pfl {__version__}", verb=cmd_name)
-        return super().get_command(ctx, cmd_name)
-
 
 HELP: Final = """Train one model with other hospitals; no record, and no single site's update, leaves anybody's machine.
 
@@ -85,7 +77,7 @@ Exit status: 0 done; 1 failed for a stated reason; 2 wrong use or configuration;
 4 the privacy budget is spent; 5 integrity; 130 interrupted, with nothing lost.
 """
 p2pfl = click.version_option(__version__, prog_name="p2pfl", message="p2pfl %(version)s")(
-    TopVerbs("p2pfl", "p2pfl.cli", VERBS, attributes=ATTRIBUTES, elsewhere=ELSEWHERE, chapters=CHAPTERS, text=HELP)
+    Verbs("p2pfl", "p2pfl.cli", VERBS, attributes=ATTRIBUTES, elsewhere=ELSEWHERE, chapters=CHAPTERS, text=HELP)
 )
 p2pfl.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -21,12 +21,7 @@ class UnknownVerb(ConfigurationError):
     command = "p2pfl{group} --help"
 
 
-class VerbOfALaterVersion(ConfigurationError):
-    """`p2pfl {verb}` is planned and not in this version."""
-
-    code = "P2P-USE-003"
-    likely = ("you read the documentation of a later version",)
-    command = "p2pfl --help"
+# P2P-USE-003 was of a verb that a later version would have; its number stays taken.
 
 
 class OurMistake(LocalProtocolError):

@@ -161,7 +161,7 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
         (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-FED-001"),
         (["predict", "--data", "new.csv"], "P2P-FED-001"),
         (["jion"], "P2P-USE-002"),
-        (["relay"], "P2P-USE-003"),
+        (["relay"], "P2P-USE-002"),
     ],
 )
 def test_wrong_use_ends_with_2_and_its_own_error(
