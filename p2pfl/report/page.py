@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from p2pfl.report import drawings, words
 from p2pfl.report.drawings import Drawing
-from p2pfl.report.reported import ReportedFigure, ReportedRound
+from p2pfl.report.reported import LedgerFacts, ReportedFigure, ReportedRound
 from p2pfl.report.study import StudyReport
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -46,8 +46,8 @@ def page(report: StudyReport) -> str:
         r=report,
         ledger=report.ledger,
         beside=report.beside,
-        last=last_measured(report.ledger.trained),
-        earlier=_earlier_model(report.ledger.trained),
+        last=report.ledger.last_measured,
+        earlier=_earlier_model(report.ledger),
         drawn=drawn,
         privacy_words=_privacy_words(report),
         notes=report.ledger.incidents[-MOST_NOTES:],
@@ -67,11 +67,10 @@ def _drawings(report: StudyReport) -> Iterator[Drawing]:
         yield drawings.participation(
             [(one.name, _cells(one.name, rounds, ledger.epochs)) for one in ledger.sites], label_
         )
-    points, name = _measured(ledger.trained)
+    points = [(at, one.value, one.low, one.high) for at, one in ledger.metric_by_rounds]
     if points:
-        yield drawings.metric(points, words.label(name)[:60])
-    spent = _spent(ledger.trained)
-    if spent:
+        yield drawings.metric(points, words.label(ledger.metric)[:60])
+    if spent := ledger.epsilon_by_rounds:
         limit = ledger.privacy.max_epsilon if ledger.privacy else None
         yield drawings.epsilon(spent, limit)
     if report.beside.sent:
@@ -80,7 +79,7 @@ def _drawings(report: StudyReport) -> Iterator[Drawing]:
 
 
 def _quality(report: StudyReport) -> Iterator[Drawing]:
-    last, curves = last_measured(report.ledger.trained), report.beside.curves
+    last, curves = report.ledger.last_measured, report.beside.curves
     figures = last.figures if last is not None else {}
     point = [
         (one.value, one.value if one.low is None else one.low, one.value if one.high is None else one.high)
@@ -102,46 +101,14 @@ def _cells(name: str, rounds: Sequence[ReportedRound], epochs: Mapping[int, Sequ
     return ["in" if name in one.survivors else "out" if name in epochs.get(one.epoch, ()) else "none" for one in rounds]
 
 
-def _measured(rounds: Sequence[ReportedRound]) -> tuple[list[tuple[int, float, float | None, float | None]], str]:
-    """The metric by rounds of training that are in the model, and its name."""
-    points, trained, name = list[tuple[int, float, float | None, float | None]](), 0, ""
-    for one in rounds:
-        held = one.figures.get(one.metric)
-        if held is not None:
-            points.append((trained, held.value, held.low, held.high))
-            name = one.metric
-        trained += one.trains
-    return points, name
-
-
-def _spent(rounds: Sequence[ReportedRound]) -> list[tuple[int, float, float]]:
-    """After each round of training the largest ε of a site, and the smallest; nothing where one is unbounded."""
-    found, number = list[tuple[int, float, float]](), 0
-    for one in rounds:
-        number += one.trains
-        known = [value for value in one.epsilon.values() if value is not None]
-        if not one.trains or not one.epsilon:
-            continue
-        if len(known) < len(one.epsilon):
-            return []
-        found.append((number, max(known), min(known)))
-    return found
-
-
-def last_measured(rounds: Sequence[ReportedRound]) -> ReportedRound | None:
-    """The last round that measured a model."""
-    return next((one for one in reversed(rounds) if one.figures), None)
-
-
-def _earlier_model(rounds: Sequence[ReportedRound]) -> str:
+def _earlier_model(ledger: LedgerFacts) -> str:
     """Which model the last figures are of, where rounds of training came behind it; else empty."""
-    last = last_measured(rounds)
-    behind = 0 if last is None else sum(one.trains for one in rounds[rounds.index(last) :])
-    if not behind:
+    measured, trained = ledger.measured, ledger.count_trained
+    if not measured or measured[-1][0] == trained:
         return ""
-    trained = sum(one.trains for one in rounds)
-    which = f"after {trained - behind} of {trained} rounds" if trained > behind else "before the first round"
-    why = f": {rounds[-1].unmeasured}" if rounds[-1].unmeasured else ""
+    model, last = measured[-1][0], ledger.trained[-1]
+    which = f"after {model} of {trained} rounds" if model else "before the first round"
+    why = f": {last.unmeasured}" if last.unmeasured else ""
     return f"of the model {which}; the last one was not measured{why}"
 
 

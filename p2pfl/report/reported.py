@@ -183,6 +183,44 @@ class LedgerFacts:
         return tuple(one for one in self.rounds if one.of_a_training)
 
     @property
+    def measured(self) -> tuple[tuple[int, ReportedRound], ...]:
+        """Rounds that measured a model, each behind the number of rounds of training that are in that model."""
+        found, trained = list[tuple[int, ReportedRound]](), 0
+        for one in self.trained:
+            if one.figures:
+                found.append((trained, one))
+            trained += one.trains
+        return tuple(found)
+
+    @property
+    def last_measured(self) -> ReportedRound | None:
+        """The last round that measured a model."""
+        return self.measured[-1][1] if self.measured else None
+
+    @property
+    def metric_by_rounds(self) -> list[tuple[int, ReportedFigure]]:
+        """The figure that the training is judged by, by rounds of training in the model."""
+        return [(at, one.figures[one.metric]) for at, one in self.measured if one.metric in one.figures]
+
+    @property
+    def metric(self) -> str:
+        """The name of that figure, as the last round that measured it says; empty where none did."""
+        return next((one.metric for _, one in reversed(self.measured) if one.metric in one.figures), "")
+
+    @property
+    def epsilon_by_rounds(self) -> list[tuple[int, float, float]]:
+        """After each round of training the largest ε of a site, and the smallest; of none once one is unbounded."""
+        found = list[tuple[int, float, float]]()
+        trainings = [one for one in self.trained if one.trains]
+        for number, one in enumerate(trainings, start=1):
+            known = [value for value in one.epsilon.values() if value is not None]
+            if len(known) < len(one.epsilon):
+                return []
+            if known:
+                found.append((number, max(known), min(known)))
+        return found
+
+    @property
     def questions(self) -> tuple[ReportedQuestion, ...]:
         """Sums and statistics. A statistic goes on while parts of its name follow that are no roll call."""
         found: list[list[ReportedRound]] = []

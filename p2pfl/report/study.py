@@ -149,7 +149,7 @@ class StudyReport:
 
 def _of_the_model(beside: Beside, ledger: LedgerFacts) -> Beside:
     """`beside`, without curves of another model than the one that the ledger has measured last."""
-    last = next((one for one in reversed(ledger.trained) if one.figures), None)
+    last = ledger.last_measured
     known = beside.curves is not None and last is not None and beside.curves.model == last.model_before
     return beside if known else replace(beside, curves=None)
 

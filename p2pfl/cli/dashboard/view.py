@@ -201,24 +201,15 @@ def _line(one: ReportedRound, ledger: LedgerFacts) -> str:
 
 def _figures(ledger: LedgerFacts) -> dict[str, Any]:
     """The metric's and ε's curves."""
-    points, spent, trained, name = [], [], 0, ""
-    for one in ledger.trained:
-        held = one.figures.get(one.metric)
-        if held is not None:
-            points.append((trained, held.value, held.low, held.high))
-            name = label_of(one.metric)[:60]
-        trained += one.trains
-        known = [value for value in one.epsilon.values() if value is not None]
-        if one.trains and known and len(known) == len(one.epsilon):
-            spent.append((trained, max(known), min(known), max(known)))
-    private = ledger.privacy
+    points = [(at, one.value, one.low, one.high) for at, one in ledger.metric_by_rounds]
+    spent = [(at, most, least, most) for at, most, least in ledger.epsilon_by_rounds]
+    private, name = ledger.privacy, label_of(ledger.metric)[:60] if points else ""
     limit = private.max_epsilon if private is not None else None
     plain = private is not None and private.unit == "none"
-    last = points[-1] if points else None
     return {
         "metric_name": name or "Metric",
         "metric": chart(points, name),
-        "metric_last": "" if last is None else _last_measured(last[1], last[0], trained),
+        "metric_last": _last_measured(points[-1][1], points[-1][0], ledger.count_trained) if points else "",
         "metric_why": ledger.trained[-1].unmeasured if ledger.trained else "",
         "epsilon": chart(spent, "ε spent", limit, 0.0),
         "epsilon_last": f"ε {spent[-1][1]:.2f}" if spent else "",
