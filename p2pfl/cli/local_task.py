@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfl.cli.joining import Access
-from p2pfl.cli.records import column_map
 from p2pfl.cli.tasks import secret_places
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.node import approvals
 from p2pfl.node.withdrawals import read_withdrawn
+from p2pfl.training.records.column_map import map_for
 
 if TYPE_CHECKING:
     from p2pfl.training.process.facts import Reach, TaskSource
@@ -48,7 +48,7 @@ def opened_task(site: LocalInputs) -> OpenedTask:
     from p2pfl.training.process.facts import TaskSource
     from p2pfl.training.registry import code_of
 
-    columns = column_map(site.data, site.columns)
+    columns = map_for(site.data, site.columns)
     choice = site.federation.task
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key, withdrawn = opened.name, opened.holdout_key(), read_withdrawn(opened)

@@ -25,7 +25,7 @@ from p2pfl.cli.options import (
     unlock_options,
     write_new,
 )
-from p2pfl.cli.records import check_readable, column_map
+from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
 from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotNamed
 from p2pfl.errors.people import NotWritten, WrongUse
@@ -35,6 +35,7 @@ from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file
 from p2pfl.home import notes
+from p2pfl.training.records.column_map import MapFile, map_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from p2pfl.training.model.card import ModelCard
     from p2pfl.training.model.file import ModelFile
     from p2pfl.training.process.remote_task import RemoteTask
-    from p2pfl.training.records.column_map import MapFile
 
 PEERS: Final = Path("peers.yaml")
 
@@ -156,7 +156,7 @@ def predict(
         raise PredictionsAreNoMasks(evidence=f"its task is {applied_to.task.label}")
     check_readable(data)
     closed = tuple(secret_places(home, unlock.keys()))
-    records = NewRecords(data, column_map(data, columns), id_column, task_file, device, reads, closed, masks_in)
+    records = NewRecords(data, map_for(data, columns), id_column, task_file, device, reads, closed, masks_in)
     # Late: what is wrong with files, home and key is told before anything slow happens.
     output.loading_torch()
     is_ours = applied_to.task.table is not None and applied_to.federation is None

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pfl.errors.from_python import DataNotRecords, TaskNotAgreed
-from p2pfl.federation import strict_yaml
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file
-from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.column_map import map_for
 from p2pfl.training.records.given_table import FRAME, is_frame
 from p2pfl.training.records.records import Dataset, Records
 from p2pfl.training.registry import load_task, task_file
@@ -108,20 +107,14 @@ def records_of(task: Task, data: Any, columns: Place | None = None, *, labelled:
     labelled    False: labels are not needed, and may be anything
     Raises DataNotRecords, FrameUnsupported, what the task raises.
     """
+    named = Path(columns) if columns is not None else None
     if isinstance(data, (str, os.PathLike)):
         path = os.fspath(data)
-        found = task.dataset(path, column_map(Path(path), columns), labelled=labelled)
+        found = task.dataset(path, map_for(Path(path), named), labelled=labelled)
         return Records(found, path)
     if is_frame(data):
-        return Records(task.from_frame(data, column_map(None, columns), labelled=labelled), FRAME)
+        return Records(task.from_frame(data, map_for(None, named), labelled=labelled), FRAME)
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, (dict, tuple)):
         raise DataNotRecords(evidence="a dataset has a length, and gives (x, y) by number", kind=type(data).__name__)
     dataset: Dataset = data
     return Records(dataset, f"the {type(data).__name__}")
-
-
-def column_map(data: Path | None, columns: Place | None) -> MapFile | None:
-    """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none."""
-    beside = data.with_suffix(".columns.yaml") if data is not None and data.name else None
-    chosen = Path(columns) if columns is not None else beside if beside is not None and is_file(beside) else None
-    return MapFile.of(strict_yaml.load(chosen), str(chosen)) if chosen is not None else None

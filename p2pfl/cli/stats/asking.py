@@ -15,7 +15,6 @@ from p2pfl.cli import output
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
-from p2pfl.cli.records import column_map
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.federation import Federation
@@ -27,7 +26,7 @@ from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.node.studies import studies_of, view_or_new
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.question import Statistic, TextTable
-from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.column_map import MapFile, map_for
 from p2pfl.training.records.given_table import GivenTable
 
 Command = Callable[..., None]
@@ -94,7 +93,7 @@ def ask_together(
     as_json: bool,
 ) -> None:
     """Ask with the others, and print what came out."""
-    inquiry, columns = Inquiry.of(statistic, federation, os.urandom), column_map(data, columns_file)
+    inquiry, columns = Inquiry.of(statistic, federation, os.urandom), map_for(data, columns_file)
     inquiry.check()
     records = GivenTable.of_file(data)
     inquiry.read(records, columns, shows_own)  # what is wrong here is told before any link is made

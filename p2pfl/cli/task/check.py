@@ -14,17 +14,17 @@ from click.core import ParameterSource
 
 from p2pfl.cli import output
 from p2pfl.cli.options import DEFAULT_HOME, columns_option, json_option, peers_option, read_whole
-from p2pfl.cli.records import check_readable, column_map
+from p2pfl.cli.records import check_readable
 from p2pfl.cli.task.review import reaches
 from p2pfl.cli.tasks import device_option, reads_option, secret_places, task_process
 from p2pfl.cli.wording import dense_bytes
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.files import is_file
+from p2pfl.training.records.column_map import MapFile, map_for
 
 if TYPE_CHECKING:
     from p2pfl.training.process.remote import RemoteTrainer
-    from p2pfl.training.records.column_map import MapFile
     from p2pfl.training.task import Task
 
 TRIED_STEPS: Final = 3
@@ -72,7 +72,7 @@ def check(
     else:
         federation = Federation.load(peers_file) if given else None
         own = task_given(task)
-    mapped = column_map(data, columns)
+    mapped = map_for(data, columns)
     asked = _asked(own, federation, data, mapped)
     facts = _tried(own, data, mapped, federation, device, reads, every=every) | {"asked": asked}
     output.result(_text(facts, agreed=federation is not None), facts, as_json)

@@ -9,7 +9,6 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, new_file_option, write_new
-from p2pfl.cli.records import column_map
 from p2pfl.errors.people import WrongUse
 
 
@@ -60,11 +59,11 @@ def draft(
         raise WrongUse(evidence=evidence, verb=" task draft")
     # Loaded late: they bring numpy.
     from p2pfl.federation.misfits import TODO
-    from p2pfl.training.records.column_map import ColumnMap
+    from p2pfl.training.records.column_map import ColumnMap, map_for
     from p2pfl.training.records.columns import read_file
     from p2pfl.training.records.table_draft import read_draft
 
-    raw, mapped = read_file(data), column_map(data, columns)
+    raw, mapped = read_file(data), map_for(data, columns)
     known = ColumnMap.parse(mapped, mapped.source, None) if mapped is not None else ColumnMap()
     found = read_draft(raw, str(data), known, [one for one in (label, event) if one is not None], asked)
     text = found.text(label, kind or ("binary" if event is None else "time"), event, asked)

@@ -7,7 +7,7 @@ next power of two points: the same spacing over a wider range, which is the same
 
 The package opacus brings torch, which the process with a site's keys and links never loads. So the very files of its
 accountants are loaded here under a name of their own, without what stands around them: all that they take from there is
-a base class. What they need is numpy and scipy; `privacy.py` imports this when the first ε is asked for. Of
+a base class. What they need is numpy and scipy; `account.py` imports this when the first ε is asked for. Of
 scipy.signal they take one function, for histories of several kinds of passes: it is loaded when the first of these is
 composed, since it brings statistics, images and splines with it, half of the time that all of this takes.
 """

@@ -2,7 +2,7 @@
 
 It holds no key, and none ever comes here: of this site it gets its records, the agreed settings, and the seed of the
 pass that it makes. Torch is loaded before the first question comes, while the node opens its links; the task's own code
-runs behind the walls of sandbox.py. It ends when the node does, whatever the task is doing.
+runs behind the walls that boot.py sets up. It ends when the node does, whatever the task is doing.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, NoReturn
 
 from p2pfl.errors.training import WrongColumnMap
@@ -27,6 +28,7 @@ from p2pfl.federation.table_columns import (
     is_column_name,
     number_in,
 )
+from p2pfl.files import is_file
 
 DECIMALS: Final = ("point", "comma")
 _read_word: Final = text(r"[^\n]{0,200}", "a word")
@@ -43,6 +45,16 @@ class MapFile(bytes):
         made = cls(raw)
         made.source = source
         return made
+
+
+def map_for(data: Path | None, named: Path | None) -> MapFile | None:
+    """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none.
+
+    Raises leaves of errors.federation where it cannot be read.
+    """
+    beside = data.with_suffix(".columns.yaml") if data is not None and data.name else None  # a path of "." has no name
+    chosen = named or (beside if beside is not None and is_file(beside) else None)
+    return MapFile.of(strict_yaml.load(chosen), str(chosen)) if chosen is not None else None
 
 
 @dataclass(frozen=True, slots=True)
