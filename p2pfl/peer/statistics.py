@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,8 +32,9 @@ from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.statistics.noise import NoisedTotal
 from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult, Steps
-from p2pfl.training.records.column_map import MapFile
+from p2pfl.training.records.column_map import MapFile, map_for
 
+GivenMap = MapFile | str | os.PathLike[str]
 MOST_STARTS: Final = 5  # a question begins anew when a site falls silent before anything of the data was summed
 
 
@@ -65,6 +68,14 @@ class StatisticAnswer:
         return tuple(found)
 
 
+def _map_of(data: Any, given: GivenMap | None) -> MapFile | None:
+    """The column map, read where it is a path, or lies beside the path of a CSV."""
+    if isinstance(given, MapFile):
+        return given
+    beside = Path(data) if isinstance(data, (str, os.PathLike)) else None
+    return map_for(beside, Path(given) if given is not None else None)
+
+
 class _OtherSites(Exception):
     """A part of the question was void: its sites are other ones than those of its roll call."""
 
@@ -78,7 +89,7 @@ class Statistics(Averages):
         kind: str,
         data: Any,
         *,
-        column_map: MapFile | None = None,
+        column_map: GivenMap | None = None,
         shows_own: bool = False,
         patience_s: float = PATIENCE_S,
         **parameters: Any,
@@ -98,14 +109,14 @@ class Statistics(Averages):
         statistic: Statistic,
         data: Any,
         *,
-        columns: MapFile | None = None,
+        columns: GivenMap | None = None,
         shows_own: bool = False,
         patience_s: float = PATIENCE_S,
     ) -> StatisticAnswer:
         """Ask a statistic of the tables of all sites; every site calls it with the same one.
 
         data      this site's records: the path of a CSV with the columns that peers.yaml describes, or a DataFrame
-        columns   a column map of that CSV
+        columns   a column map, as a path; of a CSV the one beside it is taken, as `p2pfl stats` does
         shows_own   this site agrees that its own estimate is opened under its name (meta-analysis alone asks for that)
         Before anything leaves, the rules of peers.yaml are applied here (`statistics:`). Raises NoTableDescribed,
         ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, FewWithdrew, with noise NoiseUnbounded
@@ -114,11 +125,12 @@ class Statistics(Averages):
         ConfigurationDiffers, GaveUpWaiting, SumLeftBehind, SumMissed; and what the sums do not give.
         """
         await self.forget_answer(self._given)
+        mapped = await asyncio.to_thread(_map_of, data, columns)
         for _ in range(MOST_STARTS):
             inquiry = Inquiry.of(statistic, self.federation, self.node.clocks.draw)
             inquiry.check()
             withdrawn = await asyncio.to_thread(read_withdrawn, self.node.home)
-            records = await asyncio.to_thread(inquiry.read, data, columns, shows_own, withdrawn)
+            records = await asyncio.to_thread(inquiry.read, data, mapped, shows_own, withdrawn)
             try:
                 asking = await asyncio.to_thread(_Asking, self, inquiry, records, patience_s)
                 return await asking.through()

@@ -125,6 +125,15 @@ def together(sites: Sites, *statistics: Statistic) -> dict[str, list[Any]]:
     return found  # type: ignore[return-value]
 
 
+def test_a_column_map_beside_the_csv_is_used_as_training_uses_it(sites: Sites) -> None:
+    """Whoever asked from Python had to read it, and to know of which class it is."""
+    theirs = sites.folder / "cyd.csv"
+    theirs.write_text(theirs.read_text().replace("age,", "Alter,", 1))
+    (sites.folder / "cyd.columns.yaml").write_text("columns: {Alter: age}\n")
+    found = together(sites, Describe((AGE,)))
+    assert [one.result.records for (one,) in found.values()] == [60, 60, 60]
+
+
 @pytest.mark.claim("STAT-1", "STAT-2", "STAT-3")
 def test_the_pooled_figure_or_nothing_comes_out_and_every_ledger_says_what_was_asked(sites: Sites) -> None:
     """Four questions of one process: answered; with a small group; of too few sites; and one too many."""
