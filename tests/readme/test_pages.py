@@ -25,6 +25,16 @@ def test_every_page_of_the_guide_has_its_place_and_the_readme_its_size() -> None
     assert all(f"]({Path(page).name})" in index for page in GOES_ON if not page.endswith(README))
 
 
+def test_each_number_of_the_readme_is_one_that_its_script_is_said_to_have_found() -> None:
+    numbers = r"[0-9.]+(?: ± [0-9.]+)?"
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \| `(benchmarks/\w+\.py)` \|$", (ROOT / README).read_text(), re.M)
+    found = [line for line in (ROOT / "docs/benchmarks.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 3
+    for told, script in rows:
+        of_script = [set(re.findall(numbers, line)) for line in found if f"`{script}`" in line]
+        assert any(set(re.findall(numbers, told)) <= one for one in of_script), told
+
+
 @pytest.mark.parametrize("page", GOES_ON)
 def test_every_block_of_commands_says_whether_it_is_run(page: str) -> None:
     for block in blocks(page):
