@@ -324,6 +324,7 @@ def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     assert "0750" in caught.value.evidence
 
 
+@pytest.mark.claim("HOME-2")
 @pytest.mark.parametrize("change", ["join", "keys add", "withdraw", "init"])
 def test_another_user_writes_nothing_into_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     """As root may by sudo: the site could not open what root had written. It may read the home."""
