@@ -5,8 +5,6 @@ What a site puts in is a short vector of exact decimals; the statistic is read f
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
 from collections.abc import Sequence
@@ -46,27 +44,18 @@ def own_values(value: str | None, file: Path | None, column: str | None) -> list
 
 
 def _column(path: Path, column: str) -> list[Decimal]:
+    """The numbers of a column. Raises NoSuchColumn, ValueNotANumber, NotReadable, DataEmpty, DataNotText."""
+    from p2pfl.training.records.columns import header_told, rows_of  # numpy, which one value does not need
+
     try:
-        text = read_file(path, LARGE_BYTES).decode("utf-8-sig")
+        rows = rows_of(read_file(path, LARGE_BYTES), str(path))
     except OSError as error:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
-    except UnicodeDecodeError as error:
-        raise NotReadable(evidence=f"byte {error.start} is not UTF-8", path=path) from None
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""))
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise NotReadable(evidence=f"line {reader.line_num} is no CSV: {error}", path=path) from None
-    header = [name.strip() for name in (rows[0][1] if rows else [])]
+    header = [name.strip() for name in next(rows)[1]]
     if column not in header:
-        from p2pfl.training.records.columns import header_told  # only on this path: it brings numpy
-
         raise NoSuchColumn(evidence=header_told(header), path=path, column=column)
-    at = header.index(column)
-    found = []
-    for line, row in rows[1:]:
-        if not row:
-            continue
+    at, found = header.index(column), list[Decimal]()
+    for line, row in rows:
         place = f"{path}:{line}"
         if len(row) != len(header):  # a decimal comma splits a number in two: half of it must not count
             evidence = f"{len(row)} cells, the first line has {len(header)}"

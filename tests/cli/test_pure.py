@@ -31,6 +31,7 @@ from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
 from p2pfl.errors.mesh import KeyNotListed
+from p2pfl.errors.training import DataNotText
 from p2pfl.federation import Federation
 from p2pfl.node.progress import (
     NO_PORT,
@@ -122,13 +123,15 @@ def test_a_file_without_a_header_is_told_so_and_no_number_of_it_is_repeated(tmp_
 def test_a_cell_too_long_for_a_csv_is_an_error_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text('salary\n"' + "1" * 200_000 + '"\n')
-    with pytest.raises(people.NotReadable, match="cannot be read"):
+    with pytest.raises(DataNotText):
         own_values(None, file, "salary")
 
 
-def test_a_columns_blank_cells_are_no_numbers_and_are_not_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_columns_blank_cells_are_no_numbers_and_are_not_counted(tmp_path: Path, between: str) -> None:
+    """Semicolons and tabs separate cells as they do for a training: a spreadsheet's export had no such column."""
     file = tmp_path / "a.csv"
-    file.write_text("age,chol\n50,200\n60,\n70,?\n40,240.5\n")
+    file.write_text("age,chol\n50,200\n60,\n70,?\n40,240.5\n".replace(",", between))
     assert own_values(None, file, "chol") == [Decimal(200), Decimal("240.5")]
 
 
