@@ -97,7 +97,7 @@ ONLY = {
     "socket": "mesh training cli dashboard",  # of one pair to the task's process; the demo looks for free ports
     "asyncio": "mesh node peer cli simulate dashboard",
     "time": "clocks mesh training adapters node peer cli simulate dashboard",
-    "datetime": "mesh training ledger node report cli",  # ledger and report print times that they are given
+    "datetime": "mesh training ledger node cli",  # the ledger prints times that it is given
     "subprocess": "home training cli",  # a key command; the task's process; the demo's peers
     "threading": "mesh training node peer cli home",  # a pass is stopped from another thread; several write to a home
     "random": "simulate training",  # its state is set and put back where an augmentation is tried

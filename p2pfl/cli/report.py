@@ -80,11 +80,11 @@ def report(
 
 def held_report(home: Path, unlock: Unlock, peers_file: Path | None, *, audit: bool) -> StudyReport:
     """What the home says of the study, at this moment."""
-    from p2pfl.report.facts import when
+    from p2pfl.ledger.entry import utc_text
     from p2pfl.report.study import report_of
 
     with reading(home, unlock, peers_file) as opened:
-        made = when(1000 * time.time())
+        made = utc_text(time.time())
         return report_of(opened, _notes(opened), _beside(opened), f"p2pfl {__version__}", made, audit=audit)
 
 

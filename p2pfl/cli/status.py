@@ -6,7 +6,6 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def _last(held: Mapping[str, Any]) -> dict[str, Any]:
     metric = metric_of(held["outcome"])
     return {
         "round": held["round"],
-        "time": datetime.fromtimestamp(held["time_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
+        "time": entries.utc_text(held["time_ms"] / 1000),
         "survivors": held["survivors"],
         "purpose": held["configuration"].get("purpose"),
         "metric": {"name": metric[0], "value": metric[1]} if metric else None,

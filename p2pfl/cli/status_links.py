@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from p2pfl.cli import output
+from p2pfl.ledger.entry import utc_text
 
 HEADS: Final = ("site", "link", "path", "address", "since", "rtt", "sent", "received", "heard")
 RIGHT: Final = (5, 6, 7, 8)
@@ -31,7 +32,7 @@ def links_told(seen: Mapping[str, Any], there: bool) -> dict[str, Any]:
 
 
 def _when(moment: float | None) -> str | None:
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return None if moment is None else utc_text(moment)
 
 
 def links_lines(links: Mapping[str, Any] | None, now: float) -> list[str]:

@@ -16,7 +16,18 @@ from p2pfl.keys import digest
 from p2pfl.ledger import federation_kinds, site_kinds  # noqa: F401  (each registers its kinds)
 from p2pfl.ledger.kind import KINDS, Kind
 
-__all__ = ["FIRST", "KINDS", "Entry", "UnknownKind", "entry_hash", "entry_of", "own_facts", "read_record", "render"]
+__all__ = [
+    "FIRST",
+    "KINDS",
+    "Entry",
+    "UnknownKind",
+    "entry_hash",
+    "entry_of",
+    "own_facts",
+    "read_record",
+    "render",
+    "utc_text",
+]
 
 FIRST: Final = bytes(32)  # what the first entry holds as the hash of the one before
 MOST_RECORD: Final = 1 << 20  # bytes
@@ -80,6 +91,11 @@ def entry_of(held: Facts) -> Kind:
     return _kind_of(held).of_facts(held)
 
 
+def utc_text(seconds: float) -> str:
+    """Unix seconds as `2026-11-30 16:14:47Z`; before 1970, or behind the year 9999, it is the first or last moment."""
+    return datetime.fromtimestamp(min(max(seconds, 0), YEAR_9999), UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
 def render(entry: Entry) -> str:
     """One line for a person: number, time where there is one, what happened, how many signed."""
     try:
@@ -88,6 +104,6 @@ def render(entry: Entry) -> str:
     except ValueError as error:
         return f"{entry.index:>6}  unsupported: {error}"
     seconds = held.get("time", held.get("time_ms", 0) // 1000)
-    at = datetime.fromtimestamp(min(seconds, YEAR_9999), UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else "-" * 20
+    at = utc_text(seconds) if seconds else "-" * 20
     signed = f"  [{len(entry.signatures)} signatures]" if entry.signatures else ""
     return f"{entry.index:>6}  {at}  {line}{signed}"

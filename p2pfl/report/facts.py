@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from p2pfl.codec import Facts
 from p2pfl.keys import fingerprint
 from p2pfl.ledger import entry as entries
-from p2pfl.ledger.entry import YEAR_9999, Entry, entry_of
+from p2pfl.ledger.entry import Entry, entry_of, utc_text
 from p2pfl.report.reported import (
     LedgerFacts,
     ReportedChange,
@@ -62,12 +61,6 @@ def facts_of(federation: Sequence[Entry], site: Sequence[Entry]) -> LedgerFacts:
     )
 
 
-def when(milliseconds: float) -> str:
-    """A moment in UTC, for people and machines."""
-    seconds = min(max(milliseconds / 1000, 0), YEAR_9999)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -106,7 +99,7 @@ def _round(one: Entry, held: Facts, epochs: Mapping[int, tuple[str, ...]]) -> Re
         round=held["round"],
         attempt=held["attempt"],
         epoch=held["epoch"],
-        at=when(held["time_ms"]),
+        at=utc_text(held["time_ms"] / 1000),
         purpose=_text(configuration.get("purpose")),
         survivors=tuple(held["survivors"]),
         absent=tuple(name for name in members if name not in held["survivors"]),
@@ -209,7 +202,7 @@ def _changes(read: Iterable[tuple[Entry, Facts]]) -> Iterable[ReportedChange]:
 
 
 def _note(one: Entry, held: Facts) -> ReportedNote:
-    return ReportedNote(one.index, held["kind"], when(1000 * held["time"]), entry_of(held).line)
+    return ReportedNote(one.index, held["kind"], utc_text(held["time"]), entry_of(held).line)
 
 
 def _versions(own: Iterable[tuple[Entry, Facts]]) -> Iterable[ReportedNote]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from shlex import quote
 from typing import Any, Final
 
@@ -141,7 +140,7 @@ def _now(seen: Mapping[str, Any]) -> dict[str, Any] | None:
     doing = "This site trains on its records" if held["training"] else _doing(phase)
     names = sorted({*held["missing"], *held["silent"]})
     waits = [{"site": name, "why": _why(name, held)} for name in names]
-    since = _moment(held["since"])
+    since = entries.utc_text(held["since"])
     return {
         **{key: held[key] for key in ("round", "attempt")},
         "phase": phase,
@@ -162,13 +161,9 @@ def _why(name: str, held: Mapping[str, Any]) -> str:
     if name in held["silent"] and held["silent"][name] is None:
         return "it was never seen"
     if name in held["silent"] and held["looked"] is not None:
-        heard = f"last heard {_moment(held['looked'] - held['silent'][name])}"
+        heard = f"last heard {entries.utc_text(held['looked'] - held['silent'][name])}"
         return f"{owed} has not come; {heard}" if owed else heard
     return f"{owed or 'its next message'} has not come"
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _link(one: Mapping[str, Any]) -> dict[str, Any]:
