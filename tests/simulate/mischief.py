@@ -48,17 +48,18 @@ class Mischief:
         self._last: dict[Slot, Letter] = {}
         self._kept: list[Kept] = []
         dice, honest = self.dice, world.honest
+        liars = sorted(world.liars)  # a set's order differs from process to process
         self.rate = dice.choice((0.0, 0.0, 0.02, 0.1, 0.3))  # of letters that are changed beside the two faces
         every = dice.random() < 0.3
         self.faced = set(KINDS) if every else set(dice.sample(KINDS, dice.randint(1, 4)))
-        self.second = {name: set(dice.sample(honest, dice.randint(0, len(honest)))) for name in world.liars}
+        self.second = {name: set(dice.sample(honest, dice.randint(0, len(honest)))) for name in liars}
         mute = dice.random() < 0.4
         self.muted = {
             name: (
                 set(dice.sample(KINDS, dice.randint(1, 4))) if mute else set(),
                 set(dice.sample(honest, dice.randint(1, len(honest)))),
             )
-            for name in world.liars
+            for name in liars
         }
         self.turns = dice.choice((0, 0, 1, 2))  # by turns: for how many attempts each lies; 0: all do, always
         self.gap = dice.choice((0.5, 3.0, 10.0, 40.0))  # seconds between what is said unasked, on average
@@ -221,7 +222,7 @@ class Mischief:
             elif isinstance(one.message, m.Members):
                 sets[one.digest] = one
         if given_up:
-            for name in self.world.liars:
+            for name in sorted(self.world.liars):
                 votes[name] = self._ballot(name, place, m.Ballot(0, b"", b"", (), tuple(self._some_names())))
         enough = quorums.a if given_up else quorums.q
         if len(votes) < enough:

@@ -5,8 +5,8 @@
 
 Each seed is one federation in virtual time: up to c liars (`faces.py`, `mischief.py`), honest ones that die, return,
 or lose sight of one another. Then the liars rest, are silent, or go on; and each promise is checked: one log,
-right sums, no honest site accused, no honest process ended, every round final in bounded time, and by linear algebra
-that the liars know no more than the certified sums.
+right sums, no honest site accused, no honest process ended, every round final in bounded time and attempts, and by
+linear algebra that the liars know no more than the certified sums. A seed is the same schedule in every process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
+import hashlib
 import multiprocessing
 import random
 import sys
@@ -42,6 +43,9 @@ WEATHERS: Final = (
 MOST_STEPS: Final = 150_000
 TOLD_EACH: Final = 100  # schedules
 BOUND_S: Final = 6 * 3600.0  # of virtual time, from the last lie on
+# In one round. At worst each of c ≤ 3 liars spoils one as coordinator, one as a member, and one by what it shows to
+# some only; then it is named. Each of at most five deaths or cuts may end one more, and slow letters the first few.
+MOST_ATTEMPTS: Final = 20
 WHERE_ALL_MUST_BE_THERE: Final = 3  # sites: then one liar stops every sum, and the first that is named ends the run
 
 
@@ -54,6 +58,7 @@ class Played:
     wrong: str = ""
     attempts: int = 0  # most in one round
     letters: int = 0
+    digest: str = ""  # of all letters, in their order
     stopped: int = 0  # honest processes that were left out too often, and were started again
     seen: collections.Counter[str] = field(default_factory=collections.Counter)
     deeds: list[str] = field(default_factory=list)
@@ -85,12 +90,22 @@ def play(seed: int, peers: int = 0, only: frozenset[int] | None = None) -> Playe
     except Exception:
         played.wrong = traceback.format_exc(limit=-6)
     played.letters = len(world.carried)
+    played.digest = _digest(world)
     proposed = (one for _, one in world.log if one.sender in world.honest and isinstance(one.message, m.Propose))
     played.attempts = max((one.envelope.attempt for one in proposed), default=0) + 1
+    if played.attempts > MOST_ATTEMPTS and not played.wrong and peers > WHERE_ALL_MUST_BE_THERE:
+        played.wrong = f"{played.attempts} attempts in a round"
     played.seen.update(type(note).__name__ for name in world.honest for note in world.peers[name].disk.notes)
     played.seen.update("left behind" for name in world.honest for _ in world.peers[name].left)
     played.seen.update(f"accused {one.error.code}" for name in world.honest for one in world.peers[name].accused)
     return played
+
+
+def _digest(world: TwoFaced) -> str:
+    found = hashlib.sha256()
+    for sender, to, letter in world.carried:
+        found.update(f"{sender} {to} ".encode() + letter.wire)
+    return found.hexdigest()
 
 
 def _ends(world: TwoFaced, script: Mischief, how: str) -> None:
@@ -99,7 +114,7 @@ def _ends(world: TwoFaced, script: Mischief, how: str) -> None:
         return
     script.rest()
     if how == "silent":
-        for name in world.liars:
+        for name in sorted(world.liars):
             world.peers[name].kill()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from p2pfl.messages import Ballot
@@ -22,7 +26,7 @@ FEW = {3: 4, 4: 16, 5: 8, 6: 4, 7: 8, 10: 2}  # sites: seeds
 TWO_DIGESTS = (1000277, 6)  # words that an honest site hands on miss the digest that their owner showed to another
 UNSEEN = (30261, 4)  # the liar's own vote for a certified set is in the certificates of others alone
 RETURNS = 5011  # two sites return to an attempt that a third gave up, and a fourth is away
-
+SAME_EVERYWHERE = [(4, 7), (2, 4), (5, 6)]  # the first has two liars, who draw in turn
 
 PLAYED = [
     *((peers, seed) for seed, peers in (UNSEEN, TWO_DIGESTS)),
@@ -35,6 +39,25 @@ PLAYED = [
 def test_liars_with_two_faces_break_no_promise_whatever_else_happens(peers: int, seed: int) -> None:
     """No leak, no fork, no wrong sum; nobody honest is accused or ended; every round is final in bounded time."""
     assert play(seed, peers).wrong == ""
+
+
+def test_one_seed_is_the_same_schedule_in_every_process() -> None:
+    """To the letter, whatever the order in which this process goes through a set of names."""
+    asked = f"from tests.simulate.search import play; print(*(play(*at).digest for at in {SAME_EVERYWHERE}))"
+    told = [
+        subprocess.Popen(
+            [sys.executable, "-c", asked], env={**os.environ, "PYTHONHASHSEED": of}, stdout=subprocess.PIPE
+        )
+        for of in ("1", "2")
+    ]
+    here, there = (process.communicate()[0].split() for process in told)
+    assert here == there
+    assert len(set(here)) == len(SAME_EVERYWHERE)
+
+
+def test_a_round_of_many_attempts_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.simulate.search.MOST_ATTEMPTS", 1)
+    assert play(2, 4).wrong == "3 attempts in a round"
 
 
 def test_what_is_said_is_what_it_is_for() -> None:
