@@ -323,6 +323,20 @@ def test_a_holder_that_has_no_words_costs_no_time_and_is_asked_again_later(maske
     assert applied(answered).vectors[0].words.tolist() == federation.expected(1)
 
 
+@KINDS
+def test_questions_for_words_that_nobody_has_never_wait_for_hours(masked: bool) -> None:
+    """Nor do those to whom has none make the first waits longer: one pass over all counts as one question."""
+    federation, found, holder, _ = asking(masked)
+    waits = []
+    for _ in range(100):
+        all_without(federation, found, holder)
+        due = found.state.due["again"]
+        waits.append(due - found.state.now)
+        (holder,) = wants(found.handle(e.Tick(due, found.number, found.attempt)))
+    assert waits[: len(federation.peers)] == pytest.approx([fetch.AGAIN_S] * len(federation.peers))
+    assert max(waits) == pytest.approx(fetch.LONGEST_S)
+
+
 def test_who_is_asked_for_a_sum_that_is_damaged_on_its_disk_says_so_at_once() -> None:
     federation, _, holder, _ = asking(False)
     state = done(federation.peers[holder]).state

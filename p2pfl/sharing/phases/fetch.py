@@ -25,9 +25,10 @@ from p2pfl.sharing.state import State
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
 AGAIN_S: Final = 10.0  # seconds without a part until another holder is asked
+LONGEST_S: Final = 160.0  # the longest such wait
 # Seconds between two answers on one link, and between two links that let it ask anew.
 GIVEN_AGAIN_S: Final = AGAIN_S / 2
-MORE_ASKED: Final = 12  # questions beyond one to each peer; a new link resets the count
+MORE_ASKED: Final = 500  # questions beyond one to each peer, 22 hours; a new link resets the count
 GONE: Final = Total(0, 0, 0, 0, 0, b"", 0)  # no segment of it: its words are held no more
 NONE: Final = replace(GONE, masked=1)  # … are not here: damaged on the disk, or still to come
 
@@ -78,7 +79,7 @@ def want(state: State) -> list[Effect]:
     start = int.from_bytes(state.context.incarnation[:4], "big") + state.sum.asked
     state.sum.wanted, state.sum.asked = holders[start % len(holders)], state.sum.asked + 1
     state.sum.parts.clear()
-    wait = AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names))  # once all were asked, with ever longer waits
+    wait = min(AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names)), LONGEST_S)  # longer once all were asked
     return [Send(state.sum.wanted, state.seal(Want(Question.SUM, ()))), state.timer("again", wait)]
 
 
@@ -208,13 +209,14 @@ def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
 
 
 def _is_not_there(state: State, holder: str, found: set[str]) -> list[Effect]:
-    """Another holder is asked at once.
+    """Another holder is asked at once, and the question does not count: only those that took time make waits longer.
 
     Once more hold its words no more than may lie, or nobody is left who did not say so, again at its time.
     """
     found.add(holder)
-    nobody = state.sum.gone | state.sum.without >= set(_holders(state))
-    state.sum.wanted, state.sum.parts = holder if nobody or is_gone(state) else "", []
+    waits = is_gone(state) or state.sum.gone | state.sum.without >= set(_holders(state))
+    state.sum.wanted, state.sum.parts = holder if waits else "", []
+    state.sum.asked -= not waits
     return []
 
 
