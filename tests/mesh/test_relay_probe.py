@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
 from p2pfl.clocks import Clocks
 from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream
+from p2pfl.errors.paths import RelayUnfaithful
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkClosed
 from p2pfl.mesh.events import Limits, Path
@@ -51,22 +52,35 @@ async def doctor(
     *,
     wait_s: float = OVERALL_S,
     peers_file: bytes = PEERS_FILE,
-    identity: Identity | None = None,
+    enough: Callable[[RelayProbe], bool] = lambda probe: False,
 ) -> dict[str, Diagnosis]:
-    """What a doctor without a port finds, by peer."""
-    one = site_of(sites, name, roster=roster, identity=identity)
-    port, now = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now()
-    examiner = Doctor(one, own_peers_file(peers_file), False, now + min(wait_s, 2.0))
-    probe = RelayProbe(examiner, port.serve_member, now + wait_s)
+    """What a doctor without a port finds, by peer. It waits for cyd, and tries the other's addresses once.
+
+    wait_s   from when it has reached cyd
+    enough   it has found what it is here for, and ends
+    """
+    one = site_of(sites, name, roster=roster)
+    port, now = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now
+    examiner = Doctor(one, own_peers_file(peers_file), False, now() + OVERALL_S)
+    found = await examiner.examine_all(["cyd"], lambda line: None)
+    probe = RelayProbe(examiner, port.serve_member, now() + wait_s)
     probe.begin()
     try:
-        found = await examiner.examine_all([peer for peer in sites.roster.names if peer != name], lambda line: None)
-        await probe.finish()
+        others = [peer for peer in APART if peer != name]
+        found += await replace(examiner, until=now()).examine_all(others, lambda line: None)
+        finishes = asyncio.create_task(probe.finish())
+        while not (finishes.done() or enough(probe)):
+            await asyncio.wait([finishes], timeout=0.05)
+        finishes.cancel()
     finally:
         await probe.close()
         await port.close()
     judge_relays(found, roster, name)
     return {one.peer: one for one in found}
+
+
+def is_told_of_another_key(probe: RelayProbe) -> bool:
+    return any(isinstance(error, RelayUnfaithful) for error in probe._failures.values())
 
 
 def codes(one: Diagnosis) -> list[str]:
@@ -126,7 +140,7 @@ def test_a_third_stays_for_two_sites_whose_first_calls_did_not_come_about(monkey
         return await redeem(site, ticket, tunnels)
 
     async def stays(port: DoctorPort) -> None:
-        while any(not port.probes[name] for name in APART) or port.relay_needed:
+        while not failed or port.relay_needed:
             await asyncio.sleep(0.05)
         await port.close()
 
@@ -135,7 +149,7 @@ def test_a_third_stays_for_two_sites_whose_first_calls_did_not_come_about(monkey
         roster = sites.unreached(*APART)
         async with doctor_ports(sites, "cyd", roster=roster, limits=replace(BRISK, relay_answer_s=1.0)) as (cyd,):
             third = asyncio.create_task(stays(cyd))
-            ada, bob = await asyncio.gather(*(doctor(sites, name, roster, wait_s=40.0) for name in APART))
+            ada, bob = await asyncio.gather(*(doctor(sites, name, roster) for name in APART))
             await third
         assert len(failed) == 4
         for one in (ada["bob"], bob["ada"]):
@@ -200,9 +214,10 @@ def test_whoever_has_another_key_than_the_listed_one_is_no_way_to_that_site() ->
             ),
         )
         async with doctor_ports(sites, "cyd", roster=roster):
-            ada, _ = await asyncio.gather(
-                doctor(sites, "ada", mine, wait_s=5.0), doctor(sites, "bob", roster, wait_s=5.0)
-            )
+            theirs = asyncio.create_task(doctor(sites, "bob", roster))
+            ada = await doctor(sites, "ada", mine, enough=is_told_of_another_key)
+            theirs.cancel()
+            await asyncio.wait([theirs])
         assert codes(ada["bob"]) == ["P2P-MESH-037"]  # what cyd carried is not bob's: cyd's fault, or the file's
         assert ada["bob"].through is None
 
@@ -314,12 +329,29 @@ def test_an_appointment_that_nobody_keeps_is_forgotten() -> None:
     assert len(third.relay_server) == 1
 
 
-def test_a_call_that_nobody_came_to_keeps_no_doctor_waiting() -> None:
-    """Both ends had its ticket, and one of them died or was too slow: the third would wait for all of --wait."""
-    sites, at = Sites(*TRIO), [100.0]
+def third_port(at: list[float]) -> tuple[LocalSite, DoctorPort]:
+    """cyd's doctor, at a time of the test's."""
+    sites = Sites(*TRIO)
     clocks = Clocks(lambda: at[0], time.time, os.urandom)
     site = LocalSite.of(sites.identities["cyd"], "cyd", sites.unreached(*APART), clocks)
-    third = DoctorPort(site, About("0", PEERS_FILE, DOCTOR), let_in)
+    return site, DoctorPort(site, About("0", PEERS_FILE, DOCTOR), let_in)
+
+
+def test_a_third_stays_for_as_long_as_a_site_may_take_to_come_back_to_it() -> None:
+    """Over a satellite that is more than 3 s: it had left before the two could ask for a call."""
+    at = [100.0]
+    site, third = third_port(at)
+    third._last_probe = at[0]
+    at[0] += site.limits.handshake_s - 1
+    assert third.relay_needed
+    at[0] += 2
+    assert not third.relay_needed
+
+
+def test_a_call_that_nobody_came_to_keeps_no_doctor_waiting() -> None:
+    """Both ends had its ticket, and one of them died or was too slow: the third would wait for all of --wait."""
+    at = [100.0]
+    site, third = third_port(at)
     assert not third.relay_needed
     assert third.relay_server.issue_probe_ticket(*APART)
     assert third.relay_needed

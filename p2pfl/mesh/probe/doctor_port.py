@@ -22,7 +22,7 @@ from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello
 from p2pfl.mesh.probe.handshake import end_failed_opening
-from p2pfl.mesh.probe.rendezvous import REQUEST_S, Rendezvous
+from p2pfl.mesh.probe.rendezvous import Rendezvous
 from p2pfl.mesh.probe.server import ProbeServer
 from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.relay import RelayServer
@@ -74,8 +74,8 @@ class DoctorPort:
     def relay_needed(self) -> bool:
         """Two sites try a way through this one, or may be about to."""
         self.relay_server.tick()  # a call that did not come about keeps nobody waiting here
-        # A site that needs a third one asks for a call a moment after its probes.
-        soon = self._site.clocks.now() - self._last_probe < REQUEST_S and self._pair_apart
+        # A site that needs a third one asks for a call after its probes, once it has connected anew.
+        soon = self._site.clocks.now() - self._last_probe < self._site.limits.handshake_s and self._pair_apart
         return soon or self._rendezvous.pending or len(self.relay_server) > 0
 
     async def idle(self) -> None:
