@@ -109,6 +109,11 @@ class CatchUp:
         """Who is asked for a model; empty when none is lacking."""
         return self._fetch.wanted.peer if self._fetch.wanted is not None else ""
 
+    @property
+    def came(self) -> int:
+        """Bytes of that model that have come."""
+        return len(self._fetch.wanted.data) if self._fetch.wanted is not None else 0
+
     def ask(self, peer: str) -> None:
         """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
         self._put(peer, lambda: self._rules.ask(peer, self._now()))

@@ -29,7 +29,6 @@ from p2pfl.node.site import SiteProcess
 from p2pfl.sharing import events as e
 
 QUIET_S: Final = 5.0  # seconds without a step forward, after which the observer is told what is waited for
-# Over a slow link one step takes long, and goes forward with each of these.
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
 IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
 MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
@@ -60,11 +59,15 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What is missing, by peer, in which phase of which round."""
+    """What is missing, by peer, in which phase of which round.
+
+    came   parts of it that have come: over a slow link one step takes long, and goes forward with each of them
+    """
 
     phase: str
     round: int
     missing: dict[str, str]
+    came: int = 0
 
 
 def nothing_waits() -> Waiting:
@@ -262,8 +265,6 @@ class Inbox:
             if isinstance(found, BaseException):
                 raise found
             self._heard = self._clocks.now()
-            if isinstance(found, e.Received) and isinstance(found.letter.message, BULK):
-                self._since = self._heard
             event: e.Event | LocalEvent | Breach = found
             return event
 
@@ -279,7 +280,9 @@ class Inbox:
         return found
 
     def _look(self, waits: Waiting) -> None:
-        """Tell the observer when nothing has moved for QUIET_S. A link that comes and goes moves nothing."""
+        """Tell the observer when nothing has moved for QUIET_S. A link that comes and goes moves nothing, nor do words
+        that nobody waits for: a liar that sends such ones would have this site wait for ever.
+        """
         now = self._looked = self._clocks.now()
         if waits != self._waits:
             self._waits, self._since = waits, self._heard

@@ -309,12 +309,13 @@ class Node:
 
     def _waits(self, active: ActiveRun) -> Waiting:
         current, unmet = active.run.current, self.catch_up.unmet
-        if self.catch_up.wanted:
-            return Waiting("catching up", active.run.final_round, {self.catch_up.wanted: "the newest model"})
+        if wanted := self.catch_up.wanted:
+            return Waiting("catching up", active.run.final_round, {wanted: "the newest model"}, self.catch_up.came)
         if current is None or (unmet and active.run.wants_update):
             return Waiting("hello" if unmet else "", active.run.final_round, unmet)
         training = active.proposing is not None and not active.proposing.done()
-        return Waiting("training" if training else current.phase.value, current.number, current.waiting_for())
+        phase = "training" if training else current.phase.value
+        return Waiting(phase, current.number, current.waiting_for(), current.came)
 
     async def _linger(self) -> None:
         """Go on serving until the last round is in every peer's ledger, and each has all that was sent to it.

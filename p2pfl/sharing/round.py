@@ -198,6 +198,11 @@ class Round:
         """Pieces of words that have come in this attempt, and all that come; (0, 0) where it has none."""
         return missing.bulk(self.state)
 
+    @property
+    def came(self) -> int:
+        """The same, and parts of a sum that is fetched: each is a step forward."""
+        return self.bulk()[0] + len(self.state.sum.parts)
+
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def handle(self, event: Event) -> list[Effect]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from p2pfl import codec, messages
+from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.round import GaveUpWaiting
 from p2pfl.keys import digest
+from p2pfl.mesh import Mesh
 from p2pfl.node import inbox, post
 from p2pfl.node.hello import ECHOES, HEARD_BYTES
-from p2pfl.node.inbox import IN_TURN, FairQueue, Inbox, UnknownRuns
+from p2pfl.node.inbox import IN_TURN, EpochLog, FairQueue, Inbox, UnknownRuns, Waiting
 from p2pfl.node.post import Post
+from p2pfl.sharing import events as e
 from tests.node.test_hello import PROPOSE, Site, said
 
 PROCESS = Site("a").greets.site
@@ -88,6 +94,33 @@ def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: 
     for _ in range(10):
         kept.hold_letter(letter)
     assert len(kept.letters_of(letter.envelope.run)) == 3
+
+
+@pytest.mark.parametrize("comes", [False, True])
+def test_only_words_that_are_waited_for_put_off_the_end_of_waiting(comes: bool) -> None:
+    """A liar sends others again and again, and this site would wait for ever for one that is away."""
+    at, came, events = [100.0], 0, list[object]()
+    process = replace(PROCESS, clocks=Clocks(lambda: at[0], lambda: at[0], os.urandom))
+    nobody = cast(Mesh, SimpleNamespace(links=dict))
+    held = Inbox(process, nobody, Site("a").greets, cast(EpochLog, None), events.append, wait_s=30.0)
+    junk = said("b", 1, message=messages.Chunk(digest("attempt"), 7, bytes(8)))
+
+    def waits() -> Waiting:
+        return Waiting("gather", 1, {"c": "its words"}, came)
+
+    async def scene() -> None:
+        nonlocal came
+        held.wait_from_now()
+        for _ in range(20):
+            at[0], came = at[0] + 6.0, came + comes
+            held.add_event(e.Received(at[0], junk))
+            await held.next_event(waits)
+
+    if comes:
+        asyncio.run(scene())
+    else:
+        with pytest.raises(GaveUpWaiting):
+            asyncio.run(scene())
 
 
 def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
