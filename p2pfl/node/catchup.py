@@ -23,7 +23,7 @@ from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, ModelStore
 from p2pfl.node.store import Store
 from p2pfl.sharing import events as e
-from p2pfl.sharing.catchup import CatchUpRules, ModelFetch, newest_rounds, wanted_round
+from p2pfl.sharing.catchup import AGAIN_S, PART_BYTES, CatchUpRules, ModelFetch, newest_rounds, wanted_round
 from p2pfl.sharing.run import Run
 
 MODEL_AGAIN_S: Final = 10.0  # seconds without a part of a model, after which another peer is asked
@@ -59,6 +59,7 @@ class CatchUp:
         self._rules = CatchUpRules(store.logs, site.roster, store.logs.genesis)
         self._fetch = ModelFetch(store.logs)
         self._model_asked = self._now()
+        self._wakes = 0.0  # when the node looks whether entries are still lacking
         self.up: set[str] = set()
         self.met: set[str] = set()  # peers that have said hello to this node
         self.known: frozenset[str] = frozenset()  # and to this process in the epochs before
@@ -136,6 +137,25 @@ class CatchUp:
         begun = self._logs.entries or self._site.roster.epoch > 1
         if begun and peer in self._post.queues and (asked := question()) is not None:
             self._post.say(peer, asked)
+        if begun:
+            self._wake_if_behind()
+
+    def ask_on(self) -> None:
+        """Ask another peer for entries that are lacking, if no more came from whoever was asked before."""
+        now = self._now()
+        if self._wakes <= now and (found := self._rules.ask_on(self.up & self._post.queues.keys(), now)) is not None:
+            self._post.say(*found)
+        self._wake_if_behind()
+
+    def _wake_if_behind(self) -> None:
+        if self._wakes <= (now := self._now()) and self._rules.is_behind:
+            self._wakes = now + AGAIN_S
+            self._wake_at(self._wakes)
+
+    def _wake_at(self, time: float) -> None:
+        """The node looks again then, whether anything comes or not."""
+        if self._runs:
+            self._inbox.add_event_at(LocalEvent(next(iter(self._runs)), e.Tick(time, 0, 0)))
 
     def ask_model(self, wanted: bytes, after: str = "") -> None:
         """Ask one peer after another for the model, behind `after`, and each whether there is a newer one."""
@@ -145,14 +165,18 @@ class CatchUp:
         self.ask(peer)
 
     def _ask_model(self, wanted: bytes, peer: str) -> None:
-        self._model_asked = self._now()
         length = max(models.model_bytes for models in self._models())
         self._post.say(peer, self._fetch.ask_for(wanted, peer, length))
-        later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
-        self._inbox.add_event_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
+        self._wait_for_part()
+
+    def _wait_for_part(self) -> None:
+        """The peer that is asked for a model has its time from now on; the node is woken behind that."""
+        self._model_asked = self._now()
+        self._wake_at(self._model_asked + MODEL_AGAIN_S + 1.0)
 
     def fetching(self, now: float) -> bool:
-        """A model is lacking; one that does not come is asked of the next peer."""
+        """A model is lacking; one of which no part comes is asked of the next peer, and so are entries."""
+        self.ask_on()
         if self._fetch.wanted is None:
             return False
         if now - self._model_asked > MODEL_AGAIN_S:
@@ -200,9 +224,11 @@ class CatchUp:
         return carried
 
     async def _part(self, active: ActiveRun, sender: str, message: ModelPart) -> RunEffects:
+        before = self.came
         more, data = await asyncio.to_thread(self._fetch.add, sender, message)
+        if self.came - before >= PART_BYTES:  # else a liar would keep this site for ever with a byte at a time
+            self._wait_for_part()
         if more is not None:
-            self._model_asked = self._now()
             self._post.say(sender, more)
         if data is None:
             return []

@@ -221,6 +221,7 @@ class Node:
         """In a later epoch: fetch the ledger up to it, if this site was not there when it began."""
         while (stands := self.changes.lineage()) is None or stands.federation_digest != self.federation.digest:
             self.changes.check_over()
+            self.catch_up.ask_on()
             missing = dict.fromkeys(self._site.others, "the ledger up to this epoch")
             await self._take(active, await self.inbox.next_event(partial(Waiting, "ledger", 0, missing)))
 
@@ -313,8 +314,7 @@ class Node:
             return Waiting("catching up", active.run.final_round, {wanted: "the newest model"}, self.catch_up.came)
         if current is None or (unmet and active.run.wants_update):
             return Waiting("hello" if unmet else "", active.run.final_round, unmet)
-        training = active.proposing is not None and not active.proposing.done()
-        phase = "training" if training else current.phase.value
+        phase = "training" if active.proposing is not None and not active.proposing.done() else current.phase.value
         return Waiting(phase, current.number, current.waiting_for(), current.came)
 
     async def _linger(self) -> None:

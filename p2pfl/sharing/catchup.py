@@ -8,7 +8,7 @@ names its digest; so anyone may be asked. The last round is not taken over as a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -57,6 +57,8 @@ class CatchUpRules:
     def __init__(self, ledger: Ledger, roster: Roster, genesis: bytes) -> None:
         self._ledger, self._roster, self._genesis = ledger, roster, genesis
         self._asked: dict[str, float] = {}  # by peer: when
+        self._claimed: dict[str, int] = {}  # by peer: entries that its log holds, as far as it said or showed so
+        self._went_on = ("", 0.0)  # who was asked by `ask_on` the last time, and when
 
     # ── whom to ask ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,18 +77,44 @@ class CatchUpRules:
         round too late has proposed on an older one, is in no set, and would count that against the others.
         """
         self._asked.pop(peer, None)
+        self._claimed[peer] = entries
         return self.ask(peer, now) if entries >= self._ledger.entries else None
 
     def ask_on_letter(self, letter: Letter[Message], run: Run, now: float) -> Behind | None:
         """A letter of a round past the next one: its sender holds rounds that this site lacks."""
         ahead = letter.envelope.round > max(run.number, run.final_round) + 1
-        return self.ask(letter.sender, now) if ahead else None
+        if not ahead:
+            return None
+        self._claimed[letter.sender] = max(self._claimed.get(letter.sender, 0), self._ledger.entries + 1)
+        return self.ask(letter.sender, now)
 
     def ask_on_sending(self, effect: Send, now: float) -> Behind | None:
         """A peer is asked for the sum of a round: it may be further on than that round."""
         message = effect.letter.message
         fetches = isinstance(message, Want) and message.what == Question.SUM
         return self.ask(effect.to, now) if fetches and effect.to is not None else None
+
+    @property
+    def is_behind(self) -> bool:
+        """A peer says that its log holds more than this one."""
+        held = self._ledger.entries if self._claimed else 0
+        self._claimed = {peer: entries for peer, entries in self._claimed.items() if entries > held}
+        return bool(self._claimed)
+
+    def ask_on(self, up: Collection[str], now: float) -> tuple[str, Behind] | None:
+        """Another peer that says so, and the question for it, once in AGAIN_S.
+
+        Whoever handed the first entries over may have died, or lie; what the others answered beside it did not fit. A
+        question that came too soon behind another one is put at last, too: at the end of a run no letter brings it up.
+        """
+        last, at = self._went_on
+        further = sorted(self._claimed.keys() & set(up)) if self.is_behind and now - at >= AGAIN_S else []
+        if not further:
+            return None
+        peer = next((name for name in further if name > last), further[0])
+        self._went_on = (peer, now)
+        question = self.ask(peer, now)
+        return (peer, question) if question is not None else None
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -108,6 +136,7 @@ class CatchUpRules:
         current   by run, the round whose sum is still wanted here (`wanted_round`)
         Raises MalformedMessage naming `sender` when they do not hold.
         """
+        self._claimed[sender] = message.entries
         if message.first != self._ledger.entries or not message.rows:
             return []
         rows = [(record, dict(signed)) for record, signed in message.rows]

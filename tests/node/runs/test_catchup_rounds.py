@@ -42,6 +42,10 @@ class Written(Post):
     def send(self, peer: str, letter: Letter) -> None:
         self.sent.append((peer, letter))
 
+    def asked_for_entries(self) -> list[str]:
+        """Who was asked for entries, in order."""
+        return [peer for peer, letter in self.sent if isinstance(letter.message, Behind) and not letter.message.model]
+
     def asked_for_model(self) -> list[str]:
         """Who was asked for a model, in order."""
         return [peer for peer, letter in self.sent if isinstance(letter.message, Behind) and letter.message.model]
@@ -86,7 +90,9 @@ class Away:
         site = SiteProcess(home.identity(), ME, federation.roster, bytes(16), federation.digest, clocks)
         self.post = Written(site, self.put)
         nothing: Any = SimpleNamespace()
-        store, inbox = Store(home, self.source.logs, nothing), SimpleNamespace(add_event_at=lambda own: None)
+        self.wakes: list[float] = []
+        store = Store(home, self.source.logs, nothing)
+        inbox = SimpleNamespace(add_event_at=lambda own: self.wakes.append(own.event.now))
         runs = {self.source.run: self.active}
         self.catch_up = CatchUp(site, store, self.post, inbox, self.told.append, runs)  # type: ignore[arg-type]
         self.catch_up.up |= set(OTHERS)
@@ -113,6 +119,12 @@ class Away:
     def right(self) -> ModelPart:
         data = self.ahead.models.bytes_of(self.wanted()) or b""
         return ModelPart(self.wanted(), len(data), 0, data)
+
+    def parts(self, size: int) -> list[ModelPart]:
+        """The right model in parts of so many bytes."""
+        whole = self.right()
+        starts = range(0, whole.length, size)
+        return [replace(whole, start=start, data=whole.data[start : start + size]) for start in starts]
 
     def wrong(self) -> ModelPart:
         return ModelPart(self.wanted(), 16, 0, bytes(16))
@@ -185,6 +197,78 @@ def test_a_peer_that_does_not_answer_is_followed_by_the_next(away: Away) -> None
     away.now += MODEL_AGAIN_S + 1
     assert away.catch_up.fetching(away.now)
     assert away.post.asked_for_model() == [*OTHERS, OTHERS[0]]
+
+
+def test_who_hands_over_the_first_entries_and_no_more_is_followed_by_the_next(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All answer at once, and what the others said does not fit behind that: at the end of a run nobody says more."""
+    monkeypatch.setattr("p2pfl.sharing.catchup.ROWS", 2)
+    finished(away.there.place, away.ahead, 3, *by_others(away.ahead, 3, 2, by=0.375))
+    for peer in OTHERS:
+        away.catch_up.ask_on_link(peer, 4)
+    (answer,) = away.there.answer(Behind(1, b"", 0))
+    assert isinstance(answer, Entries)
+    for peer in OTHERS:
+        away.hear(answer, peer)
+    before = away.post.asked_for_entries()
+    assert before == [*OTHERS, OTHERS[0]]
+    assert away.source.logs.entries < away.ahead.logs.entries
+    for _ in OTHERS:
+        away.now = max(away.wakes)
+        away.catch_up.ask_on()
+    assert set(OTHERS) <= set(away.post.asked_for_entries()[len(before) :])
+
+
+def test_a_question_that_came_too_soon_behind_another_is_put_later(away: Away) -> None:
+    """A peer that was as far as this one when its link came up finished two rounds within the next 5 s, and ended."""
+    away.catch_up.ask_on_link(OTHERS[0], 1)
+    away.now += 1
+    letter: Any = SimpleNamespace(sender=OTHERS[0], envelope=SimpleNamespace(round=3))
+    away.catch_up.ask_on_letter(letter, away.run)  # type: ignore[arg-type]
+    assert away.post.asked_for_entries() == [OTHERS[0]]
+    away.now = max(away.wakes)
+    away.catch_up.ask_on()
+    assert away.post.asked_for_entries() == [OTHERS[0]] * 2
+
+
+def test_who_lacks_nothing_asks_on_and_is_woken_for_nothing(away: Away) -> None:
+    for peer in OTHERS:
+        away.catch_up.ask_on_link(peer, 1)
+    away.now += 60
+    away.catch_up.ask_on()
+    assert away.wakes == []
+    assert away.post.asked_for_entries() == list(OTHERS)
+
+
+def test_a_model_that_comes_slowly_is_not_begun_anew_at_another_peer(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over less than 800 kB/s no peer had sent 8 MiB in its 10 s, and the site asked one after the other for ever."""
+    monkeypatch.setattr("p2pfl.node.catchup.PART_BYTES", 4)
+    away.hear_entries()
+    for part in away.parts(4):
+        away.now += MODEL_AGAIN_S - 2
+        assert away.catch_up.fetching(away.now)
+        away.hear(part)
+    assert away.came == [away.active]
+    assert away.post.asked_for_model() == [OTHERS[0]]
+
+
+@pytest.mark.parametrize("size", [4, 1])
+def test_a_peer_that_stops_or_trickles_in_mid_model_is_followed_by_the_next(
+    away: Away, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The node is woken for that: at the end of a study no letter comes by which it would look."""
+    monkeypatch.setattr("p2pfl.node.catchup.PART_BYTES", 4)
+    away.hear_entries()
+    away.now += MODEL_AGAIN_S - 2
+    away.hear(away.parts(size)[0])
+    (*_, woken) = away.wakes
+    assert woken > away.now + (MODEL_AGAIN_S if size == 4 else 0)
+    away.now = woken
+    assert away.catch_up.fetching(away.now)
+    assert away.post.asked_for_model() == list(OTHERS[:2])
 
 
 def test_a_peer_that_was_given_up_may_answer_no_more(away: Away) -> None:
