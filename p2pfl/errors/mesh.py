@@ -171,7 +171,10 @@ class RefusedThere(RemoteProtocolError):
     """{peer} refuses this site: {text}"""
 
     code = "P2P-MESH-020"
-    likely = ("the two sites do not run the same federation", "its operator has to look at the code in the evidence")
+    likely = (
+        "the two sites do not run the same federation",
+        "its operator has to look at the code in the evidence; `this site` in what it says is that one",
+    )
     command = "p2pfl doctor"
 
 

@@ -185,9 +185,11 @@ class RolledBack(IntegrityError):
     likely = (
         "a second copy of this home is running elsewhere: end that one, and go on with the newer of the two",
         "the home was restored from a snapshot or backup: where no newer one is left, a quorum of the others lets it "
-        "go on, by `p2pfl peers propose recover NAME` at one of them and `p2pfl peers approve` at the rest",
+        "go on, by the command below at one of them, not here, and `p2pfl peers approve change.yaml` at the rest",
+        "there are three sites, too few for that: once this site has ended so while both others ran, make another "
+        "peers.yaml, under another name, for the same homes",
     )
-    command = "p2pfl peers propose recover NAME -o change.yaml"
+    command = "p2pfl peers propose recover {site} -o change.yaml"
 
 
 class SiteLogBroken(RemoteProtocolError):

@@ -86,6 +86,7 @@ LAYOUT: Final = (
     ItemRule("state/traffic", "home/state", "what this site sent in past rounds, for `report` and `dashboard`"),
     ItemRule("state/curves", "home/state", "ROC and calibration of the last measured model, in groups of patients"),
     ItemRule("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
+    ItemRule("state/stopped", "home/state", "the digest of the peers.yaml under which the home was found to be older"),
     ItemRule("state/held-out", "home/state", "a keyed digest of the held-out records that the study counts"),
     ItemRule(r"state/left/[0-7]", "home/state", "a round that was left behind and may still come to a sum"),
     ItemRule(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),

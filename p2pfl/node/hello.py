@@ -8,6 +8,7 @@ cloned, and a liar cannot freeze it with statements that it never made.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,9 @@ class Greetings:
     end_node: Callable[[P2PFLError], None]
     pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict, init=False)
     entries: dict[str, int] = field(default_factory=dict, init=False)  # by peer: of its log, at its last hello
+    told: set[str] = field(default_factory=set, init=False)  # peers that showed what they hold of this site
+    said: float = field(default=0.0, init=False)  # the largest ε in what they showed that this site had proposed
+    _told_more: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _heard: dict[str, dict[str, Letter[Message]]] = field(default_factory=dict, init=False)
     _against: set[str] = field(default_factory=set, init=False)  # peers whose ledger is no prefix or continuation
 
@@ -183,8 +187,7 @@ class Greetings:
         if hello.federation_digest == self.site.federation_digest:
             self._check_pledge(peer, hello)
             try:
-                self._check_own_statements(peer, hello)
-                self.heads.check(peer, hello.cosigned)
+                self._check_what_it_holds(peer, hello)
             except RolledBack as error:
                 # Shown under this site's own signature: this home must not go on, whatever the link.
                 self.end_node(error)
@@ -239,8 +242,31 @@ class Greetings:
             raise SignatureMissing(peer=peer, what="business associate agreement", evidence=evidence)
         self.pledged[peer] = (hello.genesis, hello.agreement)
 
-    def _check_own_statements(self, peer: str, hello: Hello) -> None:
+    def _check_what_it_holds(self, peer: str, hello: Hello) -> None:
+        """Of this site, under its own signature. All of it is read before a home that is older is stopped: what that
+        had spent since is known to the others alone.
+        """
+        found: RolledBack | MalformedMessage | None = self._set_back(peer, hello)
+        try:
+            self.heads.check(peer, hello.cosigned)
+        except (RolledBack, MalformedMessage) as error:
+            found = found or error
+        if not isinstance(found, MalformedMessage):
+            self.told.add(peer)
+            self._told_more.set()
+        if found is not None:
+            raise found
+
+    async def until_told(self, number: int) -> None:
+        """So many peers have shown what they hold of this site."""
+        while len(self.told) < number:
+            self._told_more.clear()
+            await self._told_more.wait()
+
+    def _set_back(self, peer: str, hello: Hello) -> RolledBack | None:
+        """Whether one of this site's own statements was made by a later state of its home. Raises MalformedMessage."""
         stands = self.standing()
+        found: RolledBack | None = None
         for wire in hello.echo:
             try:
                 letter = open_letter(wire, self.site.roster, Message)
@@ -252,7 +278,8 @@ class Greetings:
                 continue  # bulk is not signed at all
             if self._is_later(letter, stands) and self.heads.of_another_study(letter.envelope.run):
                 continue  # the peer takes part there too
-            self._check_account(peer, letter, stands.most_said)
+            beyond = self._beyond_account(peer, letter, stands.most_said)
+            found = found or beyond
             if letter.envelope.epoch < self.site.roster.epoch:
                 continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
             place = (letter.envelope.round, letter.envelope.attempt)
@@ -260,7 +287,9 @@ class Greetings:
                 # Made by a process after the one that left this home as this process found it: a later state of the
                 # home, which was then rolled back, or a second copy of it that runs now.
                 shown = f"{type(letter.message).__name__} of round {place[0]}, attempt {place[1]}, signed by this site"
-                raise RolledBack(peer=peer, evidence=f"{shown}; not made by this process, nor before it in this home")
+                evidence = f"{shown}; not made by this process, nor before it in this home"
+                found = found or RolledBack(peer=peer, site=self.site.name, evidence=evidence)
+        return found
 
     def _is_later(self, letter: Letter[Message], stands: Standing) -> bool:
         """It would be a sign that this home was set back."""
@@ -268,17 +297,20 @@ class Greetings:
         said = float(letter.message.epsilon or 0.0) if carries(letter, Propose) else 0.0
         return place > stands.reached(letter.envelope.run) or said > stands.most_said
 
-    def _check_account(self, peer: str, letter: Letter[Message], most_said: float) -> None:
+    def _beyond_account(self, peer: str, letter: Letter[Message], most_said: float) -> RolledBack | None:
         """A pass is charged and on the disk before it is proposed: this home said no more than its account holds.
 
         One that was set back into the middle of a round, behind its secrets and before its charge, is found by this
         alone: its place in the run is the same.
         """
-        if carries(letter, Propose) and float(letter.message.epsilon or 0.0) > most_said:
-            shown = (
-                f"a proposal of round {letter.envelope.round}, signed by this site, says ε = {letter.message.epsilon}"
-            )
-            raise RolledBack(peer=peer, evidence=f"{shown}; when this process started its home held {most_said:g}")
+        said = float(letter.message.epsilon or 0.0) if carries(letter, Propose) else 0.0
+        self.said = max(self.said, said)
+        if said <= most_said:
+            return None
+        shown = f"a proposal of round {letter.envelope.round}, signed by this site, says ε = {said:g}"
+        return RolledBack(
+            peer=peer, site=self.site.name, evidence=f"{shown}; when this process started its home held {most_said:g}"
+        )
 
     def _check_ledger(self, peer: str, hello: Hello) -> None:
         stands = self.standing()

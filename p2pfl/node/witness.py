@@ -30,6 +30,7 @@ from p2pfl.ledger.witness import HeldNotes, Reason, cosigned_by, head_of, may_co
 from p2pfl.messages import Cosigned, Letter, Message, SiteHead, carries
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, RuleBroken
+from p2pfl.node.runs.set_back import STOPPED
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.studies import Elsewhere
 
@@ -60,6 +61,7 @@ class SiteHeads:
     def __init__(self, site: SiteProcess, home: Home, logs: Logs) -> None:
         self._site, self._home, self._logs, self._keys = site, home, logs, keys_of(home)
         self._elsewhere = Elsewhere(home, logs.others)
+        self._stopped = home.read(STOPPED) == site.federation_digest
         self._notes = held_notes(home)
         for peer in list(self._notes.ours):
             head = self.ours(peer)
@@ -78,6 +80,9 @@ class SiteHeads:
 
         Raises RolledBack when this site signed it and its log is another one; MalformedMessage when it is no such head.
         """
+        if self._stopped:
+            evidence = "it was shown so before, and no new epoch has let it go on since; what it had spent is charged"
+            raise RolledBack(peer=peer, site=self._site.name, evidence=evidence)
         if not shown:
             return
         try:
@@ -95,7 +100,7 @@ class SiteHeads:
             raise MalformedMessage(peer=peer, evidence=str(error)) from None
         if not self._logs.site_extends(head):
             what = f"a head of this site's log over {_over(head)}, signed by this site"
-            raise RolledBack(peer=peer, evidence=f"{what}; the log in this home has other ones")
+            raise RolledBack(peer=peer, site=self._site.name, evidence=f"{what}; the log in this home has other ones")
         before = self.ours(peer)
         if cosigned and (before is None or head.size > before.size):
             self._notes.ours[peer] = shown

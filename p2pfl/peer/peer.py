@@ -33,9 +33,9 @@ from p2pfl.node.live import LiveView
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.progress import Moment, Observer, Progress, unseen
-from p2pfl.node.runs import set_back
 from p2pfl.node.studies import open_study
 from p2pfl.peer.blocking import BlockingPeer, wait_in
+from p2pfl.peer.set_back import hear_out
 from p2pfl.peer.statistics import Statistics
 from p2pfl.peer.training import Trainings
 from p2pfl.roster import Address
@@ -119,7 +119,7 @@ class Peer(Statistics, Trainings):
                     await peer.forget_answer(peer._given)
                     await peer.node.close(linger_s)
             except RolledBack:
-                await asyncio.to_thread(set_back.found, opened)  # its accounts are older, too, for all of its studies
+                await hear_out(peer.node, linger_s)
                 raise
             finally:
                 await asyncio.shield(peer.node.abort())

@@ -60,7 +60,7 @@ def lost_bundle(state: State) -> RolledBack | None:
     if state.context.me not in state.survivors or (dealt is not None and dealt.digest == held):
         return None
     evidence = f"a certificate of round {state.round}, attempt {state.attempt} rests on a bundle that this site signed"
-    return RolledBack(peer=state.coordinator, evidence=f"{evidence}; this home does not know it")
+    return RolledBack(peer=state.coordinator, site=state.context.me, evidence=f"{evidence}; this home does not know it")
 
 
 def seed_to_reveal(state: State) -> Secret | None:

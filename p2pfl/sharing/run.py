@@ -254,7 +254,7 @@ class Run:
             return self.breach(wrong)  # of the round here: the letter's own is its sender's to choose
         if liar == self.context.me:
             shown = "two statements, or a false one, under this site's own signature"
-            return [Stop(RolledBack(peer=letter.sender, evidence=shown))]
+            return [Stop(RolledBack(peer=letter.sender, site=self.context.me, evidence=shown))]
         if liar in self.peers.proven:
             return []
         at, proof = letter.envelope, letter.message.proof

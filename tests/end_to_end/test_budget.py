@@ -75,6 +75,10 @@ def test_a_home_set_back_to_before_its_charge_is_stopped_by_any_peer(make: MakeS
     assert back.status == 5
     assert "P2P-ROUND-032" in back.text
     assert "signed by this site, says ε = 0.1" in back.text
+    assert len(charges(sites["ada"])) == 1  # its peers told what it had forgotten
+    again = sites.site("ada", TRAIN).end()
+    assert again.status == 5
+    assert "P2P-ROUND-032" in again.text
 
 
 @pytest.mark.claim("DP-4")

@@ -226,11 +226,24 @@ def test_a_home_set_back_to_before_its_charge_is_stopped_by_its_own_proposal() -
 
 
 def test_were_epsilon_not_compared_such_a_home_would_train_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Greetings, "_check_account", lambda self, peer, letter, most_said: None)
+    monkeypatch.setattr(Greetings, "_beyond_account", lambda self, peer, letter, most_said: None)
     a, b = Site("a", reached=(2, 0), most_said=0.5), Site("b")
     b.greets.heard(proposed("0.500001"))
     a.hears(b)
     assert a.failed == []
+
+
+@pytest.mark.claim("DP-13")
+def test_all_that_a_peer_holds_is_read_before_it_stops_an_older_home() -> None:
+    """What that had spent since is known to its peers alone, and counts in all of its studies."""
+    shown: list[bytes] = []
+    heads = Heads(judge=lambda peer, head: shown.append(head))
+    a, b = Site("a", reached=(1, 0), most_said=0.5, heads=heads), Site("b", heads=Heads(b"a head of a"))
+    b.greets.heard(said("a", 9, 0, STATEMENTS["Ready"]))
+    b.greets.heard(proposed("0.75"))
+    with pytest.raises(RolledBack):
+        a.hears(b)
+    assert (shown, a.greets.said, a.greets.told) == ([b"a head of a"], 0.75, {"b"})
 
 
 @pytest.mark.claim("HOME-10")
@@ -278,7 +291,7 @@ def test_every_kind_of_statement_fits_into_one_hello() -> None:
 
 def refuse(peer: str, shown: bytes) -> None:
     if shown:
-        raise RolledBack(peer=peer, evidence=shown.decode())
+        raise RolledBack(peer=peer, site="a", evidence=shown.decode())
 
 
 @pytest.mark.claim("HOME-5")

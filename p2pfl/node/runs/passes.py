@@ -128,6 +128,19 @@ def charge_release(federation: Federation, home: Home, logs: Logs, run: bytes, o
     return Passes(federation, home, logs, run, observer).charge_release()
 
 
+def charge_forgotten(
+    federation: Federation, home: Home, logs: Logs, run: bytes, observer: Observer, said: float
+) -> None:
+    """Of a home that was set back: what its peers hold that its records had spent. Durable on return.
+
+    Raises AccountUnreadable.
+    """
+    passes = Passes(federation, home, logs, run, observer)
+    if passes.forgot(said):
+        set_back.stop(home, federation)  # before the charge: with it, the account is no sign of an older home any more
+    passes.learn(said)
+
+
 class Passes:
     """What one study spends of its records, and its pass under way. All that changes is durable on return."""
 
@@ -186,12 +199,16 @@ class Passes:
 
         What is said stands on the disk first: another release of the accountant may say less.
         """
-        self._learn(self._logs.spent().get(self._home.name, 0.0))
+        self.learn(self._logs.spent().get(self._home.name, 0.0))
         return decimal_epsilon(self.accounts.report())
 
-    def _learn(self, said: float) -> None:
+    def forgot(self, said: float) -> bool:
+        """The others know of more than this home can have told them."""
+        return said > float(decimal_epsilon(self.accounts.reached()))
+
+    def learn(self, said: float) -> None:
         """Charge what this home has forgotten, where the others know of more than it can have told them."""
-        if said <= float(decimal_epsilon(self.accounts.reached())):
+        if not self.forgot(said):
             return
         set_back.learnt(self._home)
         told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)

@@ -5,6 +5,9 @@ known to that study's sites alone: another one, trained before it is told, would
 first study that is shown that the home is an older one notes all that may have charged since; each is struck off when
 it is about to charge a pass, for then q−1 of its sites have said hello, and what they know is charged; until none is
 left, none of them charges anything. docs/adr/0051.
+
+The study that is shown it hears its sites out before it ends, and charges what they know (0090). From then on its
+account alone would not show any more that it is an older home, so it notes that it was stopped.
 """
 
 from __future__ import annotations
@@ -21,14 +24,13 @@ from p2pfl.ledger.log import Log
 from p2pfl.node.studies import Study, studies_of
 
 SET_BACK: Final = "accounts/set-back"
+STOPPED: Final = "state/stopped"  # of a study: the digest of the peers.yaml under which it was found to be set back
 MOST_BYTES: Final = 1 << 16
 
 
 def found(home: Home) -> None:
     """The home was set back: every study of it that may have charged since is to be heard. Durable on return."""
-    studies = studies_of(home)
-    if len(studies) < 2:
-        return  # its own sites have stopped it already
+    studies = studies_of(home)  # one that is alone, too: another may be begun in this home, on the same accounts
     with home.charging():
         held = _unheard(home)
         held |= {one.federation.first.hex(): one.federation.name for one in studies if one.begun and not _over(one)}
@@ -49,6 +51,11 @@ def heard(home: Home, federation: Federation) -> None:
         held = _unheard(home)
         if held.pop(federation.first.hex(), None) is not None:
             _write(home, held)
+
+
+def stop(home: Home, federation: Federation) -> None:
+    """Under this peers.yaml the study takes no part any more, whatever its account says. Durable on return."""
+    home.replace(STOPPED, federation.digest)
 
 
 def check(home: Home, federation: Federation) -> None:

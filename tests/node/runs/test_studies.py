@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +29,11 @@ from p2pfl.ledger.verify import verify
 from p2pfl.node import questions
 from p2pfl.node.logs import Logs
 from p2pfl.node.other_logs import OtherLogs
+from p2pfl.node.progress import unseen
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
 from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.passes import charge_forgotten
 from p2pfl.node.runs.set_back import SET_BACK
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.studies import Elsewhere, begin, open_study, studies_of, view, view_or_new
@@ -361,10 +363,45 @@ def test_a_study_whose_rounds_are_all_in_its_log_is_not_waited_for(restored: tup
     trained(heart, *OLD, number=2)
 
 
-def test_a_home_of_one_study_is_stopped_by_its_own_sites_alone(heart: Place) -> None:
+@pytest.mark.claim("DP-13")
+def test_a_study_begun_in_a_restored_home_waits_for_the_one_before(hospital: Hospital, heart: Place) -> None:
+    """Among three sites nobody can let the first one go on: a federation is begun anew, over the same records."""
     trained(heart, *OLD)
     set_back.found(heart.home)
-    assert heart.home.read(SET_BACK) is None
+    lungs = hospital.open(hospital.file("lungs"))
+    with pytest.raises(StudiesUnheard, match="heart"):
+        trained(lungs, *OLD)
+    set_back.heard(heart.home, heart.federation)
+    trained(lungs, *OLD)
+
+
+def forgotten(place: Place, said: float) -> None:
+    """The study's sites have shown, before it was stopped, that this site had told them of so much."""
+    logs = place.logs()
+    charge_forgotten(place.federation, place.home, logs, training_run(place.federation), unseen, said)
+    set_back.heard(place.home, place.federation)
+    logs.close()
+
+
+@pytest.mark.claim("DP-13")
+def test_what_a_stopped_study_had_spent_counts_in_the_next_one(hospital: Hospital, heart: Place) -> None:
+    said = 2 * float(trained(heart, *OLD))
+    forgotten(heart, said)
+    assert float(trained(hospital.open(hospital.file("lungs")), *OLD)) > said
+
+
+@pytest.mark.claim("HOME-5")
+@pytest.mark.parametrize(("factor", "stopped"), [(2.0, True), (1.0, False)])
+def test_a_home_whose_account_was_mended_stays_stopped(heart: Place, factor: float, stopped: bool) -> None:
+    """Its account alone would no longer show a peer's hello to be later; one that knew all may be the newer copy."""
+    forgotten(heart, factor * float(trained(heart, *OLD)))
+    logs = heart.logs()
+    site = SiteProcess(heart.identities[ME], ME, heart.federation.roster, bytes(16), heart.federation.digest, SYSTEM)
+    heads = SiteHeads(site, heart.home, logs)
+    with pytest.raises(RolledBack) if stopped else nullcontext():
+        heads.check(OTHERS[0], b"")
+    SiteHeads(replace(site, federation_digest=bytes(32)), heart.home, logs).check(OTHERS[0], b"")
+    logs.close()
 
 
 def test_a_home_that_a_peer_shows_to_be_older_makes_its_other_studies_wait(
@@ -377,7 +414,7 @@ def test_a_home_that_a_peer_shows_to_be_older_makes_its_other_studies_wait(
     async def shown() -> None:
         listen = f"127.0.0.1:{free_ports(1)[0]}"
         async with Peer.join(lungs.federation, home=hospital.folder / ME, listen=listen, linger_s=0.0):
-            raise RolledBack(peer="uppsala", evidence="a later head")
+            raise RolledBack(peer="uppsala", site=ME, evidence="a later head")
 
     with pytest.raises(RolledBack):
         asyncio.run(shown())
