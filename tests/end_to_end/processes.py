@@ -348,7 +348,11 @@ class Sites:
             for name in self.names
         }
         for name, process in running.items():
-            process.linked(*(running.keys() - {name}))
+            try:
+                process.linked(*(running.keys() - {name}))
+            except AssertionError as error:
+                tails = "\n".join(one.tail for one in running.values() if one is not process)
+                raise AssertionError(f"{error}\nand of the others:\n{tails}") from None
         for name, process in running.items():
             self[name].open()
             process.event("let_through")

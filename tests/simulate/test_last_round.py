@@ -69,3 +69,37 @@ def test_what_fewer_hold_than_more_than_may_lie_ends_nothing() -> None:
     federation.peers["site-2"].holds = lambda number: CHANGE
     federation.run()
     assert all(len(peer.disk.ledger) == 3 for peer in federation.peers.values())
+
+
+class Dying(SimulatedFederation):
+    """Sites die at steps of the last round that the test names, and return."""
+
+    def __init__(self, peers: int, seed: int, dies: dict[str, tuple[int, float]]) -> None:
+        super().__init__(peers, rounds=2, length=peers, seed=seed)
+        self.to_die = dies  # by name: behind how many effects of that round, and for how many seconds
+
+    def dies(self, peer: SimulatedPeer) -> bool:
+        left, away_s = self.to_die.get(peer.name, (-1, 0.0))
+        run = peer.run
+        if left < 0 or run is None or max(run.number, run.final_round) < self.rounds:
+            return False
+        self.to_die[peer.name] = (left - 1, away_s)
+        if left == 0:
+            self.clock.at(self.now + away_s, lambda: self.start(peer))
+        return left == 0
+
+
+@pytest.mark.claim("LIVE-5")
+@pytest.mark.parametrize("peers", [3, 4, 7])
+def test_whoever_dies_in_the_last_round_and_returns_no_site_waits_for_its_word(peers: int) -> None:
+    """A process ends once all have said that the round is in their ledgers: whose word is lost would hold it up."""
+    for seed in seeds(10):
+        dice = random.Random(seed)
+        names = dice.sample([f"site-{k}" for k in range(peers)], dice.randint(1, peers))
+        dies = {name: (dice.randint(0, 52), dice.choice((0.2, 3.0, 20.0))) for name in names}
+        federation = Dying(peers, seed, dict(dies))
+        federation.run()
+        for peer in federation.peers.values():
+            assert peer.run is not None and peer.run.previous is not None, (seed, dies)
+            state = peer.run.previous.state
+            assert state.confirming.settled.issuperset(state.context.others), (seed, dies)
