@@ -74,7 +74,10 @@ class SitesChanged(RoundLeftBehind):
     """The sites were other ones before {query} was through: its sums are over one set of sites, or it ends."""
 
     code = "P2P-STATS-008"
-    likely = ("a site stopped, or lost its links, in the middle: ask again when it is back",)
+    likely = (
+        "a site stopped, or lost its links, in the middle: ask again when it is back",
+        "this site came too late for the first sum, and the others went on without it",
+    )
     command = "p2pfl doctor --peers peers.yaml"
 
 

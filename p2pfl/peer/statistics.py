@@ -167,10 +167,11 @@ class _Asking:
     async def through(self) -> StatisticAnswer:
         """Every part in turn. Raises _OtherSites where they changed before any of the data were summed."""
         await self._roll_call()
-        cohort = Cohort(self.node.logs, sums_run(self.inquiry.federation), self.inquiry.called, self.marks)
-        await asyncio.to_thread(cohort.check, list(self.over))
-        await asyncio.to_thread(self.budget.count)
-        table = self.records.at(self.over.index(self.node.name), len(self.over))
+        if not self._is_left_out:
+            cohort = Cohort(self.node.logs, sums_run(self.inquiry.federation), self.inquiry.called, self.marks)
+            await asyncio.to_thread(cohort.check, list(self.over))
+            await asyncio.to_thread(self.budget.count)
+        table = self.records.at(0 if self._is_left_out else self.over.index(self.node.name), len(self.over))
         steps = self.inquiry.statistic.steps(table)
         ask, number = await asyncio.to_thread(next, steps), 1
         while True:
@@ -183,6 +184,14 @@ class _Asking:
                 noise = await asyncio.to_thread(self._noise)
                 return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]), noise)
             ask, number = found, number + 1
+
+    @property
+    def _is_left_out(self) -> bool:
+        """The roll call went without this site, which came too late. It takes part in the next part all the same.
+
+        That part is void then, and all begin anew with it; or that one goes without it too, and nothing of it is asked.
+        """
+        return bool(self.over) and self.node.name not in self.over
 
     async def _roll_call(self) -> None:
         spent: QuestionsSpent | FewWithdrew | BudgetSpent | None = None
@@ -218,7 +227,8 @@ class _Asking:
         """The sum with noise on it. Nothing of it leaves before the whole question is charged."""
         noise = agreed.on(ask)
         values = await asyncio.to_thread(noise.added, ask, self.draw)
-        answer = await self._part(self.inquiry.noised_sum(number, ask, self.over, values), self.charge)
+        charge = None if self._is_left_out else self.charge
+        answer = await self._part(self.inquiry.noised_sum(number, ask, self.over, values), charge)
         self.noised.append(NoisedTotal(ask, noise, np.asarray(answer.totals[0], np.int64)))
         return self.noised[-1].opened(len(self.over))
 
@@ -252,6 +262,9 @@ class _Asking:
                 evidence = f"begun over {', '.join(self.over)}; now {', '.join(answer.survivors)}"
                 raise SitesChanged(evidence=evidence, query=self.inquiry.called)
             raise _OtherSites
+        if self._is_left_out:
+            evidence = f"begun over {', '.join(self.over)}; this site came too late, and the others go on"
+            raise SitesChanged(evidence=evidence, query=self.inquiry.called)
         if not answer.sums:
             raise SumBeyondLimit(round=answer.round, evidence=f"{len(answer.survivors)} sites")
         self.rounds.append(answer.round)
