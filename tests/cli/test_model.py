@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.model.describe import page
 from p2pfl.cli.options import Unlock
 from p2pfl.cli.predict import _read
 from p2pfl.errors.personal import NoOwnLayers
@@ -28,7 +29,7 @@ from p2pfl.training.model.state import name_of
 from p2pfl.training.update import TensorLayout
 from tests.federation.sample import LABELLED, TABLE
 from tests.test_json_keys import documented, keys, row
-from tests.training.cards import HEX, card_facts, made
+from tests.training.cards import HEX, card_facts, layout_of, made
 
 NEW = "patient,age,sex\nanna,62,female\nbo,,male\n=cmd,40,female\n"
 EVIL = TABLE.replace(b"[female, male]", b'[female, male, "=HYPERLINK(0)"]').replace(
@@ -54,6 +55,19 @@ def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 PREDICT = ["predict", "--model", "model.safetensors", "--data", "new.csv"]
+
+
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_a_card_tells_of_what_is_protected_by_the_unit_that_was_agreed(unit: str) -> None:
+    """Where patients were, it said that one with several records was protected less."""
+    schema = TableSchema.parse(TABLE, "task.yaml")
+    layout = layout_of(schema)
+    vector = np.zeros(layout.parameters, np.float32)
+    facts = card_facts(TaskChoice(table=schema), layout, vector)
+    facts["privacy"]["unit"] = unit
+    text = page(ModelCard.of(facts))
+    assert ("a patient with several records" in text) is (unit == "record")
+    assert f"each {unit}'s gradient clipped" in text and f"{unit}s drawn with chance" in text
 
 
 def test_a_hospital_that_took_no_part_predicts_from_the_file_alone(

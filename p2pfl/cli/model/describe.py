@@ -162,16 +162,16 @@ def _privacy(held: Mapping[str, Any] | None) -> str:
         return (
             "**Trained without differential privacy**: it may have memorised single patients. Treat it as their data."
         )
-    epsilon, delta = float(held["epsilon"]), float(held["delta"])
+    epsilon, delta, unit = float(held["epsilon"]), float(held["delta"]), held["unit"]
+    several = "" if unit == "patient" else ", and a patient with several records is protected less, about ε for each"
     return (
-        f"Differential privacy, ε = {epsilon:.2f} at δ = {delta:g}, for one {held['unit']}: {meaning(epsilon, delta)}. "
+        f"Differential privacy, ε = {epsilon:.2f} at δ = {delta:g}, for one {unit}: {meaning(epsilon, delta)}. "
         "That holds against anybody who has this file, whatever else they know and compute, and for all trainings on "
         "these records so far together. ε is the largest of all sites.\n\n"
-        "It does not say that nothing about a patient can be concluded (that smoking harms is told of every smoker, "
-        "whether or not they took part), it does not cover the figures above, and a patient with several records is "
-        "protected less, about ε for each.\n\n"
-        f"Mechanism: DP-SGD at every site, each record's gradient clipped to {held['max_grad_norm']}, Gaussian noise "
-        f"of {held['noise_multiplier']} times that on every step, records drawn with chance {held['sample_rate']}, "
+        "It does not say that nothing about a patient can be concluded (that smoking harms applies to every smoker, "
+        f"whether or not they took part), and does not cover the figures above{several}.\n\n"
+        f"Mechanism: DP-SGD at every site, each {unit}'s gradient clipped to {held['max_grad_norm']}, Gaussian noise "
+        f"of {held['noise_multiplier']} times that on every step, {unit}s drawn with chance {held['sample_rate']}, "
         f"{held['steps_per_round']} steps a round; at most ε = {held['max_epsilon']} was agreed.{_shared(held)}"
     )
 
