@@ -117,7 +117,7 @@ class ClientAppAlgorithm:
         return RecordDict({ARRAYS: held, CONFIG: ConfigRecord({**self._run, ROUND: number})})
 
     def first(self) -> Arrays:
-        """A ClientApp knows of no arrays before it gets some. Raises ClientUnusable."""
+        """A ClientApp has no arrays before it gets some. Raises ClientUnusable."""
         self._refuse("a ClientApp begins with the arrays that it gets: write them to a file, and name it by --first")
         return {}
 

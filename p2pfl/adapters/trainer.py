@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,10 @@ from p2pfl.federation import Federation
 from p2pfl.federation.clients import ClientChoice
 from p2pfl.keys import Secret, digest
 from p2pfl.training.compression.subspace import Subspace
+from p2pfl.training.measures.joint import BOUND
 from p2pfl.training.measures.measure import UNIT, UNKNOWN, Counts, Figure
 from p2pfl.training.privacy.account import Charge, Mechanism
 from p2pfl.training.update import FlatVector, TensorLayout
-
-BOUND: Final = 1 << 50  # of one site's count of one number, as a measure's
 
 
 class ClientTrainer:
