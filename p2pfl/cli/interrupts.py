@@ -100,7 +100,7 @@ def is_importing(frame: FrameType | None) -> bool:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, at: Any) -> None:
-    """The last resort: an interrupt that came while an end was being told. Anything else is shown as ever."""
+    """The last resort: an interrupt during the last message. Anything else keeps Python's traceback."""
     if issubclass(kind, KeyboardInterrupt):
         leave(CLEANLY)
     sys.__excepthook__(kind, error, at)

@@ -238,7 +238,7 @@ class Server(ThreadingMixIn, WSGIServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hung up, or was hung up on, is no news."""
+        """Callers hang up, and are hung up on: nothing is said of it."""
 
 
 class Handler(WSGIRequestHandler):

@@ -89,7 +89,7 @@ def held_report(home: Path, unlock: Unlock, peers_file: Path | None, *, audit: b
 
 
 def _notes(home: Home) -> HeldNotes:
-    """The heads that others countersigned; none where they cannot be read, which no entry hangs on."""
+    """The heads that others countersigned; none where they cannot be read: no entry depends on them."""
     from p2pfl.ledger.witness import HeldNotes
     from p2pfl.node.witness import held_notes
 

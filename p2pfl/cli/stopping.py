@@ -54,7 +54,7 @@ async def _cancelled_by_a_signal(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def hanging_up(handler: Callable[[], None] | None) -> Iterator[None]:
-    """SIGHUP calls `handler` while the block runs, also before the site takes part and as it lingers. None: as ever."""
+    """SIGHUP calls `handler` while the block runs: from before the site takes part until it has lingered."""
     before = signal.getsignal(signal.SIGHUP)
     if handler is None or before == signal.SIG_IGN:  # nohup
         yield

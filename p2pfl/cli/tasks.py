@@ -37,7 +37,7 @@ def task_process(
     """A process in which a task will run, loading PyTorch meanwhile; ended with the block.
 
     echo    gets what the task prints; without it nobody does, since that may hold patients' values
-    step    is told of each step of a pass, and of how many, in a thread of the process's
+    step    called with (steps done, steps of the pass), in a thread of the process's
     """
     from p2pfl.training.process.remote import RemoteTrainer
 

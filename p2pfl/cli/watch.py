@@ -63,7 +63,7 @@ class Watch:
             case events.LinkCameUp():
                 self._link_up(event)
             case events.LinkWentDown():
-                # Said only once somebody waits: a link that is back at once, or a site that is done, is no news.
+                # Said only once somebody waits: a link that is back at once, or a site that is done, needs no line.
                 self._down[event.peer] = event.reason.rstrip(".")  # an error's sentence, which goes on here
             case events.LinkRefused():
                 if event.peer is not None and isinstance(event.error, (PeersFileDiffers, LedgersDiffer)):

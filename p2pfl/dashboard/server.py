@@ -65,7 +65,7 @@ class OriginGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
-        if scope["type"] != "http":  # its own start and end; a websocket is none of its
+        if scope["type"] != "http":  # websockets are not served; start and end are the app's own
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return

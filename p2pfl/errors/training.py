@@ -276,7 +276,7 @@ class RecordFails(ConfigurationError):
 
     code = "P2P-TRAIN-166"
     likely = (
-        "its label is none of the task's: beyond the classes, or one that stands for *not known*",
+        "its label is not one of the task's: beyond the classes, or one that stands for *not known*",
         "an input of another scale than the others, as of another unit, whose loss overflows",
     )
     command = "p2pfl task check TASK.py:CLASS --data DATA"

@@ -140,7 +140,7 @@ class Disk:
             new.take_place(over=over)
 
     def show(self, path: Path, pieces: Iterable[bytes] | None) -> None:
-        """`path` holds the pieces, whole, or is gone. Not durable, and no `Fault` is told of it."""
+        """`path` holds the pieces, whole, or is gone. Not durable, and no step for a `Fault`."""
         new = path.with_name(path.name + NEW)
         try:
             if pieces is None:

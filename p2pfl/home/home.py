@@ -172,7 +172,7 @@ class Home(ItemStore):
     def _tidy(self, directory: Path) -> None:
         """A folder of the home is there, without what a crash left in it. Raises DiskRefused."""
         try:
-            if directory.is_file():  # what an earlier version kept under this name is of no use to this one
+            if directory.is_file():  # of an earlier version, which this one cannot use
                 self.disk.remove(directory)
             directory.mkdir(mode=0o700, exist_ok=True)
             # In a shared folder another process may be in the middle of one.

@@ -233,7 +233,7 @@ class _Asking:
         return self.noised[-1].opened(len(self.over))
 
     def _noise(self) -> AnswerNoise | None:
-        """What is told of the noise in the answer."""
+        """How much noise is in the answer."""
         if self.noise is None or self.charge is None:
             return None
         return answer_noise(self.noise, self.charge.epsilon, self.inquiry.statistic, self.noised, len(self.over))

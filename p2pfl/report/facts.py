@@ -131,7 +131,7 @@ def _figures(held: object) -> dict[str, ReportedFigure]:
 
 
 def _summed(configuration: Facts) -> str:
-    """`3 decimals (limit 1000), 1 integers`: what a sum was over; the salt that rides in each is none of it."""
+    """`3 decimals (limit 1000), 1 integers`: what was summed, without the salt of each sum."""
     vectors = configuration.get("vectors")
     said = []
     for one in vectors if isinstance(vectors, (list, tuple)) else ():

@@ -39,7 +39,7 @@ def bounded_by(epsilon: float, delta: float, unit: str) -> list[str]:
         f"That can fail with a chance of δ = {rarely(delta)} at most. It holds against anybody, covers all trainings "
         f"on these records so far together, and does not wear off.{several}",
         "It does not say that nothing can be concluded about a patient: what is true of patients in general (that "
-        "smoking harms) is told of each of them, whether they took part or not.",
+        "smoking harms) applies to each of them, whether they took part or not.",
     ]
 
 

@@ -24,7 +24,7 @@ from p2pfl.node.question_file import ProposedQuestion, called, columns_in, parse
 from p2pfl.node.questions import approvals, digest_of
 
 ENDING: Final = ".yaml"
-BEGINS: Final = b"# p2pfl: a question"  # as `stats propose` writes it: such a file is told of where it is unfit
+BEGINS: Final = b"# p2pfl: a question"  # as `stats propose` writes it; an unfit one is shown, too
 MOST_FILES: Final = 64
 MOST_NAMES: Final = 4096  # of a folder, before its files are sorted
 MOST_BYTES: Final = 1 << 14

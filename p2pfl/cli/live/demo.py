@@ -34,7 +34,7 @@ class _DemoSite:
 
 
 class DemoView:
-    """What a demo shows. `take` is told of every event of every site."""
+    """What a demo shows. `take` gets every event of every site."""
 
     def __init__(self, names: Sequence[str], rounds: int, now: Callable[[], float] = time.monotonic) -> None:
         self._sites = {name: _DemoSite() for name in names}

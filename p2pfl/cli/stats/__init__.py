@@ -39,7 +39,7 @@ CHAPTERS = {
 
 
 class StatsVerbs(Verbs):
-    """A kind of question is a command that is made from what the question needs; the others are modules as ever."""
+    """A kind of question is a command made from what the question needs; the other verbs are modules."""
 
     def _made(self, verb: str) -> click.Command:
         if verb in KINDS:

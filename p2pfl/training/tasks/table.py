@@ -121,7 +121,7 @@ class TableTask(Task):
         return self._head.loss(outputs, targets)
 
     def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
-        """A probability, one for each class, a number in its unit, or the chance to be without the event so long."""
+        """A probability, one for each class, a number in its unit, or the chance of no event until then."""
         return self._head.predictions(outputs)
 
     @property
