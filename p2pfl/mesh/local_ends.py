@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pfl.mesh.pump import CHUNK_BYTES, RECORD_BYTES, TURNS, Pump
-from p2pfl.mesh.router import Endpoint, new_body
+from p2pfl.mesh.router import Endpoint
 from p2pfl.mesh.zmtp import GREETING, READY, Decoder, MalformedZmtp, encode_parts
 
 TURN_BYTES: Final = TURNS * CHUNK_BYTES  # most bytes sent in one callback, so that every link gets its turn
@@ -27,7 +27,7 @@ class RouterEnd:
 
     def __init__(self, endpoint: Endpoint, on_forwarded: OnForwarded) -> None:
         self._endpoint, self._on_forwarded = endpoint, on_forwarded
-        self._decoder = Decoder(new_body)
+        self._decoder = Decoder()
         self._rest = memoryview(b"")  # has come, and waits for messages before it to be read
         self._send_due = False
 
@@ -57,6 +57,20 @@ class RouterEnd:
             self._send_soon()
         self._give()
 
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes belong: memory for what the body that has begun lacks; may be none."""
+        return self._decoder.room
+
+    def placed(self, count: int) -> None:
+        """So many of them were written there."""
+        self._decoder.placed(count)
+        self._give()
+
+    def rest(self) -> None:
+        """Nothing has come for a while."""
+        self._decoder.rest()
+
     def go_on(self) -> None:
         """TCP can take more."""
         self._send_soon()
@@ -64,7 +78,7 @@ class RouterEnd:
 
     def close(self) -> None:
         self._endpoint.detach(self._send_soon)
-        self._rest, self._decoder = memoryview(b""), Decoder(new_body)  # a part that has begun may have a mebibyte
+        self._rest, self._decoder = memoryview(b""), Decoder()  # a part that has begun may have a mebibyte
 
     def _on_room(self) -> None:
         try:
@@ -80,7 +94,9 @@ class RouterEnd:
         messages = self._decoder.messages
         while True:
             while messages and self._endpoint.give(messages[0]):
-                messages.popleft()
+                _, body = messages.popleft()
+                if body is not None:
+                    self._decoder.spare(body)
             if messages or not self._rest:
                 return
             self._rest = self._rest[self._decoder.feed(self._rest) :]
@@ -118,6 +134,7 @@ class SocketEnd:
     """Any bytes, from and to a local socket: those of a relayed call, which are another pair's TLS records."""
 
     lacking = 0
+    room = memoryview(b"")  # the socket is given what lies in the pump's buffer
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -141,6 +158,12 @@ class SocketEnd:
         self._rest = memoryview(bytes(clear[count:]))
         if self._rest and not self._pump.closed:
             self._loop.add_writer(self._sock, self._writable)
+
+    def placed(self, count: int) -> None:
+        """There is no room for any."""
+
+    def rest(self) -> None:
+        """It holds no memory."""
 
     def go_on(self) -> None:
         """TCP can take more."""

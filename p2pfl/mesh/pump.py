@@ -20,8 +20,10 @@ from typing import Final, Protocol
 from p2pfl.mesh.zmtp import MalformedZmtp
 
 CHUNK_BYTES: Final = 512 << 10
+SENT_BYTES: Final = 256 << 10  # encrypted before TCP is given it: what is handed on is still in the processor's cache
 TURNS: Final = 2  # most chunks that one callback moves, so that every link gets its turn
 RECORD_BYTES: Final = 16 << 10  # most content of one TLS record
+FIRST_BYTES: Final = 4 * RECORD_BYTES  # decrypted before it is known whether a large body has begun, which has a place
 LEAST_AWAITED: Final = 32 << 10  # bytes that a part lacks: for fewer, each packet may wake this end
 MOST_AWAITED: Final = 128 << 10  # far below TCP's window: the far end must go on sending while this end wakes up
 # The wire may carry WASTE_BYTES more than WASTE times the content. A record adds 22 bytes to its content, and the
@@ -49,6 +51,16 @@ class LocalEnd(Protocol):
 
     def take(self, clear: memoryview) -> None:
         """Decrypted bytes, in memory that the caller uses again. Raises MalformedZmtp."""
+
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes belong, as far as that is known: they may be decrypted to there, and are not taken."""
+
+    def placed(self, count: int) -> None:
+        """So many bytes were written to the beginning of `room`."""
+
+    def rest(self) -> None:
+        """Nothing comes at the moment: hold no memory for what may."""
 
     def go_on(self) -> None:
         """The pump is stalled no longer."""
@@ -96,6 +108,7 @@ class Pump:
         self._content_bytes = 0  # decrypted so far
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
         self._tcp_full = self._local_full = False
+        self._ended = False  # the far end has said that nothing follows
         self._awaited = 1  # bytes that TCP collects before it wakes this end
 
     def start(self, local: LocalEnd, on_end: OnEnd) -> None:
@@ -111,7 +124,7 @@ class Pump:
     def _forward_early(self) -> None:
         """Forward what followed the opening's last bytes: already decrypted, or whole records that wait in memory."""
         early, self._early = bytes(self._early), bytearray()
-        if not self.closed and (not early or self._forward(memoryview(early))):
+        if not self.closed and (not early or self._forward(memoryview(early), len(early))):
             self._decrypt()
 
     @property
@@ -155,11 +168,14 @@ class Pump:
             return
         try:
             for piece in pieces:
-                self._encrypt(memoryview(piece))
+                for at in range(0, len(piece), SENT_BYTES):
+                    if at and not self.stalled:
+                        self._to_tcp()
+                    self._encrypt(memoryview(piece)[at : at + SENT_BYTES])
         except ssl.SSLError as error:
             self.end(f"TLS: {error.reason or error}")
             return
-        if not self._tcp_full:
+        if not self.stalled:
             self._to_tcp()
 
     def _encrypt(self, clear: memoryview) -> None:
@@ -238,46 +254,67 @@ class Pump:
             self._await(1)  # a system may give less to no read, as BSD's do, and not only wake nobody for it
             self._from_tcp()
             self._await_part()
+        elif self._local is not None:
+            self._local.rest()
 
     def _decrypt(self) -> None:
-        if self.closed or self._local_full:
+        if self.closed or self._local is None:
             return
-        got, read, plain = 0, self._ssl.read, self.scratch.plain
-        ended = False
+        more, few = True, FIRST_BYTES
+        while more and not self._local_full:
+            room, plain = self._local.room, self.scratch.plain
+            direct = len(room) >= RECORD_BYTES
+            got, more = self._records_into(room if direct else plain[:few])
+            few = FIRST_BYTES if direct else len(plain)
+            if got is None:
+                return
+            self._content_bytes += got
+            if self.wasteful:
+                self.end("TLS records that hold nothing", MalformedZmtp("TLS records that hold next to nothing"))
+                return
+            if got and not self._forward(None if direct else plain[:got], got):
+                return
+        if self._ended and not self._local_full:  # else the bytes before the end go first
+            self.end("closed by the far end")
+        elif self._out.pending and not self._tcp_rest:
+            self._to_tcp()  # TLS's own answer to a key update
+
+    def _records_into(self, room: memoryview) -> tuple[int | None, bool]:
+        """Decrypt records one behind the other, while each has room: how many bytes, and whether more may follow.
+
+        None when the link ended.
+        """
+        got, read = 0, self._ssl.read
         try:
-            while got + RECORD_BYTES <= len(plain):
-                count = int(read(RECORD_BYTES, plain[got:]))
+            while got + RECORD_BYTES <= len(room):
+                count = int(read(RECORD_BYTES, room[got:]))
                 if not count:
-                    ended = True
-                    break
+                    self._ended = True
+                    return got, False
                 got += count
+            return got, True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            ended = True
+            self._ended = True
         except ssl.SSLError as error:
             self.end(f"TLS: {error.reason or error}")
-            return
-        self._content_bytes += got
-        if self.wasteful:
-            self.end("TLS records that hold nothing", MalformedZmtp("TLS records that hold next to nothing"))
-            return
-        if got and not self._forward(plain[:got]):
-            return
-        if ended:
-            if not self._local_full:  # else the bytes before the end go first, and the end is read again
-                self.end("closed by the far end")
-            return
-        if self._out.pending and not self._tcp_rest:
-            self._to_tcp()  # TLS's own answer to a key update
+            return None, False
+        return got, False
 
-    def _forward(self, clear: memoryview) -> bool:
-        """Hand decrypted bytes to the local end; False when the link ended. While that is full TCP is not read."""
+    def _forward(self, clear: memoryview | None, count: int) -> bool:
+        """Hand decrypted bytes to the local end, which has them already where `clear` is None.
+
+        False when the link ended. While that end is full TCP is not read.
+        """
         local = self._local
         if local is None:
             return False
         try:
-            local.take(clear)
+            if clear is None:
+                local.placed(count)
+            else:
+                local.take(clear)
         except MalformedZmtp as error:
             self.end("malformed ZMTP", error)
         if local.full and not self.closed and not self._local_full:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import zmq
 
 from p2pfl.mesh.framing import PAYLOAD_BYTES
-from p2pfl.mesh.zmtp import BODY_PART_BYTES, Message
+from p2pfl.mesh.zmtp import Message
 
 MOST_OUT: Final = 64  # messages to one peer that its tunnel has not taken; links count bytes
 MOST_IN: Final = 32  # messages of one peer that were not read here, fewer than a link forgives of the one before …
@@ -29,15 +29,9 @@ KEPT_BYTES: Final = PAYLOAD_BYTES  # largest freed block that the allocator keep
 
 _NOWAIT: Final = int(zmq.NOBLOCK)  # pyzmq's flags are slow to combine
 _MORE: Final = int(zmq.SNDMORE)
-_ZEROS: Final = memoryview(bytes(BODY_PART_BYTES))
 
 OnMessage = Callable[[str, bytes, memoryview], None]
 NOTHING: Final = memoryview(b"")
-
-
-def new_body(size: int) -> zmq.Frame:
-    """Memory of ZeroMQ's own for a body: what is written there is handed on without a copy."""
-    return zmq.Frame(_ZEROS[:size], copy=True)
 
 
 class Router:
@@ -161,14 +155,14 @@ class Endpoint:
         return header, body
 
     def give(self, message: Message) -> bool:
-        """Say a message to the ROUTER; False when its owner has to read first."""
+        """Say a message to the ROUTER, which copies it; False when its owner has to read first."""
         if self._unread >= MOST_IN or self._unread_bytes >= MOST_IN_BYTES:
             self._refused = True
             return False
         header, body = message
         self._dealer.send(header, 0 if body is None else _MORE)
         if body is not None:
-            self._dealer.send(body, copy=False)  # it is ZeroMQ's already
+            self._dealer.send(body)
             self._unread_bytes += len(body)
         self._unread += 1
         self._read_soon()

@@ -9,8 +9,7 @@ peer further than we do, sees messages and no byte of a stream. Pure.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 MECHANISM: Final = b"NULL".ljust(20, b"\0")
 GREETING: Final = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + MECHANISM + bytes(32)  # as libzmq says it
@@ -23,7 +22,9 @@ _MORE: Final = 1
 _LONG: Final = 2
 _COMMAND: Final = 4
 
-Message = tuple[bytes, Any]  # the header; the body, as `new_body` made it, or None
+LEAST_SPARED: Final = 64 << 10  # bytes of a body whose memory serves another one
+
+Message = tuple[bytes, memoryview | None]  # the header; the body, if it has one
 
 
 class MalformedZmtp(ValueError):
@@ -44,17 +45,15 @@ class Decoder:
 
     The caller takes them from there. While MOST_HELD are left no more is read, so that a crowd of tiny ones neither
     holds the loop for long nor takes a hundred times the memory that came.
-
-    new_body   makes a buffer of so many bytes, whose memory can be written
     """
 
-    def __init__(self, new_body: Callable[[int], Any] = bytearray) -> None:
+    def __init__(self) -> None:
         self.messages: deque[Message] = deque()
         self.ready = False  # READY has passed
-        self._new_body = new_body
         self._held = bytearray()
         self._header = bytearray()
-        self._body: Any = None
+        self._body: memoryview | None = None
+        self._spare: bytearray | None = None  # memory of a large body that was taken
         self._room = memoryview(b"")  # what the current part lacks
         self._more = self._second = False  # of the current part: another follows, it is the second of its message
         self._greeted = False
@@ -63,6 +62,26 @@ class Decoder:
     def lacking(self) -> int:
         """Bytes of the current part that have yet to come; 0 where its size is not known."""
         return len(self._room)
+
+    @property
+    def room(self) -> memoryview:
+        """Memory for what the current part lacks: whoever writes there says so by `placed`, and feeds none of it."""
+        return self._room
+
+    def placed(self, count: int) -> None:
+        """So many bytes, and no more than there was room for, were written to the beginning of `room`."""
+        self._room = self._room[count:]
+        if count and not self._room:
+            self._end_part()
+
+    def spare(self, body: memoryview) -> None:
+        """Nobody looks at this body any more: a later one may lie there."""
+        if isinstance(body.obj, bytearray) and len(body.obj) >= LEAST_SPARED:
+            self._spare = body.obj
+
+    def rest(self) -> None:
+        """Hold no memory but that of what has begun."""
+        self._spare = None
 
     def feed(self, data: memoryview) -> int:
         """Take the next bytes of the stream, and return how many: fewer than all, up to the end of a message, where
@@ -73,10 +92,8 @@ class Decoder:
             if self._room:
                 taken = min(len(self._room), end - at)
                 self._room[:taken] = data[at : at + taken]
-                self._room = self._room[taken:]
+                self.placed(taken)
                 at += taken
-                if not self._room:
-                    self._end_part()
                 continue
             wanted = self._wanted() - len(self._held)
             self._held += data[at : at + wanted]
@@ -123,12 +140,19 @@ class Decoder:
         if self._second and self._more:
             raise MalformedZmtp("a third part in one message")
         if self._second:
-            self._body = self._new_body(size)
+            self._room = self._body = self._memory(size)
         else:
             self._header = bytearray(size)
-        self._room = memoryview(self._body if self._second else self._header)
+            self._room = memoryview(self._header)
         if not size:
             self._end_part()
+
+    def _memory(self, size: int) -> memoryview:
+        """For a body: that of one before, which is not cleared, where it is large enough."""
+        if size < LEAST_SPARED or self._spare is None or len(self._spare) < size:
+            return memoryview(bytearray(size))
+        memory, self._spare = self._spare, None
+        return memoryview(memory)[:size]
 
     def _end_part(self) -> None:
         self._room = memoryview(b"")

@@ -35,7 +35,9 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.room import POOL, Room, Rooms
 from p2pfl.sharing.run import Run
 
-REST_S: Final = 5.0  # seconds behind a sum until memory that waits for the next one goes back to the system
+# Seconds behind the beginning or end of a sum until memory that waits goes back to the system: longer than most sums
+# over slow links take, which would else give theirs back while they last, and the next one ask for it anew.
+REST_S: Final = 30.0
 
 
 class AsksPeers(Protocol):

@@ -6,6 +6,8 @@
  *
  *   combine     x + sum PRG(plus) - sum PRG(minus) mod p            (masking.py, prg.py)
  *   add_up      sum of vectors mod p                                (field.py)
+ *   below       whether all words are below p                       (field.py)
+ *   tag         random linear forms of a chunk                      (forms.py)
  *   round_up    floats to words: scale, stochastic rounding, encode (quantiser.py)
  *   decode      words to floats: centre, times one step             (quantiser.py)
  *   extent      largest integer and sum of squares of words         (quantiser.py)
@@ -298,6 +300,11 @@ static PyObject *combine(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* A block of words where they lie, or `moved`, where they do not begin at a multiple of their width. */
+static const void *in_place(const uint8_t *words, uint8_t *moved, size_t bytes, size_t width) {
+    return (uintptr_t)words % width ? memcpy(moved, words, bytes) : words;
+}
+
 /* ── add_up ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static PyObject *add_up(PyObject *self, PyObject *args) {
@@ -323,20 +330,163 @@ static PyObject *add_up(PyObject *self, PyObject *args) {
         }
     }
     Py_BEGIN_ALLOW_THREADS
-    uint8_t sum[CHUNK] __attribute__((aligned(64)));
+    uint8_t sum[CHUNK] __attribute__((aligned(64))), moved[CHUNK] __attribute__((aligned(64)));
     for (Py_ssize_t at = 0; at < out.len; at += CHUNK) {
         const size_t bytes = out.len - at < CHUNK ? (size_t)(out.len - at) : CHUNK, n = bytes / f.width;
         memcpy(sum, (const uint8_t *)vectors[0].buf + at, bytes);
-        for (Py_ssize_t k = 1; k < count; k++) add(&f, sum, (const uint8_t *)vectors[k].buf + at, n, k >= plus);
+        for (Py_ssize_t k = 1; k < count; k++)
+            add(&f, sum, in_place((const uint8_t *)vectors[k].buf + at, moved, bytes, f.width), n, k >= plus);
         settle(&f, sum, n);
         memcpy((uint8_t *)out.buf + at, sum, bytes);
     }
-    wipe(sum, sizeof sum);
+    wipe(sum, sizeof sum), wipe(moved, sizeof moved);
     Py_END_ALLOW_THREADS
     result = Py_NewRef(Py_None);
 done:
     while (held) PyBuffer_Release(vectors + --held);
     PyBuffer_Release(&out);
+    return result;
+}
+
+/* ── below ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+#define HIGHEST(W, T)                                                                                           \
+    VECTORS static T highest##W(const T *w, size_t n) {                                                        \
+        T most = 0;                                                                                            \
+        for (size_t i = 0; i < n; i++) most = w[i] > most ? w[i] : most;                                       \
+        return most;                                                                                           \
+    }
+
+HIGHEST(2, uint16_t)
+HIGHEST(4, uint32_t)
+HIGHEST(8, uint64_t)
+
+static int all_below(const Field *f, const uint8_t *words, size_t bytes) {
+    uint8_t moved[CHUNK] __attribute__((aligned(64)));
+    for (size_t at = 0; at < bytes; at += CHUNK) {
+        const size_t now = bytes - at < CHUNK ? bytes - at : CHUNK, n = now / f->width;
+        const void *w = in_place(words + at, moved, now, f->width);
+        const uint64_t most = f->width == 4 ? highest4(w, n) : f->width == 8 ? highest8(w, n) : highest2(w, n);
+        if (most >= f->p) return 0;
+    }
+    return 1;
+}
+
+/* below(words, width, p): whether each is below p. They may begin at any byte. */
+static PyObject *below(PyObject *self, PyObject *args) {
+    Py_buffer words;
+    Py_ssize_t width;
+    unsigned long long p;
+    PyObject *result = NULL;
+    Field f;
+    int all;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*nK", &words, &width, &p)) return NULL;
+    if (field_of(&f, width, p)) {
+        if (words.len % width)
+            PyErr_SetString(PyExc_ValueError, "words are cut");
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            all = all_below(&f, words.buf, (size_t)words.len);
+            Py_END_ALLOW_THREADS
+            result = PyBool_FromLong(all);
+        }
+    }
+    PyBuffer_Release(&words);
+    return result;
+}
+
+static uint64_t coefficient(const Field *f, const uint8_t *words, size_t i) {
+    uint64_t word = 0;
+    memcpy(&word, words + i * f->width, f->width);
+    return word;
+}
+
+/* ── tag ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+enum { SIDE = 512, MOST_FORMS = 4 };
+
+/* The sums of n <= 512 words times v of each form. Of 31 bits v comes as its low 16 and high 15, whose sums stay below
+ * 2^56; of 16 bits the products' low and high halves are added apart, which stay below 2^25. */
+VECTORS static void times_v4(const uint32_t *a, size_t n, const uint32_t *v, uint64_t *sums) {
+    const uint32_t *low0 = v, *high0 = v + SIDE, *low1 = v + 2 * SIDE, *high1 = v + 3 * SIDE;
+    uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t word = a[i];
+        s0 += word * low0[i], s1 += word * high0[i], s2 += word * low1[i], s3 += word * high1[i];
+    }
+    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+}
+
+VECTORS static void times_v2(const uint16_t *a, size_t n, const uint32_t *v, uint64_t *sums) {
+    for (size_t form = 0; form < 4; form++) {
+        const uint32_t *by = v + form * SIDE;
+        uint32_t low = 0, high = 0;
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t product = a[i] * by[i];
+            low += product & 0xffff, high += product >> 16;
+        }
+        sums[form] = low + ((uint64_t)high << 16);
+    }
+}
+
+/* u A v mod p of each form, for a chunk laid out in rows of `columns` words. */
+static void tag_words(const Field *f, const uint8_t *words, size_t n, size_t columns, const uint64_t *u,
+                      const uint32_t *v, size_t forms, uint64_t *tags) {
+    uint64_t sums[MOST_FORMS];
+    memset(tags, 0, forms * sizeof *tags);
+    for (size_t first = 0, row = 0; first < n; first += columns, row++) {
+        const size_t now = n - first < columns ? n - first : columns;
+        const uint8_t *a = words + first * f->width;
+        if (f->width == 4) {
+            times_v4((const uint32_t *)a, now, v, sums);
+            for (size_t form = 0; form < 2; form++)
+                sums[form] = (sums[2 * form] + (sums[2 * form + 1] % f->p << 16)) % f->p;
+        } else
+            times_v2((const uint16_t *)a, now, v, sums);
+        for (size_t form = 0; form < forms; form++)
+            tags[form] = (tags[form] + u[form * SIDE + row] * (sums[form] % f->p)) % f->p;
+    }
+}
+
+/* tag(out, words, columns, u, v, width, p): out = u A v mod p of each form, for fields of 16 and 31 bits.
+ *
+ * out is 8 bytes, a word for each form. u and v are the coefficients, words below p, 512 for each form. */
+static PyObject *tag(PyObject *self, PyObject *args) {
+    Py_buffer out, words, u, v;
+    Py_ssize_t columns, width;
+    unsigned long long p;
+    PyObject *result = NULL;
+    Field f;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "w*y*ny*y*nK", &out, &words, &columns, &u, &v, &width, &p)) return NULL;
+    if (field_of(&f, width, p)) {
+        const size_t forms = 8 / f.width, coefficients = forms * SIDE, n = (size_t)(words.len / width);
+        if (width == 8 || words.len % width || out.len != 8 || columns < 1 || columns > SIDE || n < 1 ||
+            n > (size_t)columns * SIDE || (size_t)u.len != coefficients * f.width || u.len != v.len ||
+            (uintptr_t)words.buf % f.width)
+            PyErr_SetString(PyExc_ValueError, "words, columns or coefficients do not fit");
+        else {
+            uint64_t left[MOST_FORMS * SIDE], tags[MOST_FORMS];
+            uint32_t right[MOST_FORMS * SIDE];
+            Py_BEGIN_ALLOW_THREADS
+            for (size_t i = 0; i < coefficients; i++) {
+                left[i] = coefficient(&f, u.buf, i);
+                const uint32_t one = (uint32_t)coefficient(&f, v.buf, i);
+                if (f.width == 4) {
+                    uint32_t *at = right + i / SIDE * 2 * SIDE + i % SIDE;
+                    at[0] = one & 0xffff, at[SIDE] = one >> 16;
+                } else
+                    right[i] = one;
+            }
+            tag_words(&f, words.buf, n, (size_t)columns, left, right, forms, tags);
+            for (size_t form = 0; form < forms; form++)
+                memcpy((uint8_t *)out.buf + form * f.width, &tags[form], f.width);
+            Py_END_ALLOW_THREADS
+            result = Py_NewRef(Py_None);
+        }
+    }
+    PyBuffer_Release(&out), PyBuffer_Release(&words), PyBuffer_Release(&u), PyBuffer_Release(&v);
     return result;
 }
 
@@ -609,6 +759,8 @@ static PyObject *survey(PyObject *self, PyObject *args) {
 static PyMethodDef methods[] = {
     {"combine", combine, METH_VARARGS, NULL},
     {"add_up", add_up, METH_VARARGS, NULL},
+    {"below", below, METH_VARARGS, NULL},
+    {"tag", tag, METH_VARARGS, NULL},
     {"round_up", round_up, METH_VARARGS, NULL},
     {"decode", decode, METH_VARARGS, NULL},
     {"extent", extent, METH_VARARGS, NULL},
@@ -627,7 +779,9 @@ PyMODINIT_FUNC PyInit__kernel(void) {
     have_vaes = __builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f") &&
                 __builtin_cpu_supports("avx512bw");
     PyObject *made = PyModule_Create(&module);
-    if (made && PyModule_AddStringConstant(made, "INSTRUCTIONS", have_vaes ? "VAES" : "AES-NI")) Py_CLEAR(made);
+    if (made && (PyModule_AddStringConstant(made, "INSTRUCTIONS", have_vaes ? "VAES" : "AES-NI") ||
+                 PyModule_AddIntConstant(made, "VERSION", 2))) /* loops.py */
+        Py_CLEAR(made);
     return made;
 }
 

@@ -103,10 +103,17 @@ class Field:
         """`words` itself, when it is a 1-D array of this field's type with all words < p; else raises NotInField."""
         if words.dtype != self.dtype or words.ndim != 1:
             raise NotInField(evidence=f"{words.ndim}-dimensional {words.dtype}, wanted 1 and {self.dtype}", p=self.p)
-        if words.size and int(words.max()) >= self.p:
+        if not self._holds(words):
             where = int(np.argmax(words >= self.p))
             raise NotInField(evidence=f"word {where} of {words.size} is not below p", p=self.p)
         return words
+
+    def _holds(self, words: Words) -> bool:
+        """Each of (m,) words of this field's type is below p."""
+        loops = kernel.compiled(self.word_bytes, self.p)
+        if loops is not None and kernel.reads(words):
+            return loops.below(words, self.word_bytes, self.p)
+        return not words.size or int(words.max()) < self.p
 
     def add(self, x: Words, y: Words, out: Words | None = None) -> Words:
         """x + y mod p, (m,) words < p; `out` may be x or y."""
@@ -128,7 +135,8 @@ class Field:
         total = np.empty(plus[0].size, self.dtype) if out is None else out
         vectors = (*plus, *minus, total)
         loops = kernel.compiled(self.word_bytes, self.p)
-        if loops is not None and len(vectors) <= kernel.MOST_VECTORS and _are_plain(vectors, self.dtype):
+        plain = all(kernel.reads(vector) and vector.dtype == self.dtype for vector in vectors)
+        if loops is not None and len(vectors) <= kernel.MOST_VECTORS and plain:
             loops.add_up(total, plus, minus, self.word_bytes, self.p)
             return total
         accumulator = Accumulator(self)
@@ -178,7 +186,7 @@ class Field:
             wanted = f"{count * self.word_bytes}" if count is not None else f"a multiple of {self.word_bytes}"
             raise WordsMissized(evidence=f"{size} bytes, wanted {wanted}", peer=peer)
         words: Words = np.frombuffer(data, self.dtype)
-        if words.size and int(words.max()) >= self.p:
+        if not self._holds(words):
             where = int(np.argmax(words >= self.p))
             raise WordOutOfRange(evidence=f"word {where} of {words.size} is not below p", peer=peer, p=self.p)
         return words
@@ -189,10 +197,6 @@ FIELDS: Final = {
     31: Field("31", 2**31 - 1, 4),
     61: Field("61", 2**61 - 1, 8),
 }
-
-
-def _are_plain(vectors: Sequence[Words], dtype: np.dtype[np.unsignedinteger[Any]]) -> bool:
-    return all(kernel.takes(vector) and vector.dtype == dtype for vector in vectors)
 
 
 class Accumulator:

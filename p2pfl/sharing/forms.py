@@ -25,7 +25,8 @@ Arithmetic. Products of float64 matrices are what numpy does fastest, ahead of i
 A word is one digit (16 or 31 bits) or two (61 bits: its low 32 and high 29, by which v gets a second coefficient,
 2³²·v mod p); a coefficient is cut into limbs. digit bits + limb bits + 10 = 53, and no sum has more than 2¹⁰ terms, so
 every sum and every part of one, in any order, fused or not, is an integer below 2⁵³: nothing is ever rounded, and all
-machines get the same bits. Do not raise MOST_WORDS, DIGIT_BYTES or TERM_BITS alone.
+machines get the same bits. Do not raise MOST_WORDS, DIGIT_BYTES or TERM_BITS alone. Where the loops are compiled, words
+of 16 and 31 bits are multiplied as integers by them, in a fifth of the time: the same sums mod p.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl.keys import SEED_BYTES, derive
+from p2pfl.sharing import kernel
 from p2pfl.sharing.field import Field, Words
 from p2pfl.sharing.prg import expand
 from p2pfl.sharing.rotation import Floats
@@ -74,7 +76,10 @@ class Forms:
         self._digit = np.dtype(f"<u{digit_bytes}")
         self._digits = field.word_bytes // digit_bytes
         self._limb_bits = EXACT_BITS - TERM_BITS - 8 * digit_bytes  # 27 or 11
-        u, v = coefficients(challenge, field)  # (forms, 512) each
+        u, v = self._u, self._v = coefficients(challenge, field)  # (forms, 512) each
+        self._loops = kernel.compiled(field.word_bytes, field.p) if self._digits == 1 else None
+        if self._loops is not None:
+            return
         digits = [_shifted(v, 8 * digit_bytes * digit, field) for digit in range(self._digits)]
         each_digit = np.stack(digits, axis=2).reshape(len(v), -1)  # (forms, 512·digits): in the order of the words
         self._left = self._limbs(u)  # (columns, 512), columns = forms·limbs
@@ -90,6 +95,9 @@ class Forms:
         if not 1 <= words.size <= MOST_WORDS:
             raise ValueError(f"a chunk of {words.size} words, wanted 1 to {MOST_WORDS}")
         columns = math.isqrt(words.size - 1) + 1
+        if self._loops is not None:
+            given = words if kernel.takes(words) else words.copy()
+            return self._loops.tag(given, columns, self._u, self._v, self._field.word_bytes, self._field.p)
         sums = self._times_right(np.ascontiguousarray(words).view(self._digit), columns * self._digits)
         parts = sums.astype("<i8").view(f"<u{PART_BYTES}")  # (rows, columns·4): small enough to be multiplied exactly
         products = self._left[:, : len(sums)] @ parts.astype(np.float64)  # (columns, columns·4)
@@ -138,7 +146,7 @@ def coefficients(challenge: bytes, field: Field) -> tuple[Words, Words]:
     """u and v of each form, (forms, 512) uniform words < p each, from the PRG under the challenge."""
     key = derive(challenge, "forms", field.p.to_bytes(8, "big"))
     drawn = expand(key, field, 0, forms_of(field) * 2 * MOST_SIDE).reshape(-1, 2, MOST_SIDE)
-    return drawn[:, 0], drawn[:, 1]
+    return np.ascontiguousarray(drawn[:, 0]), np.ascontiguousarray(drawn[:, 1])
 
 
 def add(field: Field, tags: Sequence[bytes], chunks: int = 1) -> bytes:

@@ -19,6 +19,7 @@ from p2pfl.sharing.loops import MODULE, NUMPY
 Array = npt.NDArray[Any]
 
 MOST_VECTORS: Final = 64  # that one call adds up
+TAG_BYTES: Final = 8  # of all forms of one chunk
 WRITTEN_FOR: Final = ((2, 65521), (4, 2**31 - 1), (8, 2**61 - 1))  # bytes of a word, prime
 
 
@@ -41,6 +42,16 @@ class Compiled:
     def add_up(self, out: Array, plus: Sequence[Array], minus: Sequence[Array], width: int, p: int) -> None:
         """out = Σ plus − Σ minus mod p: at least one, at most MOST_VECTORS of one length. `out` may be one of them."""
         self._module.add_up(out, (*plus, *minus), len(plus), width, p)
+
+    def below(self, words: Array, width: int, p: int) -> bool:
+        """Whether each of `words` is below p."""
+        return bool(self._module.below(words, width, p))
+
+    def tag(self, words: Array, columns: int, u: Array, v: Array, width: int, p: int) -> bytes:
+        """uᵀAv mod p of each form, as words, of a chunk in rows of so many; u and v are (forms, 512). Not 61 bits."""
+        tag = bytearray(TAG_BYTES)
+        self._module.tag(tag, words, columns, u, v, width, p)
+        return bytes(tag)
 
     def decode(self, out: npt.NDArray[np.float64], words: Array, step: float, width: int, p: int) -> None:
         """out = `step` times the signed integers that the words stand for. They may be the last bytes of `out`."""
@@ -95,11 +106,13 @@ def compiled(width: int, p: int) -> Compiled | None:
 
 
 def takes(array: Array) -> bool:
-    """Whether the compiled loops may read and write it where it lies: a view of a letter may begin at an odd byte.
+    """Whether the compiled loops may read and write it where it lies: a view of a letter may begin at an odd byte."""
+    return array.flags.aligned and reads(array)
 
-    Nor do they see that a caller's numbers are of the other byte order.
-    """
-    return array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative
+
+def reads(array: Array) -> bool:
+    """Whether `below` and `add_up` may read it: at any byte. They do not see that numbers are of the other order."""
+    return array.flags.c_contiguous and array.dtype.isnative
 
 
 def in_use() -> str:

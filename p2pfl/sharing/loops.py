@@ -7,13 +7,15 @@ from types import ModuleType
 from typing import Final
 
 NUMPY: Final = "numpy"
+VERSION: Final = 2  # of the compiled module: one that was built from older source is none
 
 
 def _load() -> ModuleType | None:
     try:
-        return importlib.import_module("p2pfl.sharing._kernel")
+        found = importlib.import_module("p2pfl.sharing._kernel")
     except ImportError:  # not built here, or not for this processor
         return None
+    return found if getattr(found, "VERSION", None) == VERSION else None
 
 
 MODULE: Final = _load()

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import zmq
 
-from p2pfl.mesh import router as module
 from p2pfl.mesh.connection import STALE_FRAMES
-from p2pfl.mesh.router import MOST_IN, MOST_IN_BYTES, MOST_OUT, Router, new_body
+from p2pfl.mesh.router import MOST_IN, MOST_IN_BYTES, MOST_OUT, Router
 from p2pfl.mesh.zmtp import BODY_PART_BYTES, GREETING, READY, Decoder, encode_parts
 from tests.mesh.sites import OVERALL_S
 
@@ -33,12 +32,6 @@ def staged(scene: Callable[[Router, Told], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def filled(data: bytes) -> zmq.Frame:
-    body = new_body(len(data))
-    memoryview(body)[:] = data
-    return body
-
-
 def test_messages_go_both_ways_under_the_name_of_the_endpoint() -> None:
     async def scene(router: Router, told: Told) -> None:
         bob, cyd = router.connect("bob"), router.connect("cyd")
@@ -49,20 +42,14 @@ def test_messages_go_both_ways_under_the_name_of_the_endpoint() -> None:
         taken = [bob.take() for _ in range(5)]
         assert [(one[0], list(map(bytes, one[1]))) for one in taken if one is not None] == said
         assert taken[4] is None and cyd.take() is None
-        assert cyd.give((b"header", filled(long))) and bob.give((b"alone", None)) and cyd.give((b"short", filled(b"x")))
+        assert cyd.give((b"header", memoryview(long))) and bob.give((b"alone", None))
+        assert cyd.give((b"short", memoryview(b"x")))
         while len(told) < 3:
             await asyncio.sleep(0)
         assert [one for one in told if one[0] == "cyd"] == [("cyd", b"header", long), ("cyd", b"short", b"x")]
         assert ("bob", b"alone", b"") in told
 
     staged(scene)
-
-
-def test_a_body_is_memory_of_its_own() -> None:
-    """It is written in place, and what it was made from stays zeros."""
-    first, second = filled(b"x" * BODY_PART_BYTES), new_body(BODY_PART_BYTES)
-    assert bytes(first.buffer) == b"x" * BODY_PART_BYTES
-    assert not any(bytes(second.buffer)) and not any(module._ZEROS)
 
 
 def test_what_waits_for_a_peer_is_bounded_and_room_comes_back() -> None:
@@ -90,7 +77,7 @@ def test_what_a_peer_gives_is_bounded_in_messages_and_bytes_until_it_was_read() 
             await asyncio.sleep(0)
         assert rooms == [MOST_IN]  # once, when all was read
         assert [header for _, header, _ in told] == [b"%d" % number for number in range(MOST_IN)]
-        long = filled(bytes(BODY_PART_BYTES))
+        long = memoryview(bytes(BODY_PART_BYTES))
         given = [endpoint.give((b"long", long)) for _ in range(MOST_IN_BYTES // BODY_PART_BYTES)]
         assert all(given) and not endpoint.give((b"one too many", None))
         while len(rooms) < 2:

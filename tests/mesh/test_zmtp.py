@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.mesh.zmtp import BODY_PART_BYTES, GREETING, MOST_HELD, READY, Decoder, MalformedZmtp, encode_parts
+from p2pfl.mesh.zmtp import (
+    BODY_PART_BYTES,
+    GREETING,
+    LEAST_SPARED,
+    MOST_HELD,
+    READY,
+    Decoder,
+    MalformedZmtp,
+    encode_parts,
+)
 from tests.examples import examples
 
 
@@ -71,6 +80,46 @@ def test_a_message_is_there_once_it_is_whole_and_not_before() -> None:
     assert not decoder.messages and decoder.lacking == 1
     decoder.feed(memoryview(b"!"))
     assert list(decoder.messages) == [(bytes(30), bytes(299) + b"!")]
+
+
+@examples(100)
+@given(fed=st.lists(st.integers(1, 400), max_size=8), placed=st.lists(st.booleans(), max_size=8))
+def test_a_body_is_the_same_whether_it_is_fed_or_placed(fed: list[int], placed: list[bool]) -> None:
+    """Bytes may be decrypted to where they belong: what is placed there is fed no more."""
+    body = bytes(range(256)) * 5
+    decoder = feed(GREETING + READY + encode_parts(b"h", len(body)))
+    view = memoryview(body)
+    for size, direct in zip(fed, placed, strict=False):
+        size = min(size, len(view))
+        if direct and size:
+            decoder.room[:size] = view[:size]
+            decoder.placed(size)
+        else:
+            decoder.feed(view[:size])
+        view = view[size:]
+        assert decoder.lacking == len(decoder.room) == len(view)
+    decoder.feed(view)
+    assert list(decoder.messages) == [(b"h", body)]
+
+
+def test_memory_of_a_large_body_serves_the_next_one_only_when_it_is_given_back() -> None:
+    decoder = feed(GREETING + READY)
+
+    def read(letter: bytes) -> memoryview:
+        decoder.feed(memoryview(encode_parts(b"h", LEAST_SPARED) + letter * LEAST_SPARED))
+        body = decoder.messages.popleft()[1]
+        assert body is not None and bytes(body) == letter * LEAST_SPARED
+        return body
+
+    first = read(b"1")
+    second = read(b"2")
+    assert bytes(first) == b"1" * LEAST_SPARED
+    decoder.spare(first)
+    third = read(b"3")
+    assert third.obj is first.obj and bytes(second) == b"2" * LEAST_SPARED
+    decoder.spare(third)
+    decoder.rest()
+    assert read(b"4").obj is not third.obj
 
 
 def test_a_body_of_a_mebibyte_passes_and_one_more_byte_does_not() -> None:

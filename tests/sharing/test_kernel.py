@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.errors.sharing import ValueNotFinite
+from p2pfl.errors.sharing import ValueNotFinite, WordOutOfRange
 from p2pfl.sharing import kernel
 from p2pfl.sharing.field import FIELDS, Field, Words
+from p2pfl.sharing.forms import MOST_WORDS, Forms
 from p2pfl.sharing.masking import combine
 from p2pfl.sharing.prg import Keystream, expand
 from p2pfl.sharing.quantiser import Quantiser
@@ -107,6 +108,36 @@ def test_sums_are_the_same(field: Field, size: int, plus: int, minus: int, seed:
     total = field.combine(vectors[:plus], vectors[plus:])
     without(loops=True)
     assert np.array_equal(total, field.combine(vectors[:plus], vectors[plus:]))
+    without(loops=False)
+
+
+@given(FIELD, LENGTH.filter(bool), st.integers(2, 5), st.integers(0, 7), SEED)
+@examples(100)
+def test_words_of_a_letter_are_read_wherever_they_begin(
+    field: Field, size: int, count: int, offset: int, seed: int
+) -> None:
+    vectors = [drawn(field, size, seed + each) for each in range(count)]
+    letters = [memoryview(bytes(offset) + vector.tobytes())[offset:] for vector in vectors]
+    assert np.array_equal(field.sum([field.from_bytes(letter) for letter in letters]), field.sum(vectors))
+    spoilt = vectors[0].copy()
+    spoilt[seed % size] = field.p
+    for loops in (True, False):
+        without(loops)
+        with pytest.raises(WordOutOfRange) as raised:
+            field.from_bytes(memoryview(bytes(offset) + spoilt.tobytes())[offset:])
+        assert f"word {seed % size} of {size} " in raised.value.evidence
+    without(loops=False)
+
+
+@given(FIELD, st.one_of(st.integers(1, 70), st.integers(260_000, MOST_WORDS)), st.booleans(), SEED)
+@examples(60)
+def test_tags_are_the_same(field: Field, size: int, largest: bool, seed: int) -> None:
+    words = np.full(size, field.p - 1, field.dtype) if largest else drawn(field, size, seed)
+    challenge = seed.to_bytes(32, "big")
+    tag = Forms(challenge, field).tag(words)
+    assert Forms(challenge, field).tag(np.frombuffer(memoryview(b"-" + words.tobytes())[1:], field.dtype)) == tag
+    without(loops=True)
+    assert Forms(challenge, field).tag(words) == tag
     without(loops=False)
 
 
