@@ -18,14 +18,13 @@ from typing import Any, Final
 
 import zmq
 
-from p2pfl.mesh.framing import PAYLOAD_BYTES
 from p2pfl.mesh.zmtp import Message
 
 MOST_OUT: Final = 64  # messages to one peer that its tunnel has not taken; links count bytes
 MOST_IN: Final = 32  # messages of one peer that were not read here, fewer than a link forgives of the one before …
 MOST_IN_BYTES: Final = 2 << 20  # … and bytes of them, above which no other comes
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
-KEPT_BYTES: Final = PAYLOAD_BYTES  # largest freed block that the allocator keeps
+KEPT_BYTES: Final = 31 << 20  # of the block that the allocator is shown: twice as much free memory stays with it
 
 _NOWAIT: Final = int(zmq.NOBLOCK)  # pyzmq's flags are slow to combine
 _MORE: Final = int(zmq.SNDMORE)
@@ -192,9 +191,10 @@ def _unbounded(socket: Any) -> Any:
 
 
 def _keep_freed_memory() -> None:
-    """Make the allocator reuse the memory of one frame for the next.
+    """Make the allocator reuse the memory of one frame for the next, and of one sum's frames for those of the next.
 
-    glibc returns blocks above 128 KiB to the system and asks for zeroed pages again, until one block of that size has
-    been freed; from then on it keeps them. For frames the difference is a fifth of a link's processor time.
+    glibc returns blocks above 128 KiB to the system and asks for zeroed pages again, until a larger one has been freed;
+    from then on it keeps those, and twice that size of free memory. For frames the difference is a fifth of a link's
+    processor time. It learns from no block of 32 MiB or more (docs/adr/0083).
     """
     bytes(KEPT_BYTES)  # never written, so no page of it ever exists

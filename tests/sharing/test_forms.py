@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import NotInField
-from p2pfl.sharing import forms
+from p2pfl.sharing import forms, kernel
 from p2pfl.sharing.field import FIELDS, Field, Words
 from p2pfl.sharing.forms import MOST_SIDE, MOST_WORDS, TAG_BYTES, Forms, add, forms_of
 from p2pfl.sharing.prg import expand
@@ -76,8 +76,11 @@ def test_the_largest_words_under_the_largest_coefficients_are_still_exact(
 
 
 @each_field
-def test_no_sum_of_products_leaves_the_integers_that_a_float_holds(field: Field) -> None:
-    """The bound of the docstring, from the constants that the code uses."""
+def test_no_sum_of_products_leaves_the_integers_that_a_float_holds(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound of the docstring, from the constants that the code uses without compiled loops."""
+    monkeypatch.setattr(kernel, "COMPILED", None)
     these = Forms(bytes(32), field)
     digit, limb = 2 ** (8 * these._digit.itemsize) - 1, 2**these._limb_bits - 1
     assert MOST_SIDE * these._digits <= 2**forms.TERM_BITS
