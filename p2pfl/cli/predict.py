@@ -27,7 +27,7 @@ from p2pfl.cli.options import (
 )
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
-from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotNamed
+from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotDescribed, TaskNotNamed
 from p2pfl.errors.people import NotWritten, WrongUse
 from p2pfl.errors.training import DataUnreadable, MissingColumn
 from p2pfl.federation import Federation
@@ -184,10 +184,15 @@ def _read(
 
 
 def _of_its_own(model: ModelFile) -> ModelInUse:
-    """What the model's file says that it is of; without a card, what the peers.yaml here says. Raises NoCard."""
+    """What the model's file says that it is of; without a card, what the peers.yaml here says.
+
+    Raises NoCard, TaskNotDescribed.
+    """
     if model.card is None and is_file(PEERS):
         return ModelInUse.of(model, Federation.load(PEERS))
     card = model.expect_card()
+    if card.task.table is None and card.task.sha256 is None:
+        raise TaskNotDescribed(evidence="no --peers is given", source=model.source, task=card.facts["task"]["own"])
     output.progress(_introduced(card, model.source))
     return ModelInUse(model, card.task, card.threshold)
 

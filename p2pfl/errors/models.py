@@ -84,6 +84,17 @@ class PredictionsAreNoMasks(ConfigurationError):
     command = "p2pfl predict --data NEW"
 
 
+class TaskNotDescribed(ConfigurationError):
+    """{source} is a model of the task {task}, which its card names and does not describe."""
+
+    code = "P2P-TRAIN-172"
+    likely = (
+        "it reads images or volumes: peers.yaml describes how",
+        "it is of a task in Python, or of a client: the program that trained it also predicts",
+    )
+    command = "p2pfl predict --model {source} --peers peers.yaml --data NEW"
+
+
 class TaskNotNamed(ConfigurationError):
     """The model in {source} needs code, the class {cls} of {file}, which is never run unless you name your own copy."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from p2pfl import codec
 from p2pfl.cli.main import run
 from p2pfl.cli.model.describe import page
 from p2pfl.cli.options import Unlock
@@ -21,6 +22,7 @@ from p2pfl.federation.table_schema import TableSchema
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.keys import digest
 from p2pfl.training.model import checkpoint
 from p2pfl.training.model.card import ModelCard
 from p2pfl.training.model.file import model_file
@@ -68,6 +70,21 @@ def test_a_card_tells_of_what_is_protected_by_the_unit_that_was_agreed(unit: str
     text = page(ModelCard.of(facts))
     assert ("a patient with several records" in text) is (unit == "record")
     assert f"each {unit}'s gradient clipped" in text and f"{unit}s drawn with chance" in text
+
+
+def test_a_model_of_scans_without_its_peers_file_names_the_option_that_is_lacking(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was taken for a task in Python, with an advice for those who train."""
+    layout = TensorLayout((("fc.weight", (2, 4)),))
+    vector, choice = np.zeros(8, np.float32), TaskChoice(python="images")
+    facts = card_facts(choice, layout, vector)
+    facts["task"] = {"own": "images"}
+    facts["task_digest"] = digest("task", codec.facts(facts["task"])).hex()
+    Path("model.safetensors").write_bytes(model_file(layout, vector, ModelCard.of(facts)))
+    assert run(PREDICT) == 2
+    said = capsys.readouterr().err
+    assert "P2P-TRAIN-172" in said and "p2pfl predict --model model.safetensors --peers peers.yaml" in said
 
 
 def test_a_hospital_that_took_no_part_predicts_from_the_file_alone(
