@@ -69,11 +69,20 @@ def facts_of(
             "direct": [entry.text for entry in proxy.no_proxy.entries],
             "ignored": list(proxy.no_proxy.ignored),
         },
-        "clock_ahead_s": round(-median(clocks), 3) if clocks else None,
+        "clock_ahead_s": own_clock(clocks),
         "links": links,
         "errors": [error.as_json() for error in own],
         "turned_away": [error.as_json() for error in turned_away],
     }
+
+
+def own_clock(clocks: Sequence[float]) -> float | None:
+    """How far this site's clock is ahead of the median; of the others, or of all, so that it is the clock of one site.
+
+    Between two of the others, of which one is a day ahead, nobody's clock stands.
+    """
+    own = [] if len(clocks) % 2 else [0.0]
+    return round(0.0 - median([*clocks, *own]), 3) if clocks else None
 
 
 def doctor_text(facts: dict[str, Any]) -> str:
@@ -88,7 +97,7 @@ def doctor_text(facts: dict[str, Any]) -> str:
         ["  peers.yaml", f"{facts['federation_digest'][:12]}, {held}"],
         ["  port", port_text(Port(port["state"], address, port["process"]))],
         *([["  proxy", _proxy_text(facts["proxy"])]] if facts["proxy"] else []),
-        ["  clock", f"{apart(clock)} from the median of the others" if clock is not None else "nobody to compare with"],
+        ["  clock", f"{apart(clock)} from the median clock" if clock is not None else "nobody to compare with"],
         *(["  TLS", text] for text in _tls_texts(links)),
     ]
     works = "all links work" if up == len(links) else f"{up} of {len(links)} links work"

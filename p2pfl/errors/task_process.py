@@ -53,3 +53,35 @@ class DataHoldsKeys(ConfigurationError):
     code = "P2P-TRAIN-064"
     likely = ("the folder is that of the whole site: keep records in a folder of their own",)
     command = "ls -la {path}"
+
+
+class TaskFileMissing(ConfigurationError):
+    """The task's file {path}, which the sites agreed on, cannot be read here."""
+
+    code = "P2P-TRAIN-175"
+    likely = (
+        "it has not come to this site yet: it is handed on beside peers.yaml, and read before it is approved",
+        "it lies in another folder: name it with --task",
+        "the file belongs to another user",
+    )
+    command = "ls -l {folder}"
+
+
+class TaskNotPython(ConfigurationError):
+    """{path} is no Python that can be run."""
+
+    code = "P2P-TRAIN-173"
+    likely = ("there is a typing error at or above that line", "it was written for a later version of Python")
+    command = "python -m py_compile {path}"
+
+
+class TrialDiverged(ConfigurationError):
+    """The private steps that were tried gave numbers that are not finite. Nothing was charged."""
+
+    code = "P2P-TRAIN-174"
+    likely = (
+        "the learning rate is too large",
+        "a feature's public scaling is far off",
+        "a task's own forward or loss divides by zero, or takes a logarithm or a root of it",
+    )
+    command = "p2pfl task check TASK.py:CLASS --data DATA"

@@ -23,8 +23,12 @@ class DataEmpty(ConfigurationError):
     """{path} holds no records."""
 
     code = "P2P-TRAIN-002"
-    likely = ("the export failed", "only the header was written")
-    command = "wc -l {path}"
+    likely = (
+        "the export failed",
+        "only the header was written",
+        "of scans: the folder holds no folder for each class, and a CSV that lists them has to be named itself",
+    )
+    command = "ls -l {path}"
 
 
 class DataNotText(ConfigurationError):
@@ -211,6 +215,7 @@ class ModelNotPrivate(ConfigurationError):
         "a layer that mixes the records of a batch (BatchNorm, a loss with batch statistics)",
         "a parameter that forward does not use",
         "inputs of another type than the weights: records are float32",
+        "forward or the loss has a mistake of its own, or expects records of another shape",
     )
     command = "p2pfl task check TASK.py:CLASS --data DATA"
 
@@ -239,7 +244,11 @@ class ModelDiverged(LocalFault):
     """Training gave numbers that are not finite, in {what}; the pass is lost, its privacy stays charged."""
 
     code = "P2P-TRAIN-025"
-    likely = ("the learning rate is too large", "a feature's public scaling is far off")
+    likely = (
+        "the learning rate is too large",
+        "a feature's public scaling is far off",
+        "a task's own forward or loss divides by zero, or takes a logarithm or a root of it",
+    )
     command = "p2pfl status"
 
 

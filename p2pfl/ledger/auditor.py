@@ -257,7 +257,7 @@ class Federation:
         self.last: tuple[str, int] = ("", 0)  # run and number of the last round
         self.runs = dict[str, tuple[int, str, str]]()  # by run: number, digest of the record, model after it
         self.epsilon, self.full = dict[str, float](), dict[str, str]()  # full: certified records, on what each rests
-        self.rounds, self.changes, self.time_ms = 0, 0, 0
+        self.rounds, self.trained, self.changes, self.time_ms = 0, 0, 0, 0
         self.wanting = list[tuple[int, str, str, int]]()  # rounds with few signatures: entry, record, base, how many
         for index, (record, signatures) in enumerate(log.rows):
             try:
@@ -316,6 +316,7 @@ class Federation:
             self.wanting.append((index, name, held["base"], len(good)))
         self.runs[run], self.last = (number, name, held["model_after"]), (run, number)
         self.announced, self.time_ms, self.rounds = held.get("announced"), held["time_ms"], self.rounds + 1
+        self.trained += held["configuration"].get("purpose") == "training"
 
     def _membership(self, index: int, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
         old, new, file = self.sites, dict(held["peers"]), held["file"]
@@ -455,7 +456,8 @@ def checked(data: bytes, genesis: str | None) -> Map:
         "verified": not found, "log": (site or log).which, "site": log.site,
         "federation": judged.name, "entries": len((site or log).rows), "root": (site or log).root,
         "genesis": judged.genesis, "epoch": judged.epoch, "sites": dict(judged.sites),
-        "quorum": quorum(len(judged.sites)), "rounds": judged.rounds, "changes": judged.changes,
+        "quorum": quorum(len(judged.sites)), "rounds": judged.rounds, "trained": judged.trained,
+        "changes": judged.changes,
         "last_round_ms": judged.time_ms, "agreement": judged.agreement,
         "epsilon": {name: f"{value:g}" for name, value in sorted(judged.epsilon.items())},
         "limit": str(judged.settings.get("max_epsilon", "")), "delta": str(judged.settings.get("delta", "")),
@@ -480,7 +482,8 @@ def told(path: str, facts: Map) -> str:
         f"  what it is    the {facts['log']} log of {facts['site']}, {facts['entries']} entries, root {facts['root']}",
         f"  federation    {facts['federation']}, epoch {facts['epoch']}, {len(facts['sites'])} sites; "
         f"{facts['quorum']} of them must sign a round",
-        f"  rounds        {facts['rounds']}" + (f", the last at {last}" if facts["rounds"] else ""),
+        f"  rounds        {facts['rounds']}, {facts['trained']} of them of training"
+        + (f"; the last at {last}" if facts["rounds"] else ""),
         f"  membership    {facts['changes']} changes, each approved by the sites before it",
         f"  agreement     {facts['agreement'] or 'none is named'}"
         + (", signed by every site that was ever one" if facts["agreement"] and facts["verified"] else ""),

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from p2pfl.errors.training import LossNotPerRecord, ModelNotPrivate
@@ -132,7 +133,10 @@ def _compare(task: Task, trial: _Trial, pair: Batch, three: Batch, device: torch
     except LossNotPerRecord:
         raise
     except Exception as error:
-        raise ModelNotPrivate(evidence=_told(error, task, trial, pair, device), task=task.name) from None
+        evidence = (
+            f"{_told(error, task, trial, pair, device)}\na record is {_shape(pair[0])}, its label {_shape(pair[1])}"
+        )
+        raise ModelNotPrivate(evidence=evidence, task=task.name) from None
     if mixed:
         evidence = f"one record's gradient of {max(mixed, key=order.index)} changes with the other records of its batch"
         raise ModelNotPrivate(evidence=evidence, task=task.name)
@@ -166,6 +170,11 @@ def place_of(error: Exception) -> str:
         if library not in LIBRARIES:
             return f"{Path(frame.f_code.co_filename).name}:{line}: "
     return ""
+
+
+def _shape(batch: NDArray[Any]) -> str:
+    """What one of a batch holds."""
+    return f"{batch.dtype} of {'×'.join(map(str, batch.shape[1:]))}" if batch.ndim > 1 else f"one {batch.dtype}"
 
 
 def _in_place(trial: nn.Module) -> str:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.from_python import TaskNotGiven
+from p2pfl.errors.task_process import TaskFileMissing
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable
 from p2pfl.federation.description import Described
 from p2pfl.federation.scan_schema import ImageSchema
@@ -21,12 +22,12 @@ from p2pfl.training.tasks.table import TableTask
 
 
 def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes]:
-    """The file of a pinned task, and its bytes, whose digest holds. Raises TaskFileChanged, TaskUnusable."""
+    """The file of a pinned task, and its bytes, whose digest holds. Raises TaskFileChanged, TaskFileMissing."""
     path = file or Path(choice.file or "")
     try:
         raw = read_file(path, TEXT_BYTES)
     except OSError as error:
-        raise TaskUnusable(evidence=str(error.strerror), path=path, cls=choice.cls) from None
+        raise TaskFileMissing(evidence=str(error.strerror), path=path) from None
     found = hashlib.sha256(raw).digest()
     if found != choice.sha256:
         agreed = (choice.sha256 or b"").hex()[:16]
@@ -38,7 +39,7 @@ def code_of(choice: TaskChoice, file: Path | None = None) -> tuple[str, str, byt
     """Class, file and bytes of the code that a process of its own will run. Of a description there is no code; its file
     is that of its pretrained weights, where it names any: in the working folder, or `file`.
 
-    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable.
+    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskFileMissing.
     """
     if choice.table is not None:
         return "", "", b""
@@ -73,7 +74,7 @@ def described_task(schema: Described | None, weights: Path | None = None, beside
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     """The task that peers.yaml names; `file` is this site's copy of what it pins: a task's file, or weights.
 
-    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
+    It runs the very bytes whose digest was checked. Raises TaskUnusable, and what `code_of` raises.
     """
     if choice.client is not None:
         raise TaskIsAClient(kind=choice.client.kind, evidence=f"task: {choice.label}, in peers.yaml")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.doctor import judge_clocks, judge_files
-from p2pfl.cli.doctor_facts import Port, doctor_text, facts_of
+from p2pfl.cli.doctor_facts import Port, doctor_text, facts_of, own_clock
 from p2pfl.cli.links import apart, link_facts, link_lines
 from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.errors.probe import NotReachedBy
@@ -88,6 +88,14 @@ def test_when_most_others_agree_on_another_time_it_is_this_clock_that_is_off() -
     (error,) = judge_clocks(found, "d")
     assert (error.code, "600 s behind those of a, b" in error.happened) == ("P2P-MESH-041", True)
     assert all(not one.errors for one in found)
+
+
+@pytest.mark.parametrize(
+    ("others", "ahead"),
+    [([0.0, 86400.0], 0.0), ([-60.0, -60.0], 60.0), ([-60.0], 60.0), ([0.0, 0.0, 9.0], 0.0), ([], None)],
+)
+def test_between_two_clocks_of_which_one_is_off_a_right_one_is_right(others: list[float], ahead: float | None) -> None:
+    assert own_clock(others) == ahead
 
 
 def test_clocks_that_are_all_off_by_another_time_are_each_told() -> None:

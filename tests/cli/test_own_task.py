@@ -111,7 +111,8 @@ def test_a_task_is_not_written_over_and_has_the_name_of_a_class(here: Path, caps
         ),
         ("api = 1", "api = 2", "P2P-TRAIN-022"),
         ("class Pneumonia", "class Influenza", "P2P-TRAIN-022"),
-        ("import numpy as np", "import numpy as np,", "P2P-TRAIN-022"),
+        ("import numpy as np", "import numpy as np,", "P2P-TRAIN-173"),
+        ('targets.float(), reduction="none")', 'targets.float(), reduction="none") * float("nan")', "P2P-TRAIN-174"),
         ("return True", "return False", "P2P-TRAIN-023"),
     ],
 )
@@ -122,6 +123,19 @@ def test_what_would_fail_in_a_federation_is_told_by_the_check(
     changed(before, after)
     assert run(CHECK) == 2
     assert code in capsys.readouterr().err
+
+
+def test_what_a_task_prints_is_shown_by_the_check(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its process is killed in the end: what it had not written out by then was lost."""
+    changed('targets.float(), reduction="none")', 'targets.float(), reduction="none") + (print("in the loss") or 0)')
+    assert run(CHECK) == 0
+    assert "the task prints: in the loss" in capsys.readouterr().err
+
+
+def test_what_a_record_is_stands_beside_what_a_model_says_of_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed("return nn.Linear(COLUMNS, 1)", "return nn.Linear(COLUMNS + 1, 1)")
+    assert run(CHECK) == 2
+    assert "a record is float32 of 4, its label one int64" in capsys.readouterr().err
 
 
 NET = """class Net(nn.Module):

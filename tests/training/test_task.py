@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfl.errors.task_process import TaskFileMissing
 from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.keys import Secret
@@ -109,8 +110,9 @@ def test_a_class_that_is_no_task_is_named(tmp_path: Path, cls: str) -> None:
 
 
 def test_a_file_that_is_not_there_or_raises_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TaskUnusable):
+    with pytest.raises(TaskFileMissing) as absent:
         load_task(choice(OWN, "Mine"), tmp_path / "absent.py")
+    assert "--task" in absent.value.render()
     (tmp_path / "broken.py").write_bytes(b"1 / 0\n")
     with pytest.raises(TaskUnusable) as caught:
         load_task(choice(b"1 / 0\n", "Mine"), tmp_path / "broken.py")

@@ -19,13 +19,18 @@ from p2pfl.cli.task.review import reaches
 from p2pfl.cli.tasks import device_option, reads_option, secret_places, task_process
 from p2pfl.cli.wording import dense_bytes
 from p2pfl.errors.people import WrongUse
+from p2pfl.errors.task_process import TrialDiverged
+from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation import Federation
 from p2pfl.files import is_file
+from p2pfl.keys import Secret
 from p2pfl.training.records.column_map import MapFile, map_for
 
 if TYPE_CHECKING:
+    from p2pfl.training.privacy.account import Charge
     from p2pfl.training.process.remote import RemoteTrainer
     from p2pfl.training.task import Task
+    from p2pfl.training.update import FlatVector
 
 TRIED_STEPS: Final = 3
 TRIED_AT_FIRST, TRIED_AT_ONCE = 32, 1024  # records between two looks at the clock: more of them where they are quick
@@ -110,7 +115,6 @@ def _tried(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from p2pfl.keys import Secret
     from p2pfl.node.runs.sizes import check_leader
     from p2pfl.simulate.training import federation_of
     from p2pfl.training.privacy.account import Account
@@ -133,7 +137,7 @@ def _tried(
         first = np.concatenate([trainer.initial(bytes(32)), trainer.first_personal(bytes(32))])
         for _ in range(2):  # the first one warms up
             begun = time.perf_counter()
-            trainer.train(first, Account().charge(private), Secret(os.urandom(32), "one try"))
+            _try(trainer, first, Account().charge(private))
         step_s = (time.perf_counter() - begun) / TRIED_STEPS
         left = read_records(trainer, every=every)
         figures = trainer.figures(trainer.evaluate(first))
@@ -158,6 +162,14 @@ def _tried(
         "batch_here": round(rate * facts.units, 1),
         "peak_memory": peak_memory,
     }
+
+
+def _try(trainer: RemoteTrainer, model: FlatVector, charge: Charge) -> None:
+    """A pass that counts nowhere. Raises TrialDiverged."""
+    try:
+        trainer.train(model, charge, Secret(os.urandom(32), "one try"))
+    except ModelDiverged as error:
+        raise TrialDiverged(evidence=error.evidence) from None
 
 
 def read_records(trainer: RemoteTrainer, *, every: bool) -> int:

@@ -13,7 +13,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlock_options
-from p2pfl.errors.training import TaskUnusable
+from p2pfl.errors.task_process import TaskNotPython
 from p2pfl.home import Home
 from p2pfl.node.approvals import approved
 
@@ -59,12 +59,12 @@ def _shown(raw: bytes, last: bytes | None, file: Path) -> list[str]:
 
 
 def reaches(raw: bytes, file: Path) -> list[str]:
-    """Imports of more than what trains, and names that reach beyond the records, by line. Raises TaskUnusable."""
+    """Imports of more than what trains, and names that reach beyond the records, by line. Raises TaskNotPython."""
     try:
         tree = ast.parse(raw)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 0
-        raise TaskUnusable(evidence=f"line {line}: it is no Python", path=file, cls="") from None
+        raise TaskNotPython(evidence=f"line {line}: {getattr(error, 'msg', None) or error}", path=file) from None
     found: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         names: list[str] = []

@@ -151,7 +151,8 @@ class TaskProcess:
 
     def _run(self, theirs: socket.socket, folder: Path) -> str:
         """Start it, hear it to its end; why it was ended here, if it was."""
-        command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), *sys.path[1:], str(_root())]
+        # -u: what it prints comes at once, since it is killed in the end.
+        command = [sys.executable, "-I", "-u", "-c", BOOT, str(theirs.fileno()), *sys.path[1:], str(_root())]
         process = subprocess.Popen(
             [one for one in command if one],
             stdin=subprocess.DEVNULL,

@@ -27,7 +27,7 @@ HEAD: Final = f"""\
 #      `columns` is learned from, so nothing that comes after the outcome belongs there. What statistics shall ask of
 #      and no model shall see stands under `asked`, without centre and scale.
 #   2. Is a column of numbers a code? Then its row is {{code: [{TODO}, {TODO}]}}. Is a code really numbers, written 2,3?
-#      Then write `decimal: comma` into records.columns.yaml, beside records.csv, and draft again.
+#      Then write `decimal: comma` into records.columns.yaml, beside records.csv, delete this, draft again.
 #   3. Fill in every {TODO}. number: the unit. low and high: what is plausible. centre and scale: round figures of
 #      clinical practice; most patients lie within centre ± 2 × scale. code: every level of the study's code book.
 #   4. Add `indicator: true` where it matters whether something was measured, `zero_is_missing: true` where 0 means
