@@ -177,6 +177,21 @@ def test_who_got_the_peers_file_tries_its_task_on_own_records(here: Path, capsys
     assert "column ward: this code is not known" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("absent", "told"), [("", ["ward: no record here has a value"]), ("absent: [ward]", [])])
+def test_a_column_in_which_nothing_was_exported_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], absent: str, told: list[str]
+) -> None:
+    """Whoever wrote that the hospital lacks it knows that."""
+    Path("task.yaml").write_text(f"{DESCRIBED}asked:\n  ward: {{code: [north, south]}}\n")
+    rows = [f"{30 + number % 50};{'wm'[number % 2]};{('no', 'yes')[number % 3 > 0]};" for number in range(80)]
+    Path("records.csv").write_text("\n".join(["age;sex;ill;ward", *rows, ""]))
+    Path("records.columns.yaml").write_text(absent or "absent: []")
+    capsys.readouterr()
+    assert run(["task", "check", "task.yaml", "--data", "records.csv", "--json"]) == 0
+    notices = json.loads(capsys.readouterr().out)["notices"]
+    assert [one for one in notices if "no record" in one] == told
+
+
 def test_a_task_is_tried_with_noise_of_which_each_site_adds_a_part(here: Path) -> None:
     """Its charge was for another pass than the trial's: a bug of p2pfl, it said."""
     Path("task.yaml").write_text(DESCRIBED)

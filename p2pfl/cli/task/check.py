@@ -27,6 +27,7 @@ from p2pfl.keys import Secret
 from p2pfl.training.records.column_map import MapFile, map_for
 
 if TYPE_CHECKING:
+    from p2pfl.federation.table_schema import TableSchema
     from p2pfl.training.privacy.account import Charge
     from p2pfl.training.process.remote import RemoteTrainer
     from p2pfl.training.task import Task
@@ -80,27 +81,45 @@ def check(
     mapped = map_for(data, columns)
     asked = _asked(own, federation, data, mapped)
     facts = _tried(own, data, mapped, federation, device, reads, every=every) | {"asked": asked}
+    facts["notices"] += [f"{name}: no record here has a value" for name in _blank(own, federation, data, mapped)]
     output.result(_text(facts, agreed=federation is not None), facts, as_json)
 
 
 def _asked(own: GivenTask, federation: Federation | None, data: Path, columns: MapFile | None) -> list[str]:
-    """The columns that are asked and not learned, read as a question would; what can be read once is left to the task.
-
-    Raises leaves of errors.training.
-    """
-    from p2pfl.federation.description import parse_description
-    from p2pfl.federation.table_schema import TableSchema
-
-    schema: object = federation.task.table if federation is not None else None
-    if own.raw:
-        schema = parse_description(own.raw, own.path) if not own.cls else None
-    if not isinstance(schema, TableSchema) or not schema.asked or not is_file(data):
+    """The columns that are asked and not learned, read as a question would. Raises leaves of errors.training."""
+    schema = _table(own, federation, data)
+    if schema is None or not schema.asked:
         return []
     from p2pfl.node.runs.site_tables import read_records  # late: it brings numpy
 
     names = [one.name for one in schema.asked]
     read_records(schema, names, data, columns)
     return names
+
+
+def _blank(own: GivenTask, federation: Federation | None, data: Path, columns: MapFile | None) -> list[str]:
+    """The columns of a table in which no record has a value, and of which the column map does not say so."""
+    schema = _table(own, federation, data)
+    if schema is None:
+        return []
+    from p2pfl.node.runs.site_tables import read_records
+    from p2pfl.training.records.given_table import GivenTable
+
+    absent = GivenTable.of(data).column_map(schema, columns).absent
+    names = [one.name for one in schema.described if one.name not in absent]
+    held = read_records(schema, names, data, columns).table.columns
+    return [name for name in names if (held[name] != held[name]).all()]  # NaN where there is none
+
+
+def _table(own: GivenTask, federation: Federation | None, data: Path) -> TableSchema | None:
+    """What the task's table holds, where it is one; records that can be read once are left to the task."""
+    from p2pfl.federation.description import parse_description
+    from p2pfl.federation.table_schema import TableSchema
+
+    schema: object = federation.task.table if federation is not None else None
+    if own.raw:
+        schema = parse_description(own.raw, own.path) if not own.cls else None
+    return schema if isinstance(schema, TableSchema) and is_file(data) else None
 
 
 def _tried(
