@@ -182,5 +182,7 @@ def _card(home: Home, federation: Federation) -> tuple[Mapping[str, Any] | None,
 
 def task_line(federation: Federation) -> str:
     """What is learned, in a line."""
-    table = federation.task.table
+    table, scans = federation.task.table, federation.task.scans
+    if scans is not None:
+        return scans.summary
     return f"{table.summary}{table.asking}" if table is not None else federation.task.label

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.report import task_line
+from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
+from tests.federation.sample import CARDS
+from tests.federation.test_scan_schema import IMAGES
 from tests.report.sample import Sample
 from tests.test_json_keys import documented, section
 
@@ -149,3 +153,10 @@ def test_a_home_that_never_began_a_study_has_a_report(
     assert report(tmp_path / "charite", "-o", "empty.html") == 0
     assert "no study has begun" in capsys.readouterr().out
     assert "No study has begun" in Path("empty.html").read_text()
+
+
+def test_a_study_of_scans_says_what_of() -> None:
+    """An ethics board reads more than `images`."""
+    members, lines = [card.member for card in CARDS], draft.description_lines(IMAGES.encode(), "t")
+    told = task_line(Federation.parse(draft.peers_file("trial", members, lines)))
+    assert told.startswith("images of 224×224, a resnet50 of normal, pneumonia")
