@@ -442,6 +442,22 @@ def test_before_the_ledger_has_begun_there_is_nothing_to_change(here: Path, caps
     assert "P2P-FED-039" in capsys.readouterr().err
 
 
+def test_a_site_that_has_moved_is_listed_elsewhere_under_the_key_that_it_has(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/guide/members-and-keys.md says."""
+    key = Federation.load("peers.yaml").roster["ben"].key
+    card = ["--name", "ben", "--card", "--address", "ben.example:7443", "--home", "ben"]
+    assert run(["init", *card, "--open-with", "key-file:ben.key"]) == 0
+    assert Card.load("ben/ben.card").member.key == key
+    capsys.readouterr()
+    proposed("rotate", "ben", "ben/ben.card")
+    shown = "".join(capsys.readouterr()).splitlines()
+    assert [line.strip() for line in shown if line.startswith("+") and "ben" in line] == [
+        '+    addresses: ["ben.example:7443"]'
+    ]
+
+
 def test_another_key_waits_in_the_home_until_its_epoch_begins(here: Path) -> None:
     with opened("ben") as home:
         before = home.identity().key

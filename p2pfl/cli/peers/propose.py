@@ -75,7 +75,7 @@ def propose(
     unlock: Unlock,
     as_json: bool,
 ) -> None:
-    """Make a change of membership, signed by this site: who is added, leaves, has another key, or is the hub.
+    """Make a change of membership, signed by this site: who is added, leaves, has another key or address, is the hub.
 
     `recover NAME` lets a site go on whose home was restored from a backup: from the next epoch on, as of what the
     others hold, with all that they know it has spent of its privacy budget.
