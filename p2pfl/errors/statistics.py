@@ -13,7 +13,7 @@ class WrongQuestion(ConfigurationError):
 
     code = "P2P-STATS-050"
     likely = ("a parameter is misspelt or out of range", "a column of codes was named where a number belongs")
-    command = "p2pfl stats {kind} --help"
+    command = "p2pfl stats --help"
 
 
 class ColumnNotInTable(ConfigurationError):

@@ -246,9 +246,8 @@ class Federation:
     """Walks a federation log from its first entry: who the sites are, and whether each entry follows."""
 
     def __init__(self, log: Log) -> None:
-        self.log, self.findings = log, list[tuple[int | None, str]]()
+        self.log, self.findings, self.settings = log, list[tuple[int | None, str]](), Map()
         self.sites: Keys = {}
-        self.settings: Map = {}
         self.ever = dict[str, set[str]]()  # by name, every key that it had
         self.began = dict[str, int]()  # by name, the entry since which its own log counts, where that is not the first
         self.name, self.genesis, self.epoch, self.first, self.federation_digest = "", "", 0, "", ""
@@ -457,8 +456,7 @@ def checked(data: bytes, genesis: str | None) -> Map:
         "federation": judged.name, "entries": len((site or log).rows), "root": (site or log).root,
         "genesis": judged.genesis, "epoch": judged.epoch, "sites": dict(judged.sites),
         "quorum": quorum(len(judged.sites)), "rounds": judged.rounds, "trained": judged.trained,
-        "changes": judged.changes,
-        "last_round_ms": judged.time_ms, "agreement": judged.agreement,
+        "changes": judged.changes, "last_round_ms": judged.time_ms, "agreement": judged.agreement,
         "epsilon": {name: f"{value:g}" for name, value in sorted(judged.epsilon.items())},
         "limit": str(judged.settings.get("max_epsilon", "")), "delta": str(judged.settings.get("delta", "")),
         "head": {"entries": (site or log).covered, "signed_by": sorted((site or log).signers)},
@@ -482,8 +480,7 @@ def told(path: str, facts: Map) -> str:
         f"  what it is    the {facts['log']} log of {facts['site']}, {facts['entries']} entries, root {facts['root']}",
         f"  federation    {facts['federation']}, epoch {facts['epoch']}, {len(facts['sites'])} sites; "
         f"{facts['quorum']} of them must sign a round",
-        f"  rounds        {facts['rounds']}, {facts['trained']} of them of training"
-        + (f"; the last at {last}" if facts["rounds"] else ""),
+        f"  rounds        {facts['rounds']}, {facts['trained']} of training" + f"; last {last}" * (facts["rounds"] > 0),
         f"  membership    {facts['changes']} changes, each approved by the sites before it",
         f"  agreement     {facts['agreement'] or 'none is named'}"
         + (", signed by every site that was ever one" if facts["agreement"] and facts["verified"] else ""),

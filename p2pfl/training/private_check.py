@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from p2pfl.errors.task_process import TrialDiverged
 from p2pfl.errors.training import LossNotPerRecord, ModelNotPrivate
 from p2pfl.keys import Secret
 from p2pfl.training.augment_check import check_augment
@@ -47,7 +48,7 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
     """Try one private step of `model` on `sample` (two records or more). What trains of it has other values then.
 
     It is tried with the model's own weights and with others, since by chance a mixing layer may be silent at some.
-    Raises AugmentMixes; LossNotPerRecord, or ModelNotPrivate with what broke; RecordMisfit.
+    Raises AugmentMixes; LossNotPerRecord, TrialDiverged, or ModelNotPrivate with what broke; RecordMisfit.
     """
     if len(sample) < 2:
         raise ValueError("the check takes two records or more")
@@ -62,8 +63,8 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
             layer.eval()  # else two passes would differ by chance, which looks like mixing
     stream = BitStream(Secret(PUBLIC, "public: other weights to try"), "training/initial")
     try:
-        for _ in range(TRIED_WEIGHTS):
-            _compare(task, trial, pair, three, device)
+        for tried in range(TRIED_WEIGHTS):
+            _compare(task, trial, pair, three, device, finite=not tried)
             with torch.no_grad():
                 for parameter in trial.parameters():
                     _spread(parameter, stream)
@@ -116,8 +117,10 @@ def _spread(parameter: nn.Parameter, stream: BitStream) -> None:
     parameter.copy_(values.view(parameter.shape))
 
 
-def _compare(task: Task, trial: _Trial, pair: Batch, three: Batch, device: torch.device) -> None:
-    """Raises ModelNotPrivate when the first record's gradient is another beside another record."""
+def _compare(task: Task, trial: _Trial, pair: Batch, three: Batch, device: torch.device, *, finite: bool) -> None:
+    """Raises ModelNotPrivate when the first record's gradient is another beside another record; TrialDiverged when it
+    has to be `finite`, as at the first weights, and is not: a pass that counts would be charged, and lost.
+    """
     first, mixed = dict[str, torch.Tensor](), list[str]()
 
     def beside_another(name: str, gradient: torch.Tensor) -> None:
@@ -129,8 +132,11 @@ def _compare(task: Task, trial: _Trial, pair: Batch, three: Batch, device: torch
     try:
         _step(task, trial, three, device, first.__setitem__)
         order = list(first)
+        odd = [name for name, gradient in first.items() if finite and not bool(gradient.isfinite().all())]
+        if odd:
+            raise TrialDiverged(evidence=f"the gradient of {', '.join(odd[:SHOWN])}")
         _step(task, trial, pair, device, beside_another)
-    except LossNotPerRecord:
+    except (LossNotPerRecord, TrialDiverged):
         raise
     except Exception as error:
         evidence = (

@@ -103,7 +103,7 @@ def test_it_runs_isolated_with_nothing_of_p2pfl_and_says_what_it_found(handed: P
         done = alone(handed, f"{log}.json")
         assert done.returncode == 0
         assert done.stdout.startswith(f"VERIFIED: {log}.json")
-        assert f"  rounds        {facts['rounds']}, {facts['trained']} of them of training; the last at" in done.stdout
+        assert f"  rounds        {facts['rounds']}, {facts['trained']} of training; last 20" in done.stdout
 
 
 def test_it_says_in_words_what_is_wrong_and_where(handed: Path) -> None:

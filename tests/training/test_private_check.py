@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from p2pfl.errors.task_process import TrialDiverged
 from p2pfl.errors.training import ModelNotPrivate
 from p2pfl.training import models
 from p2pfl.training.gradients.projection import ProjectingModule
@@ -170,3 +171,21 @@ def test_a_forward_pass_that_fails_leaves_every_parameter_to_train() -> None:
     with pytest.raises(RuntimeError):
         wrapped(torch.randn(3, 4))
     assert all(p.requires_grad for p in model.parameters())
+
+
+class DividesByZero(Small):
+    """What it says of a record is no number, whatever its weights are."""
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 1), Nought())
+
+
+class Nought(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / 0.0 * 0.0
+
+
+def test_a_gradient_that_is_not_finite_is_found_before_a_pass_is_charged() -> None:
+    with pytest.raises(TrialDiverged) as caught:
+        checked(DividesByZero())
+    assert "the gradient of 0." in caught.value.evidence
