@@ -61,6 +61,7 @@ class Logs:
         self.federation.expect_genesis(pledge.genesis, pledge.log)
         self.federation.check_beside(self.site)
         self._lock = threading.RLock()
+        self.charging = threading.RLock()  # of this process: a charge, and its entry, before another one looks
         self._closed = False
         self._beginning: Beginning | None = None  # of this process, while it has done nothing else
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record

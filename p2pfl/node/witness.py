@@ -78,11 +78,15 @@ class SiteHeads:
     def check(self, peer: str, shown: bytes) -> None:
         """A peer shows the last head of this site's log that it cosigned; what it says of privacy spent counts here.
 
-        Raises RolledBack when this site signed it and its log is another one; MalformedMessage when it is no such head.
+        Raises RolledBack when this site signed it and its log is another one, or when the home was stopped before this
+        process: behind what is read, since each peer may know of more. MalformedMessage when it is no such head.
         """
+        self._read_shown(peer, shown)
         if self._stopped:
             evidence = "it was shown so before, and no new epoch has let it go on since; what it had spent is charged"
             raise RolledBack(peer=peer, site=self._site.name, evidence=evidence)
+
+    def _read_shown(self, peer: str, shown: bytes) -> None:
         if not shown:
             return
         try:

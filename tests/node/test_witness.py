@@ -21,6 +21,7 @@ from p2pfl.ledger.witness import HeldNotes, cosigned_by
 from p2pfl.messages import Cosigned, Message, SiteHead, seal
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Progress, RuleBroken
+from p2pfl.node.runs.set_back import STOPPED
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.witness import HEADS_ITEM, SiteHeads, Witness
 from tests.ledger.sample import charge
@@ -385,6 +386,21 @@ def test_a_site_on_an_older_home_takes_over_what_its_peers_saw_it_spend(
     held = HeldNotes.from_bytes(b.place.home.read(HEADS_ITEM) or b"")
     assert (held.refused, b.breaches()) == ({ONE: lost}, [])
     assert size_of(b.heads.theirs(ONE)) == len(again.logs.site)
+
+
+@pytest.mark.claim("DP-13")
+def test_a_home_that_was_stopped_before_still_reads_what_each_peer_saw_it_spend(pair: tuple[Place, Place]) -> None:
+    """Its process may have died before that was charged, or have heard too few of them."""
+    a, b = map(Seat, pair)
+    meet(a, b)
+    spend(a, "1.500000")
+    round_over(a, b)
+    a.cuts(1)
+    a.place.home.replace(STOPPED, a.process.federation_digest)
+    again = Seat(a.place)
+    with pytest.raises(RolledBack):
+        again.heads.check(OTHER, b.heads.shown(ONE))
+    assert again.logs.spent()[ONE] == 1.5
 
 
 def test_a_head_that_says_less_of_what_was_spent_is_not_cosigned(pair: tuple[Place, Place]) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from p2pfl import codec
-from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
+from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import SEED_BYTES, Draw, Secret
@@ -160,7 +160,9 @@ class Passes:
         if self.begun is None and home.read(PASS) is not None:
             home.remove(PASS)  # its update is on the disk: a process died between the two
         self.accounts = StudyAccounts(home, run, federation.name, federation.privacy, marks)
-        self._check_noted()
+        with logs.charging:
+            self._check_noted()
+            self._known = self.accounts.passes  # charges of this study that are no surprise here
         self.accounts.admit()
 
     def bring(self, marks: Marks | None) -> None:
@@ -211,9 +213,11 @@ class Passes:
         if not self.forgot(said):
             return
         set_back.learnt(self._home)
-        told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)
-        if told is not None:
-            self._note(told)
+        with self._logs.charging:
+            self._forget_uncharged()
+            told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)
+            if told is not None:
+                self._note(told)
 
     # ── one pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,13 +258,21 @@ class Passes:
         return begun
 
     def charge(self, begun: BegunPass) -> Charge:
-        """Charge it, unless a process before this one did. Raises PassWouldOverspend, which is noted."""
-        if self.accounts.passes == begun.number:
-            self._observer(PassRepeated(begun.round, decimal_epsilon(self.accounts.epsilon())))
-            return self.accounts.charge_again()
-        with self._noting_refusal(begun.round):
-            charge, told = self.accounts.charge(begun.round, self._logs.time)
-        self._note(told)
+        """Charge it, unless a process before this one did.
+
+        Raises PassWouldOverspend, which is noted; PassNotCharged where what peers knew was charged since it began.
+        """
+        with self._logs.charging:
+            held = self.accounts.passes
+            if held == begun.number != self._known:
+                raise PassNotCharged(evidence=f"charge {held} is of a pass that this home had forgotten")
+            if held == begun.number:
+                self._observer(PassRepeated(begun.round, decimal_epsilon(self.accounts.epsilon())))
+                return self.accounts.charge_again()
+            with self._noting_refusal(begun.round):
+                charge, told = self.accounts.charge(begun.round, self._logs.time)
+            self._note(told)
+            self._known = self.accounts.passes
         self._observer(PassCharged(begun.round, told["after"], repr(self._privacy.max_epsilon)))
         return charge
 
@@ -285,14 +297,19 @@ class Passes:
         A pass that has begun and is charged is another one from then on; one that is not charged yet is none, since its
         number would be this charge's.
         """
-        passes = self.accounts.passes + 1
-        if self.begun is not None and self.begun.run == self._run and self.begun.number == passes:
-            self.over()
+        self._forget_uncharged()
         number, before = self._logs.final_round(self._run) + 1, self.spent()
+        set_back.heard(self._home, self._federation)  # no round begins before q−1 of its sites have said hello
         set_back.check(self._home, self._federation)
+        passes = self.accounts.passes + 1
         nobody = Secret(bytes(SEED_BYTES), "no seed")
         self.charge(BegunPass(self._run, number, passes, before, 0, b"", b"", nobody))
         return self.spent()
+
+    def _forget_uncharged(self) -> None:
+        """A pass that has begun and is not charged is none any more: its number will be another charge's."""
+        if self.begun is not None and self.begun.run == self._run and self.begun.number == self.accounts.passes + 1:
+            self.over()
 
     def over(self) -> None:
         """Its update is on the disk, or nobody can repeat it: the seed is destroyed."""

@@ -21,7 +21,7 @@ from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.averages import Averaging, encode_average, flatten
 from p2pfl.node.runs.passes import PASS, BegunPass, charge_release
 from p2pfl.sharing.field import FIELDS
-from p2pfl.training.privacy.account import Account, Mechanism
+from p2pfl.training.privacy.account import Account, Mechanism, decimal_epsilon
 from p2pfl.training.privacy.accounts import EVERYTHING
 from tests.node.runs.homes import Killed, Place, charges, draw, places
 from tests.training.settings import PRIVACY, draw_of, privacy
@@ -159,6 +159,17 @@ def test_without_noise_all_must_have_agreed_and_the_account_is_infinite(place: P
     (tmp_path / "other").mkdir()
     agreed, _ = places(tmp_path / "other", "privacy=none")
     assert charged(agreed, PLAIN) == "inf"
+
+
+@pytest.mark.claim("DP-4")
+def test_an_average_behind_one_that_its_home_forgot_has_a_charge_of_its_own(place: Place) -> None:
+    """Its peers know of one average more than a restored home: that is charged, and taken for this one it was free."""
+    how, said, run = Averaging(1.0, 2.0, None), Account().after(how_mechanism(1.0), 1e-5), place.started()
+    run.logs.learn_spent(float(decimal_epsilon(said)))
+    private = replace(place.federation, privacy=how.charged_as(place.federation.privacy))
+    after = charge_release(private, place.home, run.logs, run.run, unseen)
+    assert float(after) == pytest.approx(Account().after(Mechanism(1.0, 1.0, 2), 1e-5), abs=1e-5)
+    assert len(charges(run)) == 2
 
 
 @pytest.mark.claim("DP-4")

@@ -6,18 +6,24 @@ On a real home with real logs; a process dies by an exception that nothing catch
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from p2pfl.codec import Pieces
+from p2pfl.errors.training import PassNotCharged
+from p2pfl.keys import Secret
 from p2pfl.ledger.verify import verify
+from p2pfl.node.progress import unseen
 from p2pfl.node.runs import accounts, making, passes, training
+from p2pfl.node.runs.accounts import StudyAccounts
 from p2pfl.node.runs.models import BEGUN
-from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, Passes, most_said, read_begun
+from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, BegunPass, Passes, charge_forgotten, most_said, read_begun
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
 from p2pfl.training.privacy.account import Account, decimal_epsilon
@@ -286,6 +292,52 @@ def test_what_the_ledger_knows_and_an_older_home_forgot_is_charged_to_it(place: 
     steps = place.federation.privacy.steps_per_round
     assert [entry["mechanism"]["steps"] for entry in charges(run)] == [steps, 3 * steps, steps]
     assert place.started().account.history == whole.history, "the site log has an entry for each"
+
+
+@pytest.mark.claim("DP-4")
+def test_a_pass_that_began_never_runs_on_the_charge_of_one_that_its_home_forgot(place: Place) -> None:
+    """A restored home died between the seed and the charge; then its peers told it of a pass that it had forgotten."""
+    run, whole = place.started(), Account()
+    whole.charge(place.federation.privacy)
+    model = run.digest_of(run.model)
+    begun = BegunPass(run.run, 1, 1, "0.000000", 0, model, run.maker.inputs(run.model, 0), Secret(bytes(32)))
+    place.home.replace(PASS, begun.to_bytes())
+    charge_forgotten(place.federation, place.home, run.logs, run.run, unseen, float(said_of(whole)))
+    assert len(charges(run)) == 1
+    whole.charge(place.federation.privacy)
+    assert place.started().propose(1, 0).epsilon == said_of(whole)
+
+
+def test_a_pass_that_begins_as_its_home_is_found_to_be_older_is_not_made_uncharged(place: Place) -> None:
+    """A hello comes between its seed and its charge, and what that shows is charged first, in another thread."""
+    run, whole = place.started(), Account()
+    whole.charge(place.federation.privacy)
+    begun = run.passes.begin(1, 0, bytes(32), b"inputs", place.draw)
+    charge_forgotten(place.federation, place.home, run.logs, run.run, unseen, float(said_of(whole)))
+    with pytest.raises(PassNotCharged):
+        run.passes.charge(begun)
+    assert read_begun(place.home) is None
+
+
+def test_nobody_looks_between_a_charge_and_its_entry(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever did would make up for the entry, and with one too many no process of the home could read its account."""
+    run, free = place.started(), list[bool]()
+    done = StudyAccounts.charge
+
+    def charge(self: StudyAccounts, number: int, time: int) -> Any:
+        found = done(self, number, time)
+        other = threading.Thread(target=lambda: free.append(run.logs.charging.acquire(blocking=False)))
+        other.start()
+        other.join()
+        return found
+
+    monkeypatch.setattr(StudyAccounts, "charge", charge)
+    run.propose(1, 0)
+    assert free == [False]
+
+
+def said_of(account: Account) -> str:
+    return decimal_epsilon(account.epsilon(DELTA))
 
 
 @pytest.mark.claim("DP-5")

@@ -33,7 +33,7 @@ from p2pfl.node.progress import unseen
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
 from p2pfl.node.runs.cohort import Cohort
-from p2pfl.node.runs.passes import charge_forgotten
+from p2pfl.node.runs.passes import charge_forgotten, charge_release
 from p2pfl.node.runs.set_back import SET_BACK
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.studies import Elsewhere, begin, open_study, studies_of, view, view_or_new
@@ -373,6 +373,17 @@ def test_a_study_begun_in_a_restored_home_waits_for_the_one_before(hospital: Hos
         trained(lungs, *OLD)
     set_back.heard(heart.home, heart.federation)
     trained(lungs, *OLD)
+
+
+@pytest.mark.claim("DP-13")
+def test_a_study_that_never_trains_is_waited_for_no_longer_than_its_next_charge(heart: Place) -> None:
+    """One of noised statistics or averages: q−1 of its sites have said hello before a round of it begins."""
+    trained(heart, *OLD)
+    set_back.found(heart.home)
+    logs = heart.logs()
+    charge_release(heart.federation, heart.home, logs, training_run(heart.federation), unseen)
+    logs.close()
+    assert heart.home.read(SET_BACK) is None
 
 
 def forgotten(place: Place, said: float) -> None:
