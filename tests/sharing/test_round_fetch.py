@@ -208,6 +208,7 @@ PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]
     "no segment, and a field": (BulkRejected, lambda parts: [replace(fetch.GONE, bits=61)]),
     "no segment, and words": (BulkRejected, lambda parts: [replace(fetch.GONE, words=bytes(8))]),
     "no words": (BulkRejected, lambda parts: [replace(parts[0], words=b"")]),
+    "a word at a time": (BulkRejected, lambda parts: [replace(parts[0], words=parts[0].words[:8])]),
     "half a word": (WordsMissized, lambda parts: [replace(parts[0], words=bytes(12))]),
     "a word of p": (WordOutOfRange, lambda parts: [replace(parts[0], words=FIELDS[61].p.to_bytes(8, "little"))]),
 }

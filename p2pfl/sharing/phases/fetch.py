@@ -231,6 +231,9 @@ def _part_held(state: State, message: Total, sender: str) -> list[Effect]:
         state.sum.wanted, state.sum.parts = "", []
         return []
     words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
+    if words.size != min(PART_BYTES // FIELDS[message.bits].word_bytes, message.length - message.start):
+        # Each part puts off the next question: a word at a time would do so for years.
+        raise BulkRejected(peer=sender, evidence=f"{words.size} words from word {message.start} of {message.length}")
     state.sum.parts.append((message, words))
     if (message.segment + 1, message.start + words.size) != (message.segments, message.length):
         return []
