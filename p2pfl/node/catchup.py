@@ -112,8 +112,8 @@ class CatchUp:
 
     @property
     def came(self) -> int:
-        """Bytes of that model that have come."""
-        return len(self._fetch.wanted.data) if self._fetch.wanted is not None else 0
+        """Whole parts of that model that have come: a liar would else keep this site for ever with a byte at a time."""
+        return len(self._fetch.wanted.data) // PART_BYTES if self._fetch.wanted is not None else 0
 
     def ask(self, peer: str) -> None:
         """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
@@ -226,7 +226,7 @@ class CatchUp:
     async def _part(self, active: ActiveRun, sender: str, message: ModelPart) -> RunEffects:
         before = self.came
         more, data = await asyncio.to_thread(self._fetch.add, sender, message)
-        if self.came - before >= PART_BYTES:  # else a liar would keep this site for ever with a byte at a time
+        if self.came > before:
             self._wait_for_part()
         if more is not None:
             self._post.say(sender, more)

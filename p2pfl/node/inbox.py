@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -61,7 +61,8 @@ class Breach:
 class Waiting:
     """What is missing, by peer, in which phase of which round.
 
-    came   parts of it that have come: over a slow link one step takes long, and goes forward with each of them
+    came   parts of it that have come: over a slow link one step takes long, and goes forward with each of them that is
+           more than there were before: what a liar begins again and again is no step
     """
 
     phase: str
@@ -284,7 +285,8 @@ class Inbox:
         that nobody waits for: a liar that sends such ones would have this site wait for ever.
         """
         now = self._looked = self._clocks.now()
-        if waits != self._waits:
+        before = self._waits
+        if before is None or waits.came > before.came or replace(waits, came=before.came) != before:
             self._waits, self._since = waits, self._heard
         if now - self._since >= QUIET_S:
             self._still(waits, now - self._since)

@@ -31,6 +31,7 @@ from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs
 from p2pfl.node.options import NodeOptions
+from p2pfl.node.parting import while_taking
 from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.pledge import pledge_of
 from p2pfl.node.post import PARTING_S, Post
@@ -310,8 +311,9 @@ class Node:
 
     def _waits(self, active: ActiveRun) -> Waiting:
         current, unmet = active.run.current, self.catch_up.unmet
-        if wanted := self.catch_up.wanted:
-            return Waiting("catching up", active.run.final_round, {wanted: "the newest model"}, self.catch_up.came)
+        if self.catch_up.wanted:  # of one peer after another: that the next one is asked is no step forward
+            model = dict.fromkeys(self._site.others, "the newest model")
+            return Waiting("catching up", active.run.final_round, model, self.catch_up.came)
         if current is None or (unmet and active.run.wants_update):
             return Waiting("hello" if unmet else "", active.run.final_round, unmet)
         phase = "training" if active.proposing is not None and not active.proposing.done() else current.phase.value
@@ -346,9 +348,7 @@ class Node:
             await self._while_taking(self._latest, self._witness.until_settled())
 
     async def _while_taking(self, active: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
-        taking = self._spawn(self._take_on(active))
-        await work
-        taking.cancel()
+        await while_taking(self._spawn(self._take_on(active)), self._spawn(work))
 
     async def _take_on(self, active: ActiveRun) -> None:
         while True:

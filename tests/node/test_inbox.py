@@ -14,12 +14,12 @@ import pytest
 from p2pfl import codec, messages
 from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.round import GaveUpWaiting
+from p2pfl.errors.round import GaveUpWaiting, MalformedMessage
 from p2pfl.keys import digest
 from p2pfl.mesh import Mesh
 from p2pfl.node import inbox, post
 from p2pfl.node.hello import ECHOES, HEARD_BYTES
-from p2pfl.node.inbox import IN_TURN, EpochLog, FairQueue, Inbox, UnknownRuns, Waiting
+from p2pfl.node.inbox import IN_TURN, Breach, EpochLog, FairQueue, Inbox, UnknownRuns, Waiting
 from p2pfl.node.post import Post
 from p2pfl.sharing import events as e
 from tests.node.test_hello import PROPOSE, Site, said
@@ -121,6 +121,24 @@ def test_only_words_that_are_waited_for_put_off_the_end_of_waiting(comes: bool) 
     else:
         with pytest.raises(GaveUpWaiting):
             asyncio.run(scene())
+
+
+def test_what_a_liar_begins_again_and_again_puts_off_no_end_of_waiting() -> None:
+    """It hands over one part of a sum or a model whenever it is asked, and no more."""
+    at = [100.0]
+    process = replace(PROCESS, clocks=Clocks(lambda: at[0], lambda: at[0], os.urandom))
+    nobody = cast(Mesh, SimpleNamespace(links=dict))
+    held = Inbox(process, nobody, Site("a").greets, cast(EpochLog, None), lambda event: None, wait_s=30.0)
+
+    async def scene() -> None:
+        held.wait_from_now()
+        for turn in range(20):
+            at[0] += 6.0
+            held.add_event(Breach(MalformedMessage(peer="b", evidence="")))
+            await held.next_event(lambda turn=turn: Waiting("unmask", 1, {"c": "its seed"}, turn % 2))
+
+    with pytest.raises(GaveUpWaiting):
+        asyncio.run(scene())
 
 
 def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:

@@ -1,0 +1,57 @@
+"""What a node does last: what it hears meanwhile of its own home ends it, and who is asked next is no step forward."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.round import RolledBack
+from p2pfl.node.node import Node
+from p2pfl.node.parting import while_taking
+
+
+def parting(error: P2PFLError) -> list[str]:
+    """A node hears of that while it tells the others something; what it told."""
+    told: list[str] = []
+
+    async def take() -> None:
+        raise error
+
+    async def tell() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        told.append("all")
+
+    async def scene() -> None:
+        await while_taking(asyncio.create_task(take()), asyncio.create_task(tell()))
+
+    asyncio.run(scene())
+    return told
+
+
+@pytest.mark.claim("HOME-5")
+def test_a_home_that_is_shown_at_the_very_end_to_be_an_older_one_does_not_end_well() -> None:
+    """It had taken all rounds over from one peer, and another one knew of a pass that it had forgotten."""
+    with pytest.raises(RolledBack):
+        parting(RolledBack(peer="ben", site="ada", evidence="a later head"))
+
+
+def test_another_error_at_the_very_end_takes_nothing_from_the_others() -> None:
+    assert parting(NoLongerListed(count=2, evidence="ben, cyd")) == ["all"]
+
+
+def test_who_is_asked_for_a_model_next_puts_off_no_end_of_waiting() -> None:
+    """Each was asked in turn, for ever, by a site whose --wait began anew with each."""
+    node: Any = SimpleNamespace(_site=SimpleNamespace(others=("ben", "cyd")))
+    active: Any = SimpleNamespace(run=SimpleNamespace(current=None, final_round=3))
+    found = []
+    for asked in node._site.others:
+        node.catch_up = SimpleNamespace(wanted=asked, came=0, unmet={})
+        found.append(Node._waits(node, active))
+    assert found[0] == found[1]
+    assert set(found[0].missing) == {"ben", "cyd"}
