@@ -105,7 +105,8 @@ def simulate_training(
 ) -> list[SimulatedTraining]:
     """Train once for each of `seeds`, which choose who is held out, the first model, samples and noise.
 
-    sites       by name: the path of its records, as `Task.dataset` takes it, a DataFrame, or a dataset
+    sites       by name: the path of its records, as `Task.dataset` takes it, a DataFrame, or a dataset; SiteRecords are
+                divided already, and the same are held out whatever the seed
     settings    as for `p2pfl peers create --set`: `rounds=20`, `privacy.sample_rate=0.05`
     federation  a peers.yaml whose settings are taken, in the place of defaults and `settings`; its sites are not
     rounds      another number of them
@@ -126,7 +127,8 @@ def simulate_training(
         federation = replace(
             federation, privacy=replace(private, noise_multiplier=noise, max_epsilon=max(epsilon, private.max_epsilon))
         )
-    read = {name: data if isinstance(data, Records) else records_of(task, data) for name, data in sites.items()}
+    whole = (Records, SiteRecords)
+    read = {name: data if isinstance(data, whole) else records_of(task, data) for name, data in sites.items()}
     return [_one(task, read, federation, seed, device, progress, compressor) for seed in seeds]
 
 
@@ -175,7 +177,7 @@ def federation_of(names: Sequence[str], settings: Sequence[str]) -> Federation:
 
 def _one(
     task: Task,
-    read: Mapping[str, Records],
+    read: Mapping[str, Records | SiteRecords],
     federation: Federation,
     seed: int,
     device: str,
@@ -186,7 +188,7 @@ def _one(
 
     sites = []
     for name, records in read.items():
-        site = held_out(seed, name, records)
+        site = records if isinstance(records, SiteRecords) else held_out(seed, name, records)
         trainer = Trainer(task=task, site=site, privacy=federation.privacy, local=federation.local, device=device)
         sites.append(_Site(name, trainer, federation, seeded(seed, name), compressor))
     first = sites[0].trainer

@@ -8,10 +8,10 @@ import pytest
 from p2pfl import simulate_training
 from p2pfl.errors.federation import WrongValue
 from p2pfl.errors.training import BudgetTooSmall, PassWouldOverspend, WrongSimulation
-from p2pfl.simulate.training import summary
+from p2pfl.simulate.training import held_out, summary
 from p2pfl.training.privacy.account import Account, Mechanism
 from p2pfl.training.privacy.plan import least_noise
-from p2pfl.training.records.records import Arrays
+from p2pfl.training.records.records import Arrays, Records
 from tests.training.settings import Small, arrays
 
 QUICK = ("rounds=3", "privacy.sample_rate=0.2", "privacy.steps_per_round=10", "privacy.max_epsilon=100")
@@ -46,6 +46,15 @@ def test_the_same_seed_is_the_same_training_and_another_is_not() -> None:
     assert not np.array_equal(first.model, other.model)
     told = summary([first, other])
     assert told["mean"] == (first.final + other.final) / 2 and len(told["by_round"]) == 4
+
+
+def test_records_that_are_divided_already_are_held_out_alike_whatever_the_seed() -> None:
+    whole = {name: Records(arrays(120, (4,), name)) for name in sites()}
+    divided = {name: held_out(4, name, records) for name, records in whole.items()}
+    first, second = simulate_training(Fast(), whole, settings=QUICK, seeds=(4, 5))
+    again, other = simulate_training(Fast(), divided, settings=QUICK, seeds=(4, 5))
+    assert np.array_equal(first.model, again.model) and first.figures == again.figures
+    assert not np.array_equal(second.model, other.model)
 
 
 @pytest.mark.parametrize(
