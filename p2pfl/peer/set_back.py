@@ -25,7 +25,7 @@ async def hear_out(node: Node, most_s: float) -> None:
     What cannot be charged leaves the study unheard: then no other trains, and this one's error says why it ended.
     """
     home, federation, greetings = node.home, node.federation, node.greetings
-    await asyncio.to_thread(set_back.found, home)
+    await asyncio.to_thread(set_back.found, home, federation)
     needed = federation.roster.quorums.q - 1
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(min(most_s, HEAR_S)):

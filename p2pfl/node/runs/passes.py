@@ -212,7 +212,7 @@ class Passes:
         """Charge what this home has forgotten, where the others know of more than it can have told them."""
         if not self.forgot(said):
             return
-        set_back.learnt(self._home)
+        set_back.learnt(self._home, self._federation)
         with self._logs.charging:
             self._forget_uncharged()
             told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)

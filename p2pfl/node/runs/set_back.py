@@ -28,19 +28,23 @@ STOPPED: Final = "state/stopped"  # of a study: the digest of the peers.yaml und
 MOST_BYTES: Final = 1 << 16
 
 
-def found(home: Home) -> None:
-    """The home was set back: every study of it that may have charged since is to be heard. Durable on return."""
+def found(home: Home, shown: Federation | None = None) -> None:
+    """The home was set back: every study of it that may have charged since is to be heard. Durable on return.
+
+    shown   of the study whose sites say so: it is one of them also where it had not begun in this home
+    """
     studies = studies_of(home)  # one that is alone, too: another may be begun in this home, on the same accounts
     with home.charging():
         held = _unheard(home)
         held |= {one.federation.first.hex(): one.federation.name for one in studies if one.begun and not _over(one)}
+        held |= {shown.first.hex(): shown.name} if shown is not None else {}
         _write(home, held)
 
 
-def learnt(home: Home) -> None:
+def learnt(home: Home, shown: Federation) -> None:
     """A study's sites know of more than this home had told them: it was set back, if nobody has found that already."""
     if home.read(SET_BACK) is None:
-        found(home)
+        found(home, shown)
 
 
 def heard(home: Home, federation: Federation) -> None:

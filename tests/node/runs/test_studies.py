@@ -376,6 +376,19 @@ def test_a_study_begun_in_a_restored_home_waits_for_the_one_before(hospital: Hos
 
 
 @pytest.mark.claim("DP-13")
+def test_a_study_that_had_not_begun_in_the_backup_is_waited_for_once_its_sites_say_so(
+    hospital: Hospital, heart: Place
+) -> None:
+    """A backup from the day of the installation: all that was spent since is known to the sites of that study alone."""
+    set_back.found(heart.home, heart.federation)
+    lungs = hospital.open(hospital.file("lungs"))
+    with pytest.raises(StudiesUnheard, match="heart"):
+        trained(lungs, *OLD)
+    set_back.heard(heart.home, heart.federation)
+    trained(lungs, *OLD)
+
+
+@pytest.mark.claim("DP-13")
 def test_a_study_that_never_trains_is_waited_for_no_longer_than_its_next_charge(heart: Place) -> None:
     """One of noised statistics or averages: q−1 of its sites have said hello before a round of it begins."""
     trained(heart, *OLD)
