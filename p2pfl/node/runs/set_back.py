@@ -22,6 +22,7 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.ledger.log import Log
 from p2pfl.node.studies import Study, studies_of
+from p2pfl.training import early_stop
 
 SET_BACK: Final = "accounts/set-back"
 STOPPED: Final = "state/stopped"  # of a study: the digest of the peers.yaml under which it was found to be set back
@@ -73,14 +74,19 @@ def check(home: Home, federation: Federation) -> None:
 
 
 def _over(study: Study) -> bool:
-    """Every round that it agreed on is in its log: no pass of it can be missing there."""
+    """The training is over in its log, by its number of rounds or by its rule, and nothing else of it is charged: no
+    charge can be missing there. Questions with noise are asked as long as their sites like.
+    """
+    agreed = study.federation
+    if agreed.statistics.noise_multiplier:
+        return False
     try:
         log = Log.open(study.home, "federation")
     except P2PFLError:
         return False  # a log that cannot be read tells nothing
     records = (codec.read_facts(one.record) for one in log.records())
-    trained = (one for one in records if one.get("kind") == "round" and one["configuration"]["purpose"] == "training")
-    return sum(1 for _ in trained) >= study.federation.rounds
+    rounds = [one for one in records if one.get("kind") == "round" and one["configuration"]["purpose"] == "training"]
+    return len(rounds) >= agreed.rounds or early_stop.why_over(rounds, agreed.stop) != ""
 
 
 def _unheard(home: Home) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -352,14 +353,49 @@ def test_a_study_that_learns_what_its_home_forgot_makes_the_others_wait(restored
     trained(lungs, *OLD, number=2)
 
 
+def rounds_of(place: Place, *numbers: int, **more: Any) -> None:
+    """Rounds that its other sites finished come into the study's log; more: in their outcome."""
+    run = place.started(FourOf(brings=OLD))
+    for number in numbers:
+        after, outcome = by_others(run, number, number - 1)
+        finished(place, run, number, after, {**outcome, **more}, survivors=[*OTHERS], left_out=[ME])
+    run.logs.close()
+
+
 def test_a_study_whose_rounds_are_all_in_its_log_is_not_waited_for(restored: tuple[Place, Place, str]) -> None:
     heart, lungs, _ = restored
     set_back.found(heart.home)
-    run = lungs.started(FourOf(brings=OLD))
-    for number in range(1, 4):
-        after, outcome = by_others(run, number, number - 1)
-        finished(lungs, run, number, after, outcome, survivors=[*OTHERS], left_out=[ME])
-    run.logs.close()
+    rounds_of(lungs, 1, 2, 3)
+    trained(heart, *OLD, number=2)
+
+
+OVER = pytest.mark.parametrize(
+    ("setting", "waits"),
+    [("statistics.noise_multiplier=20", True), ("statistics.questions=7", False)],
+    ids=["its questions are charged", "they are exact"],
+)
+
+
+@pytest.mark.claim("DP-13")
+@OVER
+def test_a_trained_study_that_still_charges_for_questions_is_waited_for(
+    hospital: Hospital, heart: Place, setting: str, waits: bool
+) -> None:
+    """Its sites may have asked some since the backup, and they alone know what that cost."""
+    lungs = hospital.open(hospital.file("lungs", setting))
+    rounds_of(lungs, 1, 2, 3)
+    trained(heart, *OLD)
+    set_back.found(heart.home)
+    with pytest.raises(StudiesUnheard, match="lungs") if waits else nullcontext():
+        trained(heart, *OLD, number=2)
+
+
+def test_a_study_that_ended_early_by_its_rule_is_not_waited_for(hospital: Hospital, heart: Place) -> None:
+    """Its sites have left, and nobody would ever be heard."""
+    lungs = hospital.open(hospital.file("lungs", "stop.patience=1"))
+    rounds_of(lungs, 1, 2, metric="auc", figures={"auc": ["0.500000", "0.4", "0.6"]})
+    trained(heart, *OLD)
+    set_back.found(heart.home)
     trained(heart, *OLD, number=2)
 
 
@@ -376,9 +412,7 @@ def test_a_study_begun_in_a_restored_home_waits_for_the_one_before(hospital: Hos
 
 
 @pytest.mark.claim("DP-13")
-def test_a_study_that_had_not_begun_in_the_backup_is_waited_for_once_its_sites_say_so(
-    hospital: Hospital, heart: Place
-) -> None:
+def test_a_study_that_had_not_begun_in_the_backup_is_waited_for_too(hospital: Hospital, heart: Place) -> None:
     """A backup from the day of the installation: all that was spent since is known to the sites of that study alone."""
     set_back.found(heart.home, heart.federation)
     lungs = hospital.open(hospital.file("lungs"))
