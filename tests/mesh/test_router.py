@@ -52,6 +52,23 @@ def test_messages_go_both_ways_under_the_name_of_the_endpoint() -> None:
     staged(scene)
 
 
+def test_what_was_given_is_the_routers_own_and_may_be_written_over_at_once() -> None:
+    """A link's next body lies where the one before lay, and whoever reads late reads what was said."""
+
+    async def scene(router: Router, told: Told) -> None:
+        cyd = router.connect("cyd")
+        body = bytearray(b"1" * BODY_PART_BYTES)
+        assert cyd.give((b"first", memoryview(body)))
+        body[:] = b"2" * len(body)
+        assert cyd.give((b"second", memoryview(body)))
+        body[:] = bytes(len(body))
+        while len(told) < 2:
+            await asyncio.sleep(0)
+        assert [read for _, _, read in told] == [b"1" * BODY_PART_BYTES, b"2" * BODY_PART_BYTES]
+
+    staged(scene)
+
+
 def test_what_waits_for_a_peer_is_bounded_and_room_comes_back() -> None:
     async def scene(router: Router, told: Told) -> None:
         endpoint = router.connect("bob")
