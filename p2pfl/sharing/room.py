@@ -85,8 +85,14 @@ class Pool:
         if not self._keeping or len(block.memory) > MOST_KEPT:
             return  # unmapped with its last reference
         block.wipe()
-        if self._keeping and self.kept_bytes + len(block.memory) <= MOST_KEPT:
+        if self.kept_bytes + len(block.memory) <= MOST_KEPT:
             self._free.append(block)
+        self._empty()  # `rest` may have come in between, in another thread, and not come again
+
+    def _empty(self) -> None:
+        """Give free blocks to the system, unless a sum has begun and they are kept."""
+        if not self._keeping:
+            self._free.clear()
 
     @property
     def kept_bytes(self) -> int:
@@ -101,7 +107,7 @@ class Pool:
         """Give everything back to the system, unless a block was taken since `taken` were."""
         if self.taken == taken:
             self._keeping = False
-            self._free.clear()
+            self._empty()
 
 
 POOL: Final = Pool()

@@ -216,6 +216,21 @@ def test_nothing_is_kept_but_while_sums_follow_one_another() -> None:
     assert pool.kept_bytes == 0, "a result that its caller let go of later"
 
 
+def test_a_block_that_comes_back_while_another_thread_rests_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that ends rests once, while its threads still work: nothing would ever empty the pool after it."""
+    pool, count = keeping(), Pool.kept_bytes
+
+    def meanwhile(asked: Pool) -> int:
+        before = count.__get__(asked)
+        asked.rest(asked.taken)
+        return int(before)
+
+    monkeypatch.setattr(Pool, "kept_bytes", property(meanwhile))
+    used(pool)
+    monkeypatch.undo()
+    assert pool.kept_bytes == 0
+
+
 def test_blocks_of_another_length_go_when_they_do_not_fit() -> None:
     pool = keeping()
     used(pool)
