@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
@@ -157,7 +157,7 @@ class Outgoing:
         self._sent: deque[Frame] = deque()
         self._again: deque[Frame] = deque()  # was sent on an earlier link
         self._begun: Queued | None = None  # nothing may come between its frames
-        self._shown: Queued | None = None  # whose next frame `next_frame` showed last
+        self._shown: tuple[Queued, Frame] | None = None  # what `next_frame` showed last, and whose next frame it is
         self._letters: deque[Queued] = deque()
         self._bulk: deque[Queued] = deque()
         self._overtaking = 0  # bytes of letters that have overtaken the next bulk since bulk was sent
@@ -207,8 +207,9 @@ class Outgoing:
         for queued in self._choices(bulk):
             frame, window = queued.frames[0], self._window - (RESERVED_BYTES if queued.bulk else 0)
             if self._fits(frame, window):
-                self._shown = queued
-                return replace(frame, number=self._number)
+                shown = Frame(self._number, frame.flags, frame.total, frame.pieces, frame.size)
+                self._shown = queued, shown
+                return shown
         return None
 
     def _choices(self, bulk: bool) -> list[Queued]:
@@ -239,10 +240,11 @@ class Outgoing:
         self.waiting -= frame.cost
         self.in_flight += frame.cost
 
-    def _take(self, queued: Queued | None) -> Frame:
-        if queued is None:
+    def _take(self, shown: tuple[Queued, Frame] | None) -> Frame:
+        if shown is None:
             raise ValueError("no frame was shown")
-        frame = replace(queued.frames.popleft(), number=self._number)
+        queued, frame = shown
+        queued.frames.popleft()
         self._number += 1
         if self._begun is None:
             (self._bulk if queued.bulk else self._letters).popleft()

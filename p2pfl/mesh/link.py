@@ -218,13 +218,14 @@ class Link:
             bulk = not (connection.tunnel.stalled or connection.handed_bytes)
             if (frame := self._outgoing.next_frame(bulk=bulk)) is None:
                 return
-            header = Header(DATA, frame.flags, connection.tag, frame.number, self._acknowledgement(), frame.total)
+            acknowledged = self._acknowledgement()
+            header = Header(DATA, frame.flags, connection.tag, frame.number, acknowledged, frame.total)
             if not self._router.send(self.peer, header.encode(), *frame.parts):
                 connection.blocked = True
                 return
             self._outgoing.mark_sent()
             connection.handed_bytes += frame.size
-            self._mark_sent(connection)
+            self._mark_sent(connection, acknowledged)
             self.record.throughput.in_flight(connection.sent_at)
 
     def _forwarded(self, tunnel: Tunnel, count: int) -> None:
@@ -245,15 +246,17 @@ class Link:
         connection = self._connection
         if connection is None:
             return False
-        header = Header(kind, 0, connection.tag, number, self._acknowledgement(), 0)
+        acknowledged = self._acknowledgement()
+        header = Header(kind, 0, connection.tag, number, acknowledged, 0)
         sent = self._router.send(self.peer, header.encode(), *body)
         if sent:
-            self._mark_sent(connection)
+            self._mark_sent(connection, acknowledged)
         return sent
 
-    def _mark_sent(self, connection: Connection) -> None:
+    def _mark_sent(self, connection: Connection, acknowledged: int) -> None:
+        """A frame has left that acknowledges what stands before number `acknowledged`."""
         connection.sent_at = self._now()
-        if not self._withholds:
+        if self._other is None and acknowledged == self._incoming.expected:
             self._incoming.mark_acknowledged()
 
     # ── receiving ─────────────────────────────────────────────────────────────────────────────────────────────

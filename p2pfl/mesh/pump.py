@@ -89,7 +89,8 @@ class Pump:
         self, sock: socket.socket, context: ssl.SSLContext, now: Callable[[], float], scratch: Scratch | None
     ) -> None:
         sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:  # a connection that a relay carries begins in this process
+        self._counts = sock.family != socket.AF_UNIX  # TCP may wait for a number of bytes
+        if self._counts:  # a connection that a relay carries begins in this process
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.dialed = context.protocol is ssl.PROTOCOL_TLS_CLIENT
         self.bytes_sent = 0
@@ -237,7 +238,7 @@ class Pump:
         The end of the connection wakes this end at once, and `look` comes often enough that a slow link is not taken
         for a dead one.
         """
-        if self.closed or self._local is None or self._tcp.family == socket.AF_UNIX:
+        if self.closed or self._local is None or not self._counts:
             return
         lacking = min(self._local.lacking - self._in.pending - RECORD_BYTES, MOST_AWAITED)
         self._await(lacking if lacking >= LEAST_AWAITED else 1)
@@ -284,9 +285,9 @@ class Pump:
 
         None when the link ended.
         """
-        got, read = 0, self._ssl.read
+        got, last, read = 0, len(room) - RECORD_BYTES, self._ssl.read
         try:
-            while got + RECORD_BYTES <= len(room):
+            while got <= last:
                 count = int(read(RECORD_BYTES, room[got:]))
                 if not count:
                     self._ended = True

@@ -13,6 +13,7 @@ its end.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -72,7 +73,7 @@ class Router:
         for left, piece in enumerate(body, 1 - len(body)):
             # Copied: to track the caller's memory pyzmq would wake a thread for each.
             self._socket.send(piece, _MORE if left else 0)
-        endpoint.put()
+        endpoint.put(len(body))
         return True
 
     def close(self) -> None:
@@ -97,9 +98,9 @@ class Router:
             except zmq.Again:
                 break
             # A body stays in ZeroMQ's memory until its payload is whole: one copy, not two.
-            header = self._socket.recv()
-            body = self._socket.recv(copy=False).buffer if self._socket.getsockopt(zmq.RCVMORE) else NOTHING
-            self._endpoints[peer].was_read(len(body))
+            header, endpoint = self._socket.recv(), self._endpoints[peer]
+            body = self._socket.recv(copy=False).buffer if endpoint.next_has_body() else NOTHING
+            endpoint.was_read(len(body))
             self._on_message(peer, header, body)
         else:
             self._read_soon()
@@ -115,9 +116,11 @@ class Endpoint:
 
     def __init__(self, dealer: zmq.Socket[bytes], read_soon: Callable[[], None]) -> None:
         self.waiting = 0  # messages of the ROUTER that no tunnel has taken
+        self._pieces: deque[int] = deque()  # of their bodies
+        self._bodies: deque[bool] = deque()  # whether those have one that were given to the ROUTER, and not read
         self._dealer = dealer
         self._read_soon = read_soon
-        self._unread = self._unread_bytes = 0  # given to the ROUTER, and not read by its owner
+        self._unread_bytes = 0  # given to the ROUTER, and not read by its owner
         self._refused = False  # it had no room since it last told that it has
         self._on_waiting: Callable[[], None] | None = None
         self._on_room: Callable[[], None] | None = None
@@ -136,8 +139,9 @@ class Endpoint:
         if self._on_waiting == on_waiting:
             self._on_waiting = self._on_room = None
 
-    def put(self) -> None:
-        """The ROUTER has said something."""
+    def put(self, pieces: int) -> None:
+        """The ROUTER has said something, with a body of so many pieces."""
+        self._pieces.append(pieces)
         self.waiting += 1
         if self._on_waiting is not None:
             self._on_waiting()
@@ -148,14 +152,11 @@ class Endpoint:
             return None
         self.waiting -= 1
         header = self._dealer.recv(_NOWAIT)
-        body: list[memoryview] = []
-        while self._dealer.getsockopt(zmq.RCVMORE):
-            body.append(self._dealer.recv(copy=False).buffer)
-        return header, body
+        return header, [self._dealer.recv(copy=False).buffer for _ in range(self._pieces.popleft())]
 
     def give(self, message: Message) -> bool:
         """Say a message to the ROUTER, which copies it; False when its owner has to read first."""
-        if self._unread >= MOST_IN or self._unread_bytes >= MOST_IN_BYTES:
+        if len(self._bodies) >= MOST_IN or self._unread_bytes >= MOST_IN_BYTES:
             self._refused = True
             return False
         header, body = message
@@ -163,13 +164,17 @@ class Endpoint:
         if body is not None:
             self._dealer.send(body)
             self._unread_bytes += len(body)
-        self._unread += 1
+        self._bodies.append(body is not None)
         self._read_soon()
         return True
 
+    def next_has_body(self) -> bool:
+        """Whether the next message that the ROUTER hands out of this peer has a body: to ask libzmq takes longer."""
+        return self._bodies[0]
+
     def was_read(self, body_bytes: int) -> None:
         """The ROUTER's owner has read a message of this peer."""
-        self._unread -= 1
+        self._bodies.popleft()
         self._unread_bytes -= body_bytes
 
     def tell_room(self) -> None:

@@ -41,5 +41,9 @@ class TokenBucket:
         return self.tokens(now) < 1.0
 
     def _fill(self, now: float) -> None:
-        self._held = min(self._burst, self._held + max(0.0, now - self._at) * self._per_s)
+        # After every frame and letter, mostly: no calls.
+        passed = now - self._at
+        if passed > 0.0:
+            held = self._held + passed * self._per_s
+            self._held = held if held < self._burst else self._burst
         self._at = now

@@ -18,6 +18,9 @@ HEADER_PART_BYTES: Final = 64
 BODY_PART_BYTES: Final = 1 << 20
 MOST_HELD: Final = 32  # whole messages that nobody has taken: a message may have two bytes, a piece of a stream 500 000
 
+SHORT_PREFIX: Final = 2  # bytes before a part: its flags, and its size in one byte …
+LONG_PREFIX: Final = 9  # … or in eight
+
 _MORE: Final = 1
 _LONG: Final = 2
 _COMMAND: Final = 4
@@ -95,6 +98,11 @@ class Decoder:
                 self.placed(taken)
                 at += taken
                 continue
+            if self.ready and not self._held and end - at >= LONG_PREFIX:  # mostly: nothing is put together
+                wanted = LONG_PREFIX if data[at] & _LONG else SHORT_PREFIX
+                self._begin_part(bytes(data[at : at + wanted]))
+                at += wanted
+                continue
             wanted = self._wanted() - len(self._held)
             self._held += data[at : at + wanted]
             at += min(wanted, end - at)
@@ -109,7 +117,7 @@ class Decoder:
         if len(self._held) < 2:
             return 2
         if self.ready:
-            return 9 if self._held[0] & _LONG else 2
+            return LONG_PREFIX if self._held[0] & _LONG else SHORT_PREFIX
         return 2 + self._held[1]
 
     def _step(self) -> None:
