@@ -12,6 +12,7 @@ Nothing here trusts its input: there is no object hook, no extension type, no pi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -137,9 +138,14 @@ class Text:
     def check(self, value: Any, where: str) -> str:
         if not isinstance(value, str) or len(value) > self.most:
             raise Malformed(f"{where}: wanted text of at most {self.most} characters")
-        if self.pattern and not re.fullmatch(self.pattern, value):
+        if self.pattern and not _form(self.pattern).fullmatch(value):
             raise Malformed(f"{where}: text of another form")
         return value
+
+
+@functools.cache
+def _form(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +209,13 @@ class Pieces(tuple[Buffer, ...]):
     @property
     def size(self) -> int:
         """Bytes of all pieces."""
-        return sum(memoryview(piece).nbytes for piece in self)
+        return sum([len(piece) if isinstance(piece, bytes) else piece.nbytes for piece in self])
 
 
 def size_of(data: Buffer | Pieces) -> int:
     """Length in bytes of a byte string, in one piece or in several."""
+    if isinstance(data, bytes):
+        return len(data)
     return data.size if isinstance(data, Pieces) else memoryview(data).nbytes
 
 

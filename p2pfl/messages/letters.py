@@ -52,7 +52,8 @@ class Letter(Generic[M_co]):
     @property
     def size(self) -> int:
         """Bytes of the body."""
-        return codec.size_of(self.body)
+        body = self.body
+        return body.size if isinstance(body, Pieces) else len(body)
 
     @property
     def digest(self) -> bytes:
@@ -141,9 +142,16 @@ def _kind_of(kind: object, body: object) -> type[Message]:
     return cls
 
 
+@functools.cache
+def _laid_out(kind: int) -> tuple[tuple[tuple[str, codec.Spec], ...], tuple[str, ...]]:
+    """The fields of a body of this kind, and the names of those behind the envelope."""
+    specs = KINDS[kind].specs
+    return ENVELOPE + specs, tuple(name for name, _ in specs)
+
+
 def _fields_of(cls: type[Message], body: bytes) -> tuple[Envelope, dict[str, Any]]:
     """The envelope, and by name what the body holds of the message. Raises Malformed."""
-    specs = ENVELOPE + cls.specs
+    specs, names = _laid_out(cls.kind)
     try:
         values = codec.read_row(body, specs, most=cls.most, items=ITEMS)
     except Malformed as error:
@@ -151,7 +159,6 @@ def _fields_of(cls: type[Message], body: bytes) -> tuple[Envelope, dict[str, Any
     if values[0] != VERSION:
         raise Malformed(f"{cls.__name__}: protocol version {values[0]}, this is {VERSION}")
     split = len(ENVELOPE)
-    names = [name for name, _ in cls.specs]
     return Envelope(*values[1:split]), dict(zip(names, values[split:], strict=True))
 
 

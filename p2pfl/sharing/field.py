@@ -29,6 +29,8 @@ Integers = npt.NDArray[np.signedinteger[Any]]
 AnyBuffer = bytes | bytearray | memoryview
 
 BLOCK_BYTES: Final = 128 * 1024  # accumulator, stream, scratch and zeros: four of these fit a 1 MiB second-level cache
+# By bytes of a word: made once, since each chunk asks several times.
+UNSIGNED: Final[dict[int, np.dtype[np.unsignedinteger[Any]]]] = {size: np.dtype(f"<u{size}") for size in (2, 4, 8)}
 MOST_DELTA: Final = 255  # a carry is worth δ, kept in one byte
 
 
@@ -64,7 +66,7 @@ class Field:
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
         """'<u2', '<u4' or '<u8': the bytes of a word are the same on every machine."""
-        return np.dtype(f"<u{self.word_bytes}")
+        return UNSIGNED[self.word_bytes]
 
     @property
     def signed(self) -> np.dtype[np.signedinteger[Any]]:

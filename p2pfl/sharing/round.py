@@ -316,8 +316,9 @@ class Round:
 
         Held, it would ride in this peer's own ballots and sets, and this peer would look like the liar.
         """
-        its, mine = letter.envelope, self.state.envelope
-        if (its.run, its.epoch, its.round) != (mine.run, mine.epoch, mine.round):
+        its, context = letter.envelope, self.state.context
+        if its.round != self.state.round or its.run != context.run or its.epoch != context.roster.epoch:
+            mine = self.state.envelope
             place = f"it is of run {its.run.hex()[:16]}, epoch {its.epoch}, round {its.round}"
             raise self._unexpected(letter, f"{place}; here run {mine.run.hex()[:16]}, {mine.epoch}, {mine.round}")
 
@@ -333,11 +334,14 @@ class Round:
     def _run_guarded(self) -> list[Effect]:
         effects: list[Effect] = []
         while True:
-            row = next((row for row in GUARDED[self.phase] if row.true(self.state)), None)
-            if row is None:
+            state = self.state
+            for row in GUARDED[self.phase]:
+                if row.true(state):
+                    break
+            else:
                 return effects
             try:
-                effects += row.action(self.state)
+                effects += row.action(state)
             except RemoteProtocolError as error:
                 effects += self._accuse(error)
                 continue

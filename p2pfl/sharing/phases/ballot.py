@@ -57,13 +57,10 @@ def accept_ready(state: State, letter: Letter[Ready]) -> list[Effect]:
 
 def enough_readys(state: State) -> bool:
     """q READYs of U are held for one (D, V), and this member has not voted."""
-    if (
-        state.voting.ballot is not None
-        or not _may_vote(state)
-        or len(state.voting.readys) < state.context.roster.quorums.q
-    ):
-        return False
-    return len(_equal_readys(state)) >= state.context.roster.quorums.q
+    held, quorum = len(state.voting.readys), state.context.roster.quorums.q
+    if held < quorum or state.voting.ballot is not None or not _may_vote(state):
+        return False  # asked after every event
+    return len(_equal_readys(state)) >= quorum
 
 
 def _may_vote(state: State) -> bool:
@@ -278,6 +275,8 @@ def abandoned(state: State) -> bool:
 
 
 def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
+    if not state.voting.ballots:
+        return []
     quorums = state.context.roster.quorums
     enough = quorums.q if survivors else quorums.a
     if len(state.voting.ballots) < enough:

@@ -230,8 +230,9 @@ def other_view(state: State) -> str:
 def gathered(state: State) -> bool:
     """All of GATHER is held and checked: every root, nonce and sum, under one view, and the tags that verify them."""
     gathering = state.laid_out
-    held = len(gathering.roots) == len(state.survivors) and same_view(state) and not gathering.under_others
-    return held and len(gathering.sums) == len(gathering.pieces) and (gathering.checked or not state.context.verify)
+    if len(gathering.sums) < len(gathering.pieces) or not (gathering.checked or not state.context.verify):
+        return False  # asked after every event
+    return len(gathering.roots) == len(state.survivors) and same_view(state) and not gathering.under_others
 
 
 def may_vouch(state: State) -> bool:
