@@ -17,6 +17,8 @@ LOOKS: Final = {
     "none": ("#000000", "s"),
     "lowrank": ("#0072B2", "o"),
     "nominate": ("#D55E00", "^"),
+    "both": ("#E69F00", "<"),
+    "leader": ("#56B4E9", ">"),
     "random": ("#CC79A7", "v"),
     "turning": ("#009E73", "D"),
 }

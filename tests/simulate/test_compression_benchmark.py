@@ -13,6 +13,8 @@ from torch import nn
 
 from benchmarks import at_scale, compression_table
 from benchmarks._compared import Compared, Method, Study, density_of
+from benchmarks._compared_drawing import LOOKS
+from p2pfl.training.compression.nomination import METHODS
 from p2pfl.training.compression.subspace import Subspace, ranks
 from p2pfl.training.update import TensorLayout
 from tests.training.settings import arrays
@@ -35,6 +37,12 @@ def test_a_rank_is_had_at_the_density_that_is_given_to_the_real_method(rank: int
     assert max(ranks(LAYOUT, density_of(LAYOUT, rank))) == rank
     made = Method(f"lowrank:{rank}").maker()(LAYOUT, 5)
     assert made.length == 40 + rank * 164
+
+
+@pytest.mark.parametrize("method", [*METHODS, "lowrank", "both", "turning"])
+def test_each_way_to_send_has_a_colour_and_a_mark_of_its_own_in_the_drawing(method: str) -> None:
+    assert method in LOOKS
+    assert list(LOOKS.values()).count(LOOKS[method]) == 1
 
 
 def test_turning_carriers_learn_nothing_from_what_was_released() -> None:
