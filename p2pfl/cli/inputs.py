@@ -33,7 +33,7 @@ def number(text: str, place: str, column: str) -> Decimal:
 def own_values(value: str | None, file: Path | None, column: str | None) -> list[Decimal]:
     """The numbers of this site. `value` "-" reads one from stdin, so that it is in no process list.
 
-    Raises NothingToSum, NoSuchColumn, ValueNotANumber, NotReadable.
+    Raises NothingToSum, NoSuchColumn, ValueNotANumber, NotReadable, DataEmpty, DataNotText.
     """
     if (value is None) == (file is None) or (file is not None) != (column is not None):
         given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]

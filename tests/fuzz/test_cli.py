@@ -78,7 +78,7 @@ FOUND: dict[str, tuple[tuple[str, str] | None, list[str], int, str]] = {
         None,
         ["sum", *PEERS, *OPEN, "--csv", "{WORLD}/a-pipe", "--column", "age"],
         2,
-        "P2P-USE-011",
+        "P2P-TRAIN-002",
     ),
     "records that are a device": (None, ["join", *PEERS, *OPEN, "--data", "/dev/zero"], 2, "P2P-TRAIN-001"),
     "records that are no path": (None, ["join", *PEERS, *OPEN, "--data", ""], 2, "P2P-TRAIN-064"),
