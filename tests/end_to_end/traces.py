@@ -97,7 +97,7 @@ class Traced:
                 told = unfinished.pop(thread, "") + told
             elif result is None:
                 unfinished[thread] = told
-            if call == "execve" and '"-I", "-c"' in told:  # how a task's process is started, and nothing else
+            if call == "execve" and '"-I", "-u", "-c"' in told:  # how a task's process is started, and nothing else
                 found.tasks.add(thread)
             if result is None or int(result) < 0:
                 continue
