@@ -399,27 +399,28 @@ def test_a_study_that_ended_early_by_its_rule_is_not_waited_for(hospital: Hospit
     trained(heart, *OLD, number=2)
 
 
-@pytest.mark.claim("DP-13")
-def test_a_study_begun_in_a_restored_home_waits_for_the_one_before(hospital: Hospital, heart: Place) -> None:
-    """Among three sites nobody can let the first one go on: a federation is begun anew, over the same records."""
-    trained(heart, *OLD)
-    set_back.found(heart.home)
+def a_study_begun_now_waits_for(heart: Place, hospital: Hospital) -> None:
+    """One that begins in the same home charges nothing before `heart`'s sites were heard."""
     lungs = hospital.open(hospital.file("lungs"))
     with pytest.raises(StudiesUnheard, match="heart"):
         trained(lungs, *OLD)
     set_back.heard(heart.home, heart.federation)
     trained(lungs, *OLD)
+
+
+@pytest.mark.claim("DP-13")
+def test_a_study_begun_in_a_restored_home_waits_for_the_one_before(hospital: Hospital, heart: Place) -> None:
+    """Among three sites nobody can let the first one go on: a federation is begun anew, over the same records."""
+    trained(heart, *OLD)
+    set_back.found(heart.home)
+    a_study_begun_now_waits_for(heart, hospital)
 
 
 @pytest.mark.claim("DP-13")
 def test_a_study_that_had_not_begun_in_the_backup_is_waited_for_too(hospital: Hospital, heart: Place) -> None:
     """A backup from the day of the installation: all that was spent since is known to the sites of that study alone."""
     set_back.found(heart.home, heart.federation)
-    lungs = hospital.open(hospital.file("lungs"))
-    with pytest.raises(StudiesUnheard, match="heart"):
-        trained(lungs, *OLD)
-    set_back.heard(heart.home, heart.federation)
-    trained(lungs, *OLD)
+    a_study_begun_now_waits_for(heart, hospital)
 
 
 @pytest.mark.claim("DP-13")
