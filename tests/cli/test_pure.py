@@ -399,6 +399,7 @@ def told_by(sent: int, root: str = "ab" * 32) -> dict[str, object]:
         "rounds_completed": 8,
         "parameters": 32,
         "epsilon": 2.6,
+        "epsilon_alone": None,
         "metric": {
             "name": "AUC",
             "figure": "auc",
@@ -412,9 +413,10 @@ def told_by(sent: int, root: str = "ab" * 32) -> dict[str, object]:
     }
 
 
-def facts_of(tmp_path: Path, *roots: str) -> dict[str, object]:
-    (tmp_path / "peers.yaml").write_bytes(peers_yaml())
-    results = {name: told_by(1000, root) for name, root in zip(NAMES, roots, strict=True)}
+def facts_of(tmp_path: Path, *roots: str, settings: tuple[str, ...] = (), **said: object) -> dict[str, object]:
+    """`said`: what each site says otherwise."""
+    (tmp_path / "peers.yaml").write_bytes(peers_yaml(*settings))
+    results = {name: told_by(1000, root) | said for name, root in zip(NAMES, roots, strict=True)}
     records = dict.fromkeys(NAMES, 100)
     return demo_facts(tmp_path / "peers.yaml", "UCI", records, results, dict.fromkeys(NAMES, 0.8), 12.3)
 
@@ -439,6 +441,21 @@ def test_the_table_says_what_epsilon_means_in_one_plain_sentence(tmp_path: Path)
     assert "13.5 times likelier" in " ".join(text.split())
     assert meaning(2.6, 1e-5).count(".") == 2  # of the numbers only: it is one clause
     assert "too small to compress" in text
+
+
+def test_a_demo_without_privacy_says_so_and_its_json_has_no_infinity(tmp_path: Path) -> None:
+    """It trained to the end, and then failed at the table."""
+    facts = facts_of(tmp_path, *["ab" * 32] * 3, settings=("privacy=none",), epsilon=None)
+    text = " ".join(demo_text(facts, "said", None).split())
+    assert "0.880 without privacy" in text and "privacy NONE: trained without differential privacy" in text
+    told = json.loads(json.dumps(facts, allow_nan=False))
+    assert [told[key] for key in ("epsilon", "max_epsilon", "max_grad_norm")] == [None] * 3
+
+
+def test_a_demo_with_noise_in_parts_says_what_holds_against_all_other_sites(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, *["ab" * 32] * 3, epsilon_alone=7.25)
+    assert facts["epsilon_alone"] == 7.25
+    assert "against all other sites together ε 7.25 (noise" in demo_text(facts, "said", None)
 
 
 def test_the_demos_table_fits_a_terminal_and_says_who_was_away(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Keys of the object are a contract: documented in docs/reference/json.md, tested,
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from shlex import quote
@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from p2pfl.cli.output import aligned, amount, duration
-from p2pfl.cli.wording import SMALL, dense_bytes, meaning
+from p2pfl.cli.wording import NO_PRIVACY, SMALL, bounded, dense_bytes, meaning, spent_text
 from p2pfl.federation import Federation
 
 UNMEASURED: Final = "  (a figure is taken over all sites or none, and one was away at the end)"
@@ -47,11 +47,12 @@ def demo_facts(
         "peers": count,
         "rounds_completed": rounds,
         "metric": {**first["metric"], "site_alone_mean": fmean(alone.values()), "site_alone": dict(alone)},
-        "epsilon": max(float(one["epsilon"]) for one in reports),
-        "max_epsilon": federation.privacy.max_epsilon,
+        "epsilon": _largest(reports, "epsilon"),
+        "epsilon_alone": _largest(reports, "epsilon_alone"),
+        "max_epsilon": bounded(federation.privacy.max_epsilon),
         "delta": federation.privacy.delta,
         "noise_multiplier": federation.privacy.noise_multiplier,
-        "max_grad_norm": federation.privacy.max_grad_norm,
+        "max_grad_norm": bounded(federation.privacy.max_grad_norm),
         "parameters": int(first["parameters"]),
         "bytes_sent_per_peer": sent,
         "payload_bytes_per_peer": payload,
@@ -75,6 +76,12 @@ def demo_facts(
     }
 
 
+def _largest(reports: Sequence[Mapping[str, Any]], what: str) -> float | None:
+    """The largest of all sites; None where one has none: its ε is unbounded, or it has no second one."""
+    found = [one[what] for one in reports]
+    return None if None in found else max(map(float, found))
+
+
 def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
     """The table at the end of the demo."""
     metric, ledger, tls = facts["metric"], facts["ledger"], facts["tls"]
@@ -89,12 +96,11 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
         f"{name} on the held-out quarter of every site's records",
         aligned(rows),
         f"  mean of the sites alone   {metric['site_alone_mean']:.3f}   without privacy",
-        f"  the federation            {_measured(metric['initial'])} → {_measured(metric['final'])}   with privacy",
+        f"  the federation            {_measured(metric['initial'])} → {_measured(metric['final'])}   "
+        f"{'without' if facts['epsilon'] is None else 'with'} privacy",
         *([] if metric["final"] is not None else [UNMEASURED]),
         "",
-        f"privacy     ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g} "
-        f"(noise {facts['noise_multiplier']:g}, clip {facts['max_grad_norm']:g}):",
-        *_indented(meaning(facts["epsilon"], facts["delta"])),
+        *_privacy(facts),
         f"traffic     {_traffic(facts)}",
         *_killed(facts.get("killed")),
         *_survivors(facts),
@@ -114,6 +120,14 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
 def _measured(value: float | None) -> str:
     """A figure is taken over all sites or over none."""
     return "not measured" if value is None else f"{value:.3f}"
+
+
+def _privacy(facts: Mapping[str, Any]) -> list[str]:
+    if facts["epsilon"] is None:
+        return _headed("privacy     ", NO_PRIVACY)
+    mechanism = f"(noise {facts['noise_multiplier']:g}, clip {facts['max_grad_norm']:g}):"
+    told = f"privacy     {spent_text(facts)} {mechanism}"
+    return [told, *_indented(meaning(facts["epsilon"], facts["delta"]))]
 
 
 def _killed(killed: Mapping[str, Any] | None) -> list[str]:
