@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import _process as process  # noqa: E402
+from benchmarks._federation import key_file  # noqa: E402
 from p2pfl.home.keyslots import KeyFile  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
 from p2pfl.training.lean import without_compiler  # noqa: E402
@@ -75,7 +76,7 @@ async def site(folder: Path, number: int, peers: int, base: int, interface: str,
     without_compiler()  # as the process does that trains for `join`
     torch.set_num_threads(1)
     told, name = dict[str, float](), f"site-{number}"
-    key = KeyFile(folder / "keys" / f"{name}.key")
+    key = KeyFile(key_file(folder, name))
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
         await peer.sum(np.zeros(10), limit=1.0, name="first")  # links and genesis are there
         Scaled(2).model()  # torch is loaded

@@ -35,8 +35,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
+from benchmarks._federation import federation, numbered  # noqa: E402
 from benchmarks._report import Finding, machine, show  # noqa: E402
 from benchmarks._scaled_site import Scaled  # noqa: E402
+from p2pfl.federation import draft  # noqa: E402
 
 WHOLE: Final = 125_000_000
 BASE: Final = 82  # channels of the first level at which it has so many
@@ -53,24 +55,6 @@ def base_of(scale: float) -> int:
     return max(2, round(BASE * math.sqrt(scale)))
 
 
-def federation(folder: Path, places: Sequence[links.Place], settings: Sequence[str]) -> None:
-    """Homes of one site for each place, and the peers.yaml of them all."""
-    from p2pfl.cli.ports import free_ports
-    from p2pfl.federation import draft
-    from p2pfl.federation.cards import Card
-    from p2pfl.home import Home
-    from p2pfl.home.keyslots import KeyFile
-    from p2pfl.roster import Address
-
-    cards = []
-    for number, (place, port) in enumerate(zip(places, free_ports(len(places)), strict=True)):
-        name = f"site-{number}"
-        with Home.create(folder / name, name, [KeyFile(folder / "keys" / f"{name}.key")]) as home:
-            cards.append(Card.sign(home.identity(), name, [Address(place.address, port)]))
-    members = [card.member for card in cards]
-    (folder / "peers.yaml").write_bytes(draft.peers_file("scale", members, draft.python_lines(Scaled.name), settings))
-
-
 def trained(asked: argparse.Namespace, places: Sequence[links.Place]) -> list[dict[str, float]]:
     """What each site measured."""
     settings = [
@@ -81,7 +65,7 @@ def trained(asked: argparse.Namespace, places: Sequence[links.Place]) -> list[di
     ]
     settings += [f"compression.method={asked.method}", f"compression.density={asked.density}", "privacy.delta=1e-3"]
     with tempfile.TemporaryDirectory(prefix="p2pfl-scale-") as held, contextlib.ExitStack() as alive:
-        federation(Path(held), places, settings)
+        federation(Path(held), numbered(places), task=draft.python_lines(Scaled.name), settings=settings)
         children = []
         for number, place in enumerate(places):
             env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": place.interface, "TMPDIR": held}

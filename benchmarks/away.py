@@ -26,14 +26,8 @@ from typing import IO, Final
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks._federation import federation, key_file  # noqa: E402
 from benchmarks._report import Finding, machine, show  # noqa: E402
-from p2pfl.cli.peers.create import task_lines  # noqa: E402
-from p2pfl.cli.ports import free_ports  # noqa: E402
-from p2pfl.federation import draft  # noqa: E402
-from p2pfl.federation.cards import Card  # noqa: E402
-from p2pfl.home import Home  # noqa: E402
-from p2pfl.home.keyslots import KeyFile  # noqa: E402
-from p2pfl.roster import Address  # noqa: E402
 
 NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus", "hal", "ivy", "jon")
 PROMISED: Final = 1.5  # rounds with a site away / rounds before
@@ -50,18 +44,9 @@ class Sites:
     names: Sequence[str]
     running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
-    def create(self) -> None:
-        members = []
-        for name, port in zip(self.names, free_ports(len(self.names)), strict=True):
-            with Home.create(self.folder / name, name, [KeyFile(self.folder / f"{name}.key")]) as home:
-                card = Card.sign(home.identity(), name, [Address("127.0.0.1", port)])
-                home.publish_card(card.to_bytes())
-            members.append(card.member)
-        (self.folder / "peers.yaml").write_bytes(draft.peers_file("away", members, task_lines(None)))
-
     def start(self, name: str) -> None:
         folder = self.folder
-        site = [str(folder / "peers.yaml"), str(folder / name), str(folder / f"{name}.key")]
+        site = [str(folder / "peers.yaml"), str(folder / name), str(key_file(folder, name))]
         self.running[name] = subprocess.Popen(
             [sys.executable, str(ROOT / "benchmarks" / "_away_site.py"), *site],
             stdout=subprocess.PIPE if name == WATCHED else subprocess.DEVNULL,
@@ -75,7 +60,7 @@ class Sites:
 
     def revoke(self, by: str, name: str) -> None:
         command = [sys.executable, "-m", "p2pfl", "peers", "revoke", name, "--peers", str(self.folder / "peers.yaml")]
-        keys = ["--home", str(self.folder / by), "--key-file", str(self.folder / f"{by}.key")]
+        keys = ["--home", str(self.folder / by), "--key-file", str(key_file(self.folder, by))]
         subprocess.run([*command, *keys], check=True, cwd=ROOT, capture_output=True)
 
 
@@ -84,7 +69,7 @@ def sites(peers: int) -> Iterator[Sites]:
     """A federation whose processes run; at the end they are gone."""
     with tempfile.TemporaryDirectory(prefix="p2pfl-away-") as folder:
         found = Sites(Path(folder), NAMES[:peers])
-        found.create()
+        federation(found.folder, dict.fromkeys(found.names, "127.0.0.1"))
         for name in found.names:
             found.start(name)
         try:

@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
-from benchmarks.secure_sum import federation  # noqa: E402
+from benchmarks._federation import federation, key_file, numbered  # noqa: E402
+from p2pfl.home.keyslots import KeyFile  # noqa: E402
 from p2pfl.node.progress import LinkCameUp, LinkWentDown, Progress  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
 
@@ -58,12 +59,10 @@ class Links:
 
 async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     """One site: its links, then `sums` sums of which the first also warms up; what it saw, on the system's clock."""
-    from p2pfl.home.keyslots import KeyFile
-
     name = f"site-{number}"
     links_up = Links(options.peers - 1)
     vector = np.full(options.words, 1 / 4, np.float32)
-    key = KeyFile(folder / "keys" / f"{name}.key")
+    key = KeyFile(key_file(folder, name))
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key], observer=links_up) as peer:
         await links_up.all_up.wait()
         told: Told = {"linked": time.monotonic(), "summed": 0.0, "sums": []}
@@ -94,7 +93,7 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
 def run(places: list[links.Place], words: int, sums: int = 1) -> tuple[float, list[Told]]:
     """Start one process for each place; when they began, on the clock of what each of them told."""
     with tempfile.TemporaryDirectory() as held, contextlib.ExitStack() as alive:
-        federation(Path(held), places)
+        federation(Path(held), numbered(places), settings=["sharing.field=31"])
         began, children = time.monotonic(), []
         for number, place in enumerate(places):
             argv = [
@@ -124,9 +123,12 @@ def interpreters(count: int) -> float:
     """Seconds in which so many processes start, import what a site imports, and end."""
     began = time.monotonic()
     with contextlib.ExitStack() as alive:
-        argv = [sys.executable, "-c", "import p2pfl.peer, p2pfl.keyslots"]
-        for child in [_start(alive, argv, tempfile.gettempdir()) for _ in range(count)]:
+        argv = [sys.executable, "-c", "import benchmarks.mesh_forms"]
+        children = [_start(alive, argv, tempfile.gettempdir()) for _ in range(count)]
+        for child in children:
             child.communicate(timeout=600)
+    if any(child.returncode for child in children):
+        raise SystemExit("an interpreter of the benchmark failed; its error is above")
     return time.monotonic() - began
 
 

@@ -199,23 +199,6 @@ def _end_all(home: Path) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-def ours(options: argparse.Namespace, places: list[links.Place]) -> dict[int, list[Told]]:
-    """By bits of the field, the same of our secure sum: the slowest peer's seconds, what all of them spent and sent."""
-    asked = argparse.Namespace(
-        peers=options.peers, words=options.words, bits=BITS, rounds=options.rounds, ahead_s=0.0, cold=True
-    )
-    told = secure_sum.run(asked, places)
-    return {bits: [_of_all(each) for each in zip(*(one[str(bits)] for one in told), strict=True)] for bits in BITS}
-
-
-def _of_all(seen: Sequence[Mapping[str, float]]) -> Told:
-    return {
-        "s": max(each["s"] for each in seen),
-        "cpu_s": sum(each["cpu_s"] for each in seen),
-        "bytes": sum(each["interface"] or each["sent"] for each in seen),
-    }
-
-
 def findings(
     options: argparse.Namespace, link: str, mine: Mapping[int, list[Told]], its: list[Told], small: Told
 ) -> list[report.Finding]:
@@ -270,7 +253,7 @@ def measure(options: argparse.Namespace) -> tuple[str, list[report.Finding]]:
     """On limited links if this process may make them, else on loopback, where nobody counts bytes."""
 
     def both(link: str, places: list[links.Place]) -> tuple[str, list[report.Finding]]:
-        mine = ours(options, places[:-1])
+        mine = secure_sum.cold(places[:-1], options.words, BITS, options.rounds)
         with flower(options, places) as running:
             small = running.run(SMALL, 2)
             its = running.run(options.words, options.rounds)

@@ -11,9 +11,9 @@ the rotation that a training puts before them.
 A declared speed limits what each peer sends and hears: one network namespace each (benchmarks/_links.py), which needs
 root; without that right stderr says "not measured". Interface counters see segments as TCP hands them to the card, with
 one header each. Memory is looked at in a first turn that is not timed, since what is free goes back to the system
-before it: the most that a process holds in a sum beyond what it held just before; and what it keeps once no sum has
-begun for REST_S seconds after the last one. For the
-first of the links, processor time is told step by step (benchmarks/_where.py).
+before it: the most that a process holds in a sum beyond what it held just before; and, without --cold, what it keeps
+once no sum has begun for REST_S seconds after the last one. For the first of the links, processor time is told step by
+step (benchmarks/_where.py).
 
 With --timeline each peer's last round is told as a timeline on stderr, and drawn into FOLDER (benchmarks/_timeline.py).
 Stamps cost time, so such a run's own seconds count for nothing.
@@ -33,7 +33,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,8 @@ from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _timeline as timeline  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
+from benchmarks._federation import federation, key_file, numbered  # noqa: E402
+from p2pfl.home.keyslots import KeyFile  # noqa: E402
 from p2pfl.node.effects import REST_S  # noqa: E402
 from p2pfl.node.runs import answers  # noqa: E402
 from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
@@ -74,6 +77,33 @@ LARGE: Final = 10_000_000
 Told = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the peers are to measure, each in a process of its own.
+
+    bits      widths of the field, in their order
+    ahead_s   seconds from a round's begin to its update; `cold`: none, and the clock starts with the call
+    numpy     without the compiled loops
+    timeline  a folder: each peer stamps what it does
+    """
+
+    words: int
+    bits: Sequence[int]
+    rounds: int
+    ahead_s: float = 1.0
+    cold: bool = False
+    numpy: bool = False
+    timeline: Path | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The same as this script's own."""
+        said = ["--words", str(self.words), "--bits", ",".join(map(str, self.bits)), "--rounds", str(self.rounds)]
+        flags = [*(["--cold"] if self.cold else []), *(["--numpy"] if self.numpy else [])]
+        line = ["--timeline", str(self.timeline)] if self.timeline is not None else []
+        return [*said, "--ahead-s", str(self.ahead_s), *flags, *line]
+
+
 class Update(SumRun):
     """A sum whose vector is ready only when `ready` is set, as an update is when a training's pass ends."""
 
@@ -95,28 +125,6 @@ class Update(SumRun):
         return super().propose(number, base)
 
 
-def federation(folder: Path, places: list[links.Place]) -> Path:
-    """Homes of one site for each place under `folder`, and the peers.yaml of them all."""
-    from p2pfl.cli.peers.create import task_lines
-    from p2pfl.cli.ports import free_ports
-    from p2pfl.federation import draft
-    from p2pfl.federation.cards import Card
-    from p2pfl.home import Home
-    from p2pfl.home.keyslots import KeyFile
-    from p2pfl.roster import Address
-
-    cards = []
-    for number, (place, port) in enumerate(zip(places, free_ports(len(places)), strict=True)):
-        name = f"site-{number}"
-        keys = [KeyFile(folder / "keys" / f"{name}.key")]
-        with Home.create(folder / name, name, keys) as home:
-            cards.append(Card.sign(home.identity(), name, [Address(place.address, port)]))
-    path = folder / "peers.yaml"
-    task = task_lines(None)
-    path.write_bytes(draft.peers_file("bench", [card.member for card in cards], task, ["sharing.field=31"]))
-    return path
-
-
 # ── one peer's process ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -124,8 +132,6 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     """In each round a plaintext all-reduce, then one secure sum for each width, each begun together by a barrier."""
     import torch
     import torch.distributed as dist
-
-    from p2pfl.home.keyslots import KeyFile
 
     torch.set_num_threads(1)
     # gloo meets in a file, so that the two systems share nothing but the machine and its links.
@@ -138,7 +144,7 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     )
     vector = np.random.default_rng(number).uniform(-LIMIT, LIMIT, options.words).astype(np.float32)
     name = f"site-{number}"
-    key = KeyFile(folder / "keys" / f"{name}.key")
+    key = KeyFile(key_file(folder, name))
     tensor = torch.from_numpy(vector.copy())
     told: Told = {"plain": [], **{str(bits): [] for bits in options.bits}, "memory": {}, "timeline": {}}
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
@@ -162,8 +168,9 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
                     told["timeline"][system] = (spent.pop("begun"), spent.pop("marks"))  # the last round's
                 else:  # warms up all sides, too
                     told["memory"][system] = spent["memory"]
-        await asyncio.sleep(REST_S + 1)
-        told["memory"]["kept"] = meter.kept()
+        if not options.cold:
+            await asyncio.sleep(REST_S + 1)
+            told["memory"]["kept"] = meter.kept()
         await asyncio.to_thread(dist.barrier)
     return told
 
@@ -261,29 +268,11 @@ class Meter:
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
-    """Start the peers, wait, and collect what each measured."""
+def run(asked: Measured, places: list[links.Place]) -> list[Told]:
+    """Start a peer in each place, wait, and collect what each measured."""
     with tempfile.TemporaryDirectory() as held, contextlib.ExitStack() as alive:
-        federation(Path(held), places)
-        argv = [
-            sys.executable,
-            __file__,
-            "--peers",
-            str(options.peers),
-            "--words",
-            str(options.words),
-            "--bits",
-            ",".join(map(str, options.bits)),
-            "--rounds",
-            str(options.rounds),
-            "--ahead-s",
-            str(options.ahead_s),
-            "--folder",
-            held,
-            *(["--cold"] if options.cold else []),
-            *(["--numpy"] if options.numpy else []),
-            *(["--timeline", str(options.timeline)] if options.timeline else []),
-        ]
+        federation(Path(held), numbered(places), settings=["sharing.field=31"])
+        argv = [sys.executable, __file__, "--peers", str(len(places)), *asked.arguments, "--folder", held]
         children = []
         for number, place in enumerate(places):
             env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": place.interface, "TMPDIR": held}
@@ -295,6 +284,21 @@ def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
         if any(child.returncode for child in children):
             raise SystemExit("a peer of the benchmark failed; its error is above")
     return [json.loads(text.splitlines()[-1]) for text in said]
+
+
+def cold(places: list[links.Place], words: int, bits: Sequence[int], rounds: int) -> dict[int, list[dict[str, float]]]:
+    """By bits, of each round from the call on: the slowest peer's seconds, and what all of them spent and sent.
+
+    Bytes are those of their interfaces, where each has one of its own.
+    """
+    told = run(Measured(words, bits, rounds, ahead_s=0.0, cold=True), places)
+    counted = "sent" if places[0].interface == "lo" else "interface"
+
+    def of_all(seen: Sequence[Told]) -> dict[str, float]:
+        spent = {"cpu_s": sum(each["cpu_s"] for each in seen), "bytes": float(sum(each[counted] for each in seen))}
+        return {"s": max(each["s"] for each in seen), **spent}
+
+    return {one: [of_all(seen) for seen in zip(*(each[str(one)] for each in told), strict=True)] for one in bits}
 
 
 def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[report.Finding]:
@@ -344,8 +348,9 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
         report.Finding(f"{title}: seconds", tuple(plain), "s"),
         report.Finding(f"{title}: processor seconds per peer", tuple(each("plain", "cpu_s", mean)), "s"),
         report.Finding(f"{title}: most memory / fp32 vector", most("plain")),
-        report.Finding(f"{link}: memory kept between sums / fp32 vector", most("kept")),
     ]
+    if not options.cold:
+        found.append(report.Finding(f"{link}: memory kept between sums / fp32 vector", most("kept")))
     if link != "loopback":
         ideal = 2 * (n - 1) / n * m * 4
         out = [value / ideal for value in each("plain", "interface")]
@@ -355,7 +360,9 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
 
 def one(options: argparse.Namespace, link: str, places: list[links.Place]) -> list[report.Finding]:
     """What was found on one kind of link."""
-    told = run(options, places)
+    words, bits, rounds = options.words, options.bits, options.rounds
+    asked = Measured(words, bits, rounds, options.ahead_s, options.cold, options.numpy, options.timeline)
+    told = run(asked, places)
     if options.timeline:
         tell(options, link, told)
     return findings(options, link, told)

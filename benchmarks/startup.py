@@ -26,17 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import _report as report  # noqa: E402
-from p2pfl.cli.peers.create import task_lines  # noqa: E402
-from p2pfl.cli.ports import free_ports  # noqa: E402
-from p2pfl.federation import draft  # noqa: E402
-from p2pfl.federation.cards import Card  # noqa: E402
-from p2pfl.home import Home  # noqa: E402
-from p2pfl.home.keyslots import KeyFile  # noqa: E402
-from p2pfl.roster import Address  # noqa: E402
+from benchmarks._federation import federation, key_file  # noqa: E402
 from p2pfl.training.tasks.heart_records import deal  # noqa: E402
 
 PROMISED_S: Final = 0.5
-HOME: Final = ("--home", "ada", "--key-file", "ada.key")
+SITES: Final = ("ada", "ben", "cyd", "dan")
+HOME: Final = ("--home", "ada", "--key-file", str(key_file(Path(), "ada")))
 VERBS: Final = {
     "--help": ["--help"],
     "peers show": ["peers", "show"],
@@ -50,16 +45,6 @@ VERBS: Final = {
 }
 LINES: Final = {"join": b"listening at"}  # what the clock stops at, where it is not the first byte
 CACHES: Final = ("warm", "cold disk", "cold bytecode")
-
-
-def federation(folder: Path) -> None:
-    """Four homes, and the peers.yaml that they agree on."""
-    members = []
-    for name, port in zip(("ada", "ben", "cyd", "dan"), free_ports(4), strict=True):
-        with Home.create(folder / name, name, [KeyFile(folder / f"{name}.key")]) as home:
-            members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)
-    (folder / "ada.csv").write_bytes(deal(4).files["cleveland"])
-    (folder / "peers.yaml").write_bytes(draft.peers_file("startup", members, task_lines(None)))
 
 
 def forget_files() -> None:
@@ -112,7 +97,8 @@ def measure(rounds: int) -> list[report.Finding]:
     took: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="p2pfl-startup-") as place:
         folder, kept = Path(place), Path(place) / "bytecode"
-        federation(folder)
+        federation(folder, dict.fromkeys(SITES, "127.0.0.1"))
+        (folder / "ada.csv").write_bytes(deal(len(SITES)).files["cleveland"])
         for arguments in VERBS.values():
             first_word(folder, arguments, kept)
         for turn in range(rounds):

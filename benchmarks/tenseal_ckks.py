@@ -63,23 +63,6 @@ def ckks(options: argparse.Namespace, setting: str) -> tuple[list[Told], str]:
     return rounds, str(said["version"])
 
 
-def ours(options: argparse.Namespace) -> dict[int, list[Told]]:
-    """The same of our secure sum, by bits of the field."""
-    asked = argparse.Namespace(
-        peers=options.peers, words=options.words, bits=BITS, rounds=options.rounds, ahead_s=0.0, cold=True
-    )
-    told = secure_sum.run(asked, links.loopback(options.peers))
-    return {bits: [_of_all(each) for each in zip(*(one[str(bits)] for one in told), strict=True)] for bits in BITS}
-
-
-def _of_all(seen: Sequence[Mapping[str, float]]) -> Told:
-    return {
-        "s": max(each["s"] for each in seen),
-        "cpu_s": sum(each["cpu_s"] for each in seen),
-        "bytes": sum(each["sent"] for each in seen),
-    }
-
-
 def findings(
     options: argparse.Namespace, mine: Mapping[int, list[Told]], its: Mapping[str, list[Told]]
 ) -> list[report.Finding]:
@@ -129,7 +112,7 @@ def main() -> int:
     if subprocess.run([options.python, "-c", "import tenseal"], capture_output=True, check=False).returncode:
         print("not measured: TenSEAL is not here. python -m venv .tenseal && .tenseal/bin/pip install tenseal")
         return 0
-    mine = ours(options)
+    mine = secure_sum.cold(links.loopback(options.peers), options.words, BITS, options.rounds)
     try:
         answers = {setting: ckks(options, setting) for setting in SETTINGS}
     except CkksFailed as error:
