@@ -191,7 +191,11 @@ def _privacy(agreed: Facts, rounds: Sequence[ReportedRound]) -> ReportedPrivacy 
     numbers = ("delta", "max_epsilon", "noise_multiplier", "max_grad_norm", "sample_rate")
     known = {name: None if plain else _real(agreed.get(name)) for name in numbers}
     return ReportedPrivacy(
-        unit=unit, epsilon=None if plain else _largest(spent), steps_per_round=_whole(steps) or None, **known
+        unit=unit,
+        epsilon=None if plain else _largest(spent),
+        steps_per_round=_whole(steps) or None,
+        parts=_whole(agreed.get("parts")) or None,
+        **known,
     )
 
 

@@ -128,7 +128,7 @@ def _privacy_words(report: StudyReport) -> list[str]:
         return []
     if held.unit == "none" or held.epsilon is None:
         return words.unbounded()
-    return words.bounded_by(held.epsilon, held.delta or 0.0, held.unit)
+    return words.bounded_by(held.epsilon, held.delta or 0.0, held.unit, held.parts, report.epsilon_alone)
 
 
 # ── cells ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -138,7 +138,10 @@ class ReportedNote:
 
 @dataclass(frozen=True, slots=True)
 class ReportedPrivacy:
-    """What the sites agreed on, and what was spent. unit none: nothing bounds what the model tells."""
+    """What the sites agreed on, and what was spent. unit none: nothing bounds what the model tells.
+
+    parts   sites whose parts make up the noise of a sum; None: each site's own is whole
+    """
 
     unit: str
     epsilon: float | None
@@ -148,6 +151,7 @@ class ReportedPrivacy:
     max_grad_norm: float | None
     sample_rate: float | None
     steps_per_round: int | None
+    parts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

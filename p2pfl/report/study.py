@@ -108,6 +108,13 @@ class StudyReport:
         return self.verification.verified
 
     @property
+    def epsilon_alone(self) -> float | None:
+        """With noise in parts ε against all other sites together, as the model's card has it; else None."""
+        private = (self.beside.card or {}).get("privacy") or {}
+        told = private.get("epsilon_alone")
+        return None if told is None else float(told)
+
+    @property
     def dense_bytes(self) -> float:
         """What each site would send in one round of a plain fp32 all-reduce of the whole model; 0 without a model."""
         trained = [one for one in self.ledger.rounds if one.trains]

@@ -26,8 +26,13 @@ def unbounded() -> list[str]:
     ]
 
 
-def bounded_by(epsilon: float, delta: float, unit: str) -> list[str]:
-    """ε at δ for one `unit`, in sentences."""
+def bounded_by(
+    epsilon: float, delta: float, unit: str, parts: int | None = None, alone: float | None = None
+) -> list[str]:
+    """ε at δ for one `unit`, in sentences.
+
+    parts   sites whose parts make up the noise, where each adds one; `alone`: ε against all other sites, if it is known
+    """
     factor = math.exp(min(epsilon, 700.0))
     one = "patient" if unit == "patient" else "patient's record"
     steps = [f"{percent(before)} can become {percent(at_most(before, epsilon))} at most" for before in CHANCES]
@@ -36,11 +41,23 @@ def bounded_by(epsilon: float, delta: float, unit: str) -> list[str]:
         f"Suppose that somebody has the model, and wants to find out whether one {one} was used to train it. Whatever "
         f"else they know, and however long they compute, the odds that they can justify change by a factor of "
         f"{factor:.3g} at most (e to the power of ε = {epsilon:.2f}). A suspicion of {'; one of '.join(steps)}.",
-        f"That can fail with a chance of δ = {rarely(delta)} at most. It holds against anybody, covers all trainings "
-        f"on these records so far together, and does not wear off.{several}",
+        f"That can fail with a chance of δ = {rarely(delta)} at most. It holds against "
+        f"{'anybody' if parts is None else 'anybody outside of the study'}, covers all trainings on these records so "
+        f"far together, and does not wear off.{several}",
+        *([] if parts is None else [in_parts(parts, alone)]),
         "It does not say that nothing can be concluded about a patient: what is true of patients in general (that "
         "smoking harms) applies to each of them, whether they took part or not.",
     ]
+
+
+def in_parts(parts: int, alone: float | None) -> str:
+    """Against whom among the hospitals themselves noise holds of which each adds a part."""
+    less = "a larger ε holds, which the model's card names" if alone is None else f"ε = {alone:.2f} holds"
+    return (
+        f"Each hospital adds a part of the noise, and those of {parts} honest hospitals are enough: the same ε holds "
+        f"against hospitals that pool what they see, as long as {parts} of each sum do not, the patient's own among "
+        f"them. Where all others pool what they know against one hospital, {less} for its records."
+    )
 
 
 def rarely(chance: float) -> str:

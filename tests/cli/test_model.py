@@ -56,20 +56,32 @@ def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
+def page_with(**private: Any) -> str:
+    """A card's page, which says `private` of its privacy."""
+    schema = TableSchema.parse(TABLE, "task.yaml")
+    layout = layout_of(schema)
+    facts = card_facts(TaskChoice(table=schema), layout, np.zeros(layout.parameters, np.float32))
+    facts["privacy"] |= private
+    return page(ModelCard.of(facts))
+
+
 PREDICT = ["predict", "--model", "model.safetensors", "--data", "new.csv"]
 
 
 @pytest.mark.parametrize("unit", ["record", "patient"])
 def test_a_card_tells_of_what_is_protected_by_the_unit_that_was_agreed(unit: str) -> None:
     """Where patients were, it said that one with several records was protected less."""
-    schema = TableSchema.parse(TABLE, "task.yaml")
-    layout = layout_of(schema)
-    vector = np.zeros(layout.parameters, np.float32)
-    facts = card_facts(TaskChoice(table=schema), layout, vector)
-    facts["privacy"]["unit"] = unit
-    text = page(ModelCard.of(facts))
+    text = page_with(unit=unit)
     assert ("a patient with several records" in text) is (unit == "record")
     assert f"each {unit}'s gradient clipped" in text and f"{unit}s drawn with chance" in text
+
+
+@pytest.mark.claim("NOISE-3")
+def test_a_card_says_against_whom_noise_in_parts_holds() -> None:
+    assert "holds against anybody who has this file" in page_with()
+    text = page_with(parts=2, epsilon_alone="7.25")
+    assert "holds against anybody outside of these sites who has this file" in text
+    assert "the ε of its records is 7.25" in text
 
 
 def test_a_model_of_scans_without_its_peers_file_names_the_option_that_is_lacking(

@@ -47,6 +47,7 @@ class Sample:
     absent: Mapping[int, Sequence[str]] = field(default_factory=dict)
     outcome: Mapping[str, Any] | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
+    agreed: Mapping[str, Any] = field(default_factory=dict)  # settings beside the usual ones
 
     def write_into(self, folder: Path) -> Home:
         """The home of the first site, both logs in it with heads over all, open for writing."""
@@ -66,6 +67,7 @@ class Sample:
         agreed: dict[str, Any] = {"rounds": self.rounds, "unit": self.unit, "steps_per_round": 80}
         agreed |= {"max_epsilon": "inf" if plain else "3.0", "delta": "1e-05", "noise_multiplier": "1.1"}
         agreed |= {"max_grad_norm": "inf" if plain else "1.0", "sample_rate": "0.02", "compression": "none"}
+        agreed |= self.agreed
         peers = [(one, self.keys[one].key) for one in self.names]
         genesis = GenesisEntry(
             federation=self.federation, epoch=1, federation_digest=bytes(32), peers=peers, settings=agreed

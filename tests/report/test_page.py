@@ -34,6 +34,9 @@ ODD = {
 CURVES = Curves(model_of(4), 5, [(0, 0), (0.2, 0.9), (1, 1)], [(0.1, 0.2, 0.1, 0.3), (0.9, 0.8, 0.7, 0.9)])
 
 
+CARD = {"model": {"parameters": 3, "digest": "ab" * 32}, "licence": None, "threshold": None, "task": {}}
+
+
 class Tags(HTMLParser):
     """Every element and attribute of a page, and its text."""
 
@@ -159,6 +162,21 @@ def test_the_noise_on_a_statistic_and_what_it_costs_are_told(tmp_path: Path) -> 
     sample = Sample(rounds=0, questions=["describe of age"], parts=["sum 1"], configuration=asked)
     text = " ".join(made(tmp_path, sample).split())
     assert "with noise: multiplier 4.0 for each patient, of 2 sites’ parts" in text
+
+
+@pytest.mark.claim("NOISE-3")
+def test_noise_in_parts_is_told_with_what_holds_against_all_other_hospitals(tmp_path: Path) -> None:
+    """It was said to hold against anybody, and each hospital to add all of it."""
+    parts = Sample(agreed={"noise": "distributed", "parts": 2})
+    card = {**CARD, "privacy": {"epsilon_alone": "7.25"}}
+    text = " ".join(made(tmp_path / "parts", parts, Beside(card=card)).split())
+    assert "those of 2 honest hospitals are enough" in text and "against one hospital, ε = 7.25 holds" in text
+    assert "7.25 against all other hospitals together" in text and "holds against anybody," not in text
+    assert "in parts of which those of 2 hospitals make it up" in text
+    unknown = " ".join(made(tmp_path / "unknown", parts).split())
+    assert "a larger ε holds, which the model&#39;s card names" in unknown
+    own = " ".join(made(tmp_path / "own", Sample()).split())
+    assert "holds against anybody," in own and "other hospitals together" not in own
 
 
 def test_neighbours_of_one_state_are_one_bar_unless_each_stands_alone() -> None:

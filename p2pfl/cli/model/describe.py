@@ -166,8 +166,9 @@ def _privacy(held: Mapping[str, Any] | None) -> str:
     several = "" if unit == "patient" else ", and a patient with several records is protected less, about ε for each"
     return (
         f"Differential privacy, ε = {epsilon:.2f} at δ = {delta:g}, for one {unit}: {meaning(epsilon, delta)}. "
-        "That holds against anybody who has this file, whatever else they know and compute, and for all trainings on "
-        "these records so far together. ε is the largest of all sites.\n\n"
+        f"That holds against anybody{'' if held['epsilon_alone'] is None else ' outside of these sites'} who has this "
+        "file, whatever else they know and compute, and for all trainings on these records so far together. ε is the "
+        "largest of all sites.\n\n"
         "It does not say that nothing about a patient can be concluded (that smoking harms applies to every smoker, "
         f"whether or not they took part), and does not cover the figures above{several}.\n\n"
         f"Mechanism: DP-SGD at every site, each {unit}'s gradient clipped to {held['max_grad_norm']}, Gaussian noise "
