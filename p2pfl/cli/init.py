@@ -11,15 +11,15 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, fit_name, home_option, json_option, listening, typed
+from p2pfl.cli.keys.new_key import asked_phrase, words_of
+from p2pfl.cli.options import Unlock, fit_name, home_option, json_option, listening
 from p2pfl.cli.options import key_command as command_of
 from p2pfl.errors.people import WrongName, WrongUse
 from p2pfl.federation.cards import Card
 from p2pfl.federation.members import read_address
 from p2pfl.federation.readers import Position, Word
 from p2pfl.home import Home, keyring
-from p2pfl.home.keyslots import Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path
-from p2pfl.keys import Secret
+from p2pfl.home.keyslots import Credential, KeyFile, KeySource, RecoveryKey, default_key_path
 from p2pfl.roster import Address
 
 
@@ -83,8 +83,7 @@ def init(
         return
     keys: list[KeySource] = [KeyFile(key_file)] if key_file else []
     if pass_phrase:
-        phrase = _new_pass_phrase()
-        keys.append(PassPhrase(lambda: phrase))
+        keys.append(asked_phrase(" init"))
     if credential:
         keys.append(Credential.from_environment(os.environ))
     if key_command:
@@ -108,27 +107,20 @@ def _addresses(listen: str | None, addresses: Sequence[str]) -> list[Address]:
     return [read_address(Word(text, True, Position(option, 0, 0)), option) for text in texts]
 
 
-def _new_pass_phrase() -> Secret:
-    first, second = typed("new pass phrase: "), typed("once more: ")
-    if first != second:
-        raise WrongUse(evidence="the two pass phrases differ; nothing was made", verb=" init")
-    return first
-
-
 def _add(home: Path, name: str, keys: Sequence[KeySource], recovery_words: bool, unlock: Unlock, as_json: bool) -> None:
-    recovery = [RecoveryKey.fresh(os.urandom)] if recovery_words else []
-    if not keys and not recovery:
+    new = [*keys, *([RecoveryKey.fresh(os.urandom)] if recovery_words else [])]
+    if not new:
         raise WrongUse(evidence="--add, and no key to add: --pass-phrase, --recovery-words, …", verb=" init")
     fresh = unlock == Unlock() and any(isinstance(key, Credential) for key in keys)  # it does not open the home yet
     with Home.open(home, unlock=[KeyFile()] if fresh else unlock.keys(), write=False) as opened:
         if opened.name != name:
             raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
-        for key in [*keys, *recovery]:
+        for key in new:
             keyring.add(opened, key, int(time.time()))
-    kinds = [key.kind for key in [*keys, *recovery]]
-    text = f"{name}: {', '.join(kinds)} added" + "".join(_words(key) for key in recovery)
+    kinds = [key.kind for key in new]
+    words, secret = words_of(new[-1])
     facts: dict[str, object] = {"name": name, "home": str(home), "added": kinds}
-    output.result(text, facts | _secret_facts(recovery), as_json)
+    output.result(f"{name}: {', '.join(kinds)} added{words}", facts | secret, as_json)
 
 
 def _write_card(home: Path, name: str, reached: Sequence[Address], unlock: Unlock, as_json: bool) -> None:
@@ -153,15 +145,6 @@ def _card_lines(card: Card, path: Path) -> list[str]:
     ]
 
 
-def _words(recovery: RecoveryKey) -> str:
-    return f"\n  recovery     {recovery.words.reveal().decode()}\n               write them down now: they are not kept"
-
-
-def _secret_facts(recovery: Sequence[RecoveryKey]) -> dict[str, object]:
-    """The one place where a secret reaches stdout, since the person asked for it to be printed."""
-    return {"recovery_words": recovery[0].words.reveal().decode()} if recovery else {}
-
-
 def _tell(
     home: Path, card: Card, path: Path, keys: Sequence[KeySource], recovery: RecoveryKey | None, as_json: bool
 ) -> None:
@@ -174,7 +157,8 @@ def _tell(
             "               a disk that holds it and the home can be read by whoever steals it; to add another key:",
             f"               p2pfl keys add --home {shlex.quote(str(home))} --new-pass-phrase   (or --new-credential)",
         ]
-    lines[-1] += _words(recovery) if recovery else ""
+    words, secret = words_of(recovery) if recovery is not None else ("", {})
+    lines[-1] += words
     lines += ["next, at one site, with the cards of all:", f"  p2pfl peers create {one.name}.card … -o peers.yaml"]
     facts: dict[str, object] = {
         "name": one.name,
@@ -185,4 +169,4 @@ def _tell(
         "addresses": list(map(str, one.addresses)),
         "key_file": str(file.path) if file else None,
     }
-    output.result("\n".join(lines), facts | _secret_facts([recovery] if recovery else []), as_json)
+    output.result("\n".join(lines), facts | secret, as_json)

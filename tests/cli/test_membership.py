@@ -146,6 +146,16 @@ def test_who_knows_that_a_site_has_spent_more_does_not_sign_its_recovery(
     assert 'eve: "0.750000"' in Path("other.yaml").read_text()
 
 
+def test_an_epsilon_of_no_recovery_is_wrong_use_and_signs_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was left aside without a word."""
+    assert at("ada", "propose", "remove", "eve", "--epsilon", "0.5", "-o", "change.yaml") == 2
+    assert "--epsilon is of recover NAME" in capsys.readouterr().err
+    assert not Path("change.yaml").exists()
+    assert at("ada", "propose", "remove", "dot", "-o", "change.yaml") == 0
+
+
 def test_a_joiner_signs_the_agreement_or_its_change_is_not_approved(
     agreed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,7 @@
-"""Which key is meant to be new: the options of `keys add` and `keys rotate`. No secret is an argument."""
+"""Which key is new: the options of `keys add` and `keys rotate`, and what `init` asks and prints of one, too.
+
+No secret is an argument.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ def like(slot: Slot, named: NewKey, verb: str) -> KeySource:
 
 
 def words_of(key: KeySource) -> tuple[str, dict[str, object]]:
-    """The recovery words, once, since the person asked for them; empty of any other key."""
+    """The recovery words, once, since the person asked for them; empty of any other key.
+
+    The one place where a secret reaches stdout.
+    """
     if not isinstance(key, RecoveryKey):
         return "", {}
     words = key.words.reveal().decode()

@@ -69,8 +69,7 @@ def export(
 
     The card, in a file of the same name that ends in .md, is the same at every site: columns and codes, sites and
     rounds, how good, how private, where to check it. The file is not encrypted. What it tells of any one record is
-    bounded by the ε that the card names; where the
-    sites agreed on `privacy: none`, by nothing, and the card says so.
+    bounded by the ε that the card names; where the sites agreed on `privacy: none`, by nothing, and the card says so.
     """
     federation = Federation.load(peers_file)
     if onnx_target is not None and federation.task.table is None:

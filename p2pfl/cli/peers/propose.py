@@ -90,6 +90,8 @@ def propose(
             record = signed_record(opened, lineage)
         else:
             members, hub, older = _next_members(federation, steps)
+            if epsilon is not None and not older:
+                raise WrongUse(evidence="--epsilon is of recover NAME, and no step is one", verb=" peers propose")
             recovered = {name: _spent(opened, name, epsilon) for name in older}
             file = amend(federation, members, lineage.genesis, hub)
             record = record_of(lineage, file, of=run, from_round=from_round, recovered=recovered)

@@ -31,7 +31,8 @@ def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unloc
         federation, _ = standing(opened, Federation.load(peers_file))
         roster = federation.roster
         if name not in roster or name == opened.name:
-            raise NoSuchSite(name=name, evidence=f"others: {', '.join(set(roster.names) - {opened.name})}")
+            others = ", ".join(one for one in roster.names if one != opened.name)
+            raise NoSuchSite(name=name, evidence=f"others: {others}")
         with opened.beside():
             keys, key = revoked_keys(opened), roster[name].key
             if undo:

@@ -1,4 +1,4 @@
-"""`p2pfl task review` and `approve`: people read the code that will run on their records, before it ever does."""
+"""`p2pfl task review`: people read the code that will run on their records, before it ever does."""
 
 from __future__ import annotations
 
