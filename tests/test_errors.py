@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 import shlex
 
 import click
 import pytest
 
-import p2pfl.errors
-from p2pfl.errors import P2PFLError, leaves
+from p2pfl.errors import P2PFLError, all_leaves
 from p2pfl.errors.home import HomeMissing
 from p2pfl.errors.people import NotWritten
 from tests.commands import parse
 
-for module in pkgutil.iter_modules(p2pfl.errors.__path__):
-    importlib.import_module(f"p2pfl.errors.{module.name}")
-
-LEAVES = [leaf for leaf in leaves() if leaf.code]
+LEAVES = all_leaves()
 NAMES = [leaf.__name__ for leaf in LEAVES]
 BRANCHES = {
     "ConfigurationError",

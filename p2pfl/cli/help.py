@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Sequence
 from typing import Final
 
 import click
 
-from p2pfl import errors
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option
+from p2pfl.errors import all_leaves
 from p2pfl.errors.people import UnknownErrorCode
 
 CODE: Final = re.compile(r"(?:P2P-)?[A-Z]+-[0-9]{3}", re.IGNORECASE)
@@ -41,9 +39,7 @@ def help_(context: click.Context, words: Sequence[str], as_json: bool) -> None:
 def _explain(code: str, as_json: bool) -> None:
     """The error of that code, as it would be shown, with the names of what it fills in."""
     code = code if code.startswith("P2P-") else f"P2P-{code}"
-    for module in pkgutil.iter_modules(errors.__path__, "p2pfl.errors."):
-        importlib.import_module(module.name)
-    found = next((leaf for leaf in errors.leaves() if leaf.code == code), None)
+    found = next((leaf for leaf in all_leaves() if leaf.code == code), None)
     if found is None:
         raise UnknownErrorCode(evidence=f"{code} is in no list of this version", code=code)
     filled = {name: name.upper() for name in found.places()}

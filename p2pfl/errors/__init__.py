@@ -143,7 +143,17 @@ class IntegrityError(P2PFLError):
     exit_status = EXIT_INTEGRITY
 
 
+def all_leaves() -> list[type[P2PFLError]]:
+    """Every error class of every module here, in code order; those that were not loaded are loaded for it."""
+    import importlib
+    import pkgutil  # which no command but `help` needs
+
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        importlib.import_module(module.name)
+    return [leaf for leaf in leaves() if leaf.__module__.startswith(f"{__name__}.")]
+
+
 def leaves(root: type[P2PFLError] = P2PFLError) -> list[type[P2PFLError]]:
-    """Every error class that a person can meet, in code order."""
+    """Every error class that was loaded so far and that a person can meet, in code order."""
     found = [sub for sub in root.__subclasses__() for sub in (leaves(sub) if sub.__subclasses__() else [sub])]
     return sorted(found, key=lambda leaf: leaf.code)

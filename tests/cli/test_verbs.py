@@ -16,7 +16,7 @@ from p2pfl.cli.join import next_steps
 from p2pfl.cli.main import CHAPTERS, VERBS, p2pfl, run
 from p2pfl.cli.options import DEFAULT_HOME
 from p2pfl.cli.verb import SHARED, Verb
-from p2pfl.errors import leaves
+from p2pfl.errors import all_leaves
 from tests.commands import parse
 
 EVERY = list(roff.every(p2pfl, "p2pfl"))
@@ -190,7 +190,7 @@ def test_help_says_what_the_code_of_an_error_means_with_causes_and_what_to_try(
 
 
 def test_help_knows_every_code_that_a_person_can_meet_and_refuses_others(capsys: pytest.CaptureFixture[str]) -> None:
-    for leaf in leaves():
+    for leaf in all_leaves():
         assert run(["help", leaf.code]) == 0, leaf.code
     assert run(["help", "P2P-MESH-999"]) == 2
     assert "P2P-USE-034" in capsys.readouterr().err

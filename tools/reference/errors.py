@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 
 from p2pfl import errors
-from p2pfl.errors import P2PFLError, leaves
+from p2pfl.errors import P2PFLError, all_leaves
 from tools.reference.markdown import GENERATED, cell, table
 
 HEAD = f"""\
@@ -51,12 +49,6 @@ MEANING = {
 }
 
 
-def _all() -> list[type[P2PFLError]]:
-    for module in pkgutil.iter_modules(errors.__path__, "p2pfl.errors."):
-        importlib.import_module(module.name)
-    return [leaf for leaf in leaves() if leaf.__module__.startswith("p2pfl.")]
-
-
 def _filled(text: str) -> str:
     """A template with its `{field}` places in italics."""
     return PLACE.sub(r"*\1*", cell(text))
@@ -90,7 +82,7 @@ def _sections(found: list[type[P2PFLError]]) -> Iterator[str]:
 
 
 def page() -> str:
-    return "\n".join([HEAD, *_sections(_all())])
+    return "\n".join([HEAD, *_sections(all_leaves())])
 
 
 def statuses() -> str:
@@ -98,6 +90,6 @@ def statuses() -> str:
     rows = []
     for name, meaning in MEANING.items():
         status = getattr(errors, name)
-        count = sum(leaf.exit_status == status for leaf in _all())
+        count = sum(leaf.exit_status == status for leaf in all_leaves())
         rows.append((str(status), meaning, str(count) if count else "–"))
     return "\n".join([STATUSES, table(("status", "meaning", "errors that end with it"), rows)])
