@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Final
 
 from benchmarks._greeting import Open
+from benchmarks._process import peak_bytes
 from benchmarks._report import Finding, ratios
 from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
@@ -80,17 +80,11 @@ class Spent:
 
 class Meter:
     def __init__(self) -> None:
-        self._main, self._all, self._peak = time.thread_time(), time.process_time(), peak_mib()
+        self._main, self._all, self._peak = time.thread_time(), time.process_time(), peak_bytes()
 
     def read(self) -> Spent:
-        return Spent(time.thread_time() - self._main, time.process_time() - self._all, peak_mib() - self._peak)
-
-
-def peak_mib() -> float:
-    """Peak memory of this process in MiB; 0 where the system does not report it."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/status").read_text("ascii").partition("VmHWM:")[2].split()[0]) / 1024
-    return 0.0
+        grown = (peak_bytes() - self._peak) / MIB
+        return Spent(time.thread_time() - self._main, time.process_time() - self._all, grown)
 
 
 @dataclass(frozen=True)

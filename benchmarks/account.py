@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -21,17 +20,13 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._process import peak_bytes, resident_bytes
 from benchmarks._report import Finding, machine, ratios, show
 
 NOISE, RATE, STEPS, DELTA = 4.0, 0.02, 4, 1e-5
+MIB: Final = 1 << 20
 PROMISED_MIB: Final = 64
 WHO: Final = ("p2pfl", "opacus")
-
-
-def resident_mib() -> float:
-    """Memory that this process holds now."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def measure(who: str, passes: int, every: int) -> dict[str, list[float]]:
@@ -50,13 +45,13 @@ def measure(who: str, passes: int, every: int) -> dict[str, list[float]]:
 
     of = plain if who == "opacus" else ours
     of(STEPS)  # the first call loads scipy
-    before, seconds, epsilon = resident_mib(), [], 0.0
+    before, seconds, epsilon = resident_bytes(), [], 0.0
     for number in range(every, passes + 1, every):
         begun = time.perf_counter()
         epsilon = of(STEPS * number)
         seconds.append(time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"kept": [resident_mib() - before], "most": [peak - before], "seconds": seconds, "epsilon": [epsilon]}
+    kept, most = ((held - before) / MIB for held in (resident_bytes(), peak_bytes()))
+    return {"kept": [kept], "most": [most], "seconds": seconds, "epsilon": [epsilon]}
 
 
 def main() -> int:

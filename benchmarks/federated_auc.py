@@ -26,8 +26,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import Finding as Promise  # noqa: E402
-from benchmarks._report import keep  # noqa: E402
+from benchmarks._report import Finding, keep  # noqa: E402
 from p2pfl.federation.federation import Privacy  # noqa: E402
 from p2pfl.simulate.training import held_out, seeded, simulate_training, simulated  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
@@ -53,7 +52,7 @@ PRIVACY = Privacy(
 
 
 @dataclass(frozen=True)
-class Finding:
+class SeedOutcome:
     """One seed: AUC on the union of the held-out quarters, ε, and the longest single pass."""
 
     alone: tuple[float, ...]
@@ -86,7 +85,7 @@ def metric(trainers: list[Trainer], model: FlatVector) -> float:
 
 def one_seed(
     task: TableTask, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int, settings: Sequence[str] = ()
-) -> Finding:
+) -> SeedOutcome:
     read = records_by_site(task, files)
     agreed = replace(simulated(tuple(read), settings, rounds=rounds), privacy=privacy)
     (found,) = simulate_training(task, read, federation=agreed, seeds=(seed,))
@@ -95,7 +94,9 @@ def one_seed(
     alone = [metric(trainers, site_alone(task, site.train, seeded(seed, "alone"))) for site in sites]
     pooled = metric(trainers, site_alone(task, joined([site.train for site in sites]), seeded(seed, "pooled")))
     by_round = tuple(figures["auc"].value for figures in found.figures)
-    return Finding(tuple(alone), pooled, by_round, found.epsilon, found.largest_norm, found.largest_value, found.pass_s)
+    return SeedOutcome(
+        tuple(alone), pooled, by_round, found.epsilon, found.largest_norm, found.largest_value, found.pass_s
+    )
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -107,7 +108,7 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def report(findings: list[Finding], privacy: Privacy, rounds: int) -> dict[str, object]:
+def report(findings: list[SeedOutcome], privacy: Privacy, rounds: int) -> dict[str, object]:
     alone = [value for one in findings for value in one.alone]
     rows = {
         "federated": spread([one.federated for one in findings]),
@@ -141,7 +142,7 @@ def report(findings: list[Finding], privacy: Privacy, rounds: int) -> dict[str, 
     }
 
 
-def show(findings: list[Finding], found: dict[str, object]) -> None:
+def show(findings: list[SeedOutcome], found: dict[str, object]) -> None:
     print("seed   mean alone   federated   pooled   each site alone")
     for seed, one in enumerate(findings):
         mean_alone, alone = statistics.fmean(one.alone), "  ".join(f"{value:.3f}" for value in one.alone)
@@ -191,7 +192,7 @@ def main() -> int:
         print(json.dumps(found))
     else:
         show(findings, found)
-    promised = Promise("AUC of the federation", tuple(one.federated for one in findings), at_least=PROMISED)
+    promised = Finding("AUC of the federation", tuple(one.federated for one in findings), at_least=PROMISED)
     keep("private training", [promised])
     mean = found["federated"]
     return 0 if isinstance(mean, dict) and mean["mean"] >= PROMISED else 1

@@ -1,7 +1,7 @@
 """What fewer numbers cost in accuracy, at the same ε: whole updates, nominated coordinates, a public subspace.
 
 Five sites with skewed labels, the local pass, compression, quantiser and mean of a real site (`simulate_training`); a
-CNN of some 220 000 parameters on chest X-rays of 28 × 28 (`--data pneumonia_xray28.npz`, arrays `*_images` and
+CNN of 205 761 parameters on chest X-rays of 28 × 28 (`--data pneumonia_xray28.npz`, arrays `*_images` and
 `*_labels`), or on made-up pictures where there is no file. The metric is AUC on the held-out quarter of all sites; each
 row has its own learning rate.
 

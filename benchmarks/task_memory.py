@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import _report as report  # noqa: E402
+from benchmarks._process import peak_bytes  # noqa: E402
 
 FIXED: Final = 400e6  # bytes: two interpreters, and torch
 MODELS: Final = 4
@@ -84,9 +85,8 @@ def one_site(parameters: int, at_once: int) -> None:
         model = trainer.initial(bytes(32))
         update = trainer.train(model, Account().charge(federation.privacy), Secret(bytes(32), "seed"))
         trainer.evaluate(model)
-        peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         both = np.intersect1d(frames(os.getpid()), frames(trainer.number or 0))
-        print(update.size, 1024 * int(peak.split()[1]), trainer.peak_memory(), both.size * os.sysconf("SC_PAGE_SIZE"))
+        print(update.size, peak_bytes(), trainer.peak_memory(), both.size * os.sysconf("SC_PAGE_SIZE"))
 
 
 def frames(process: int) -> NDArray[np.uint64]:

@@ -17,6 +17,7 @@ from typing import Final
 from tools.written import write_or_check
 
 ROOT: Final = Path(__file__).parents[1]
+SOURCE: Final = ROOT / "SECURITY.md"
 FILE: Final = ROOT / "docs" / "claims.md"
 ROW: Final = re.compile(r"^\| (?P<id>[A-Z]+-[0-9]+) \| (?P<text>.+) \|$")
 HEAD: Final = """\
@@ -30,7 +31,7 @@ def claims() -> dict[str, dict[str, str]]:
     """By heading of SECURITY.md, in its order: id ► claim."""
     found: dict[str, dict[str, str]] = {}
     heading = ""
-    for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines():
+    for line in SOURCE.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             heading = line.lstrip("# ")
         elif row := ROW.match(line):

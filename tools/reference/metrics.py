@@ -15,9 +15,9 @@ HEAD = f"""\
 # Metrics
 
 {GENERATED}
-`--metrics PORT` of `join` and `sum` shows these at `http://127.0.0.1:PORT/metrics`, on loopback alone. A family with
-the label `peer` has a line for each other site; one with `code` has none before the first of its kind. `process_…`
-(memory, descriptors, processor time) is prometheus_client's own. What to alert on:
+`--metrics PORT` of `join`, `run`, `sum` and `stats` shows these at `http://127.0.0.1:PORT/metrics`, on loopback alone.
+A family with the label `peer` has a line for each other site; one with `code` has none before the first of its kind.
+`process_…` (memory, descriptors, processor time) is prometheus_client's own. What to alert on:
 [operations.md](../operations.md#watch).
 """
 
