@@ -228,7 +228,10 @@ def typed(prompt: str) -> Secret:
     import getpass
 
     if not sys.stdin.isatty():
-        raise NoTerminal(evidence="stdin is not a terminal; a key file, key command or systemd credential needs none")
+        context = click.get_current_context(silent=True)
+        verb = context.command_path.removeprefix("p2pfl") if context is not None else ""
+        evidence = "stdin is not a terminal; a key file, key command or systemd credential needs none"
+        raise NoTerminal(evidence=evidence, verb=verb)
     try:
         with output.lifted():
             return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")

@@ -149,7 +149,7 @@ def _text(facts: Mapping[str, Any]) -> str:
             "  federation",
             f"{federation['name']}, epoch {federation['epoch']}: {', '.join(federation['sites'])}"
             if federation
-            else "none yet: p2pfl join --peers peers.yaml",
+            else "none yet: p2pfl join --peers peers.yaml --data records.csv, or p2pfl sum, begins one",
         ],
         ["  rounds", _rounds(facts["rounds"], facts["sums"], facts["questions"], last)],
         ["  model", f"{output.amount(model['bytes'])}, in the ledger {model['named']}" if model else "none yet"],

@@ -70,7 +70,9 @@ def _account(group: Group) -> dict[str, Any]:
 
 def _text(facts: dict[str, Any]) -> str:
     if not facts["studies"]:
-        return f"{facts['name']}: no study yet: p2pfl join --peers peers.yaml"
+        return (
+            f"{facts['name']}: no study yet: p2pfl join --peers peers.yaml --data records.csv, or p2pfl sum, begins one"
+        )
     rows = [
         [
             f"  {one['name']}",

@@ -37,7 +37,7 @@ class NoTerminal(ConfigurationError):
 
     code = "P2P-USE-005"
     likely = ("the command runs as a service or in a pipe",)
-    command = "p2pfl init --help"
+    command = "p2pfl{verb} --help"
 
 
 class DemoPeers(ConfigurationError):

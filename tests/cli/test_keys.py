@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from p2pfl.cli.examples import EXAMPLES
 from p2pfl.cli.keys import new_key
 from p2pfl.cli.main import run
 from p2pfl.home import Home, keyslots
@@ -60,6 +63,24 @@ def test_keys_are_listed_added_rotated_and_removed(
     assert told("remove", added["slot"])["left"] == 2
     assert [one["kind"] for one in told("list")["slots"]] == ["recovery key", "key file"]
     assert told("remove", added["slot"], status=2)["error"]["code"] == "P2P-KEY-012"
+
+
+def test_who_has_no_terminal_is_led_to_the_help_of_the_command(
+    told: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was that of `init`, whatever was called."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    error = told("add", "--new-pass-phrase", status=2)["error"]
+    assert (error["code"], error["try"]) == ("P2P-USE-005", "p2pfl keys add --help")
+
+
+@pytest.mark.parametrize("verb", ["remove", "rotate"])
+def test_an_example_names_a_slot_as_the_list_does(verb: str, told: Callable[..., dict[str, Any]]) -> None:
+    """It named a kind of key, which is no slot's name."""
+    (file,) = told("list")["slots"]
+    (line,) = EXAMPLES[f"keys {verb}"]
+    digits = re.compile(rf"[0-9a-f]{{{len(file['slot'])}}}")
+    assert digits.fullmatch(file["slot"]) and digits.fullmatch(line.split()[2])
 
 
 @pytest.mark.parametrize(
