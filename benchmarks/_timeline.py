@@ -14,6 +14,7 @@ and only when a timeline is asked for; the node knows nothing of it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections import Counter
@@ -69,6 +70,7 @@ class Timeline:
     ) -> None:
         watched, marks = getattr(owner, verb), self._marks
 
+        @functools.wraps(watched)
         def stamped(found: Any, *arguments: Any, **named: Any) -> Any:
             begun, sent = time.monotonic(), getattr(found, "bytes_sent", 0)
             try:
@@ -110,7 +112,7 @@ class Timeline:
             try:
                 return await handed(work, *arguments, **named)
             finally:
-                marks.append(("hop", getattr(work, "__name__", ""), begun, time.monotonic(), 0))
+                marks.append(("hop", _called(work), begun, time.monotonic(), 0))
 
         setattr(asyncio, "to_thread", stamped)  # noqa: B010
 
@@ -133,6 +135,12 @@ class Timeline:
         turns = sum(mark[0] == "turn" for mark in self._marks)
         kept = [mark for mark in self._marks if mark[0] != "turn" or mark[3] - mark[2] >= SLOW_S]
         return [*kept, ("turns", "", 0.0, 0.0, turns)]
+
+
+def _called(work: Callable[..., Any]) -> str:
+    """Its name; that of what a partial calls."""
+    inner = work.func if isinstance(work, functools.partial) else work
+    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def _size_out(peer: str, letter: Any) -> int:

@@ -84,6 +84,7 @@ class Where:
     def _watch(self, owner: type[Any], verb: str, step: Callable[[tuple[Any, ...]], str]) -> None:
         watched = getattr(owner, verb)
 
+        @functools.wraps(watched)  # a timeline calls a hand-over to a thread by the name of its work
         def counted(found: Any, *arguments: Any, **named: Any) -> Any:
             begun = time.thread_time()
             try:

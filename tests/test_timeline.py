@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,7 +58,7 @@ def test_a_timeline_stamps_files_loop_and_hand_overs(tmp_path: Path, monkeypatch
     line.start()
 
     async def work() -> None:
-        await asyncio.to_thread(disk.replace, tmp_path / "item", (b"x",))
+        await asyncio.to_thread(functools.partial(disk.replace, tmp_path / "item", (b"x",)))
 
     asyncio.run(work())
     lanes = [lane for lane, *_ in line.stop()]

@@ -39,7 +39,7 @@ def prune(*, kinds: tuple[str, ...], dry_run: bool, home: Path, unlock: Unlock, 
                 gone[study.federation.name] = retention.prune(entered, kinds, today, at, dry=dry_run)
     would = "would be deleted" if dry_run else "deleted"
     lines = [
-        f"{name}, {study}: {', '.join(f'{len(items)} of {kind}' for kind, items in of.items())} {would}"
+        f"{name}, {study}: {', '.join(f'{len(items)} {kind}' for kind, items in of.items())} {would}"
         for study, of in gone.items()
         if of
     ]
