@@ -61,6 +61,7 @@ def test_a_timeline_stamps_files_loop_and_hand_overs(tmp_path: Path, monkeypatch
         await asyncio.to_thread(functools.partial(disk.replace, tmp_path / "item", (b"x",)))
 
     asyncio.run(work())
+    assert [what for lane, what, *_ in line.stop() if lane == "hop"] == ["replace"]
     lanes = [lane for lane, *_ in line.stop()]
     assert [lanes.count(lane) for lane in ("disk", "hop", "turns")] == [2, 1, 1]
     assert all(begun <= ended for _, _, begun, ended, _ in line.stop())
