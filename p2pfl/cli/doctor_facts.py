@@ -102,7 +102,7 @@ def doctor_text(facts: dict[str, Any]) -> str:
     ]
     works = "all links work" if up == len(links) else f"{up} of {len(links)} links work"
     wrong = sum(len(link["errors"]) for link in links) + len(facts["errors"])
-    found = f", {wrong} finding{'s' if wrong > 1 else ''}" if wrong else ""
+    found = f", {output.counted(wrong, 'finding')}" if wrong else ""
     lines = [f"{facts['name']}: {works}{found}", output.aligned(rows)]
     for error in facts["errors"]:
         lines += finding(error)

@@ -111,11 +111,12 @@ def _drawer() -> Callable[[StudyReport], str]:
 def _told(made: StudyReport) -> str:
     """The first line says whether the ledger verifies."""
     faults = [one for one in made.verification.findings if one.fault]
-    verdict = "ledger verified" if made.verified else f"THE LEDGER DOES NOT VERIFY, {len(faults)} findings"
+    verdict = (
+        "ledger verified" if made.verified else f"THE LEDGER DOES NOT VERIFY, {output.counted(len(faults), 'finding')}"
+    )
     ledger = made.ledger
     name = ledger.federation or "no study has begun"
-    counts = {"round": ledger.count_trained, "question": len(ledger.questions)}
-    rounds, questions = (f"{count} {one}" + "s" * (count != 1) for one, count in counts.items())
+    rounds, questions = output.counted(ledger.count_trained, "round"), output.counted(len(ledger.questions), "question")
     rows = f"{len(ledger.sites)} sites, {rounds} of training, {questions}"
     return "\n".join([f"{made.site}: {verdict}", *(f"  {one}" for one in faults), f"  {name}: {rows}"])
 

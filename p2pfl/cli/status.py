@@ -155,12 +155,12 @@ def _text(facts: Mapping[str, Any]) -> str:
         ["  model", f"{output.amount(model['bytes'])}, in the ledger {model['named']}" if model else "none yet"],
         [
             "  privacy",
-            f"{spent_text(privacy)}, {privacy['passes']} passes over this site's records"
+            f"{spent_text(privacy)}, {output.counted(privacy['passes'], 'pass')} over this site's records"
             if privacy
             else "nothing spent",
         ],
         *(
-            [f"  {which} log", f"{held['entries']} entries, root {held['root']}"]
+            [f"  {which} log", f"{output.counted(held['entries'], 'entry')}, root {held['root']}"]
             for which, held in facts["ledger"].items()
         ),
         ["  masks", _loops(facts["inner_loops"])],
@@ -176,7 +176,7 @@ def _rounds(count: int, sums: int, questions: int, last: Mapping[str, Any] | Non
     if last is None:
         return "none is final yet"
     metric = f", {last['metric']['name']} {last['metric']['value']:.3f}" if last["metric"] else ""
-    asked = f"of {questions} question{'s' * (questions != 1)}"
+    asked = f"of {output.counted(questions, 'question')}"
     told = [(count, f"{count} of training"), (sums, f"{sums} of sums"), (questions, asked)]
     what = ", ".join(text for number, text in told if number) or told[0][1]
     return f"{what}; the last entry {last['time']} over {', '.join(last['survivors'])}{metric}"

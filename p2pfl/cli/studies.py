@@ -78,14 +78,14 @@ def _text(facts: dict[str, Any]) -> str:
             f"  {one['name']}",
             f"epoch {one['epoch']}",
             f"{len(one['sites'])} sites",
-            f"{one['rounds']} rounds",
+            output.counted(one["rounds"], "round"),
             _spent(one),
             f"process {one['process']}" if one["process"] else "nobody is at work in it",
             one["folder"],
         ]
         for one in facts["studies"]
     ]
-    lines = [f"{facts['name']}: {len(rows)} {'study' if len(rows) == 1 else 'studies'}", output.aligned(rows)]
+    lines = [f"{facts['name']}: {output.counted(len(rows), 'study')}", output.aligned(rows)]
     if facts["accounts"]:
         lines.append("accounts, one for each group of records with one history:")
         lines.append(output.aligned([_account_row(one) for one in facts["accounts"]]))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from p2pfl.cli.output import aligned, amount
+from p2pfl.cli.output import aligned, amount, counted
 
 NO_PRIVACY = "NONE: trained without differential privacy, ε is unbounded: the model may tell of any one patient"
 SMALL = 100_000  # parameters below which sending a part of them saves nothing
@@ -32,9 +32,10 @@ def join_text(facts: Mapping[str, Any]) -> str:
     if interval.get("low") is not None:
         after += f" ({interval['low']:.3f} to {interval['high']:.3f})"
     classes = [[f"  {name}", told] for name, told in of_classes(metric["figures"])]
+    one = facts["rounds_completed"] == 1
     return "\n".join(
         [
-            f"{facts['name']}: {facts['rounds_completed']} rounds are final"
+            f"{facts['name']}: {counted(facts['rounds_completed'], 'round')} {'is' if one else 'are'} final"
             + (f": {facts['ended']}" if facts["ended"] else ""),
             f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites"
             + (", with noise" if metric.get("private") else ""),

@@ -23,7 +23,7 @@ from p2pfl.cli.inputs import own_values, parts, read_off
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
 from p2pfl.cli.options import _write_whole, key_command
-from p2pfl.cli.output import aligned, amount, duration
+from p2pfl.cli.output import aligned, amount, counted, duration
 from p2pfl.cli.status import worker
 from p2pfl.cli.watch import Watch
 from p2pfl.cli.wording import bounded, dense_bytes, meaning, spent_text
@@ -472,6 +472,9 @@ def test_the_demos_table_fits_a_terminal_and_says_who_was_away(tmp_path: Path) -
 def test_amounts_durations_and_columns_read_as_people_write_them() -> None:
     assert [amount(count) for count in (0, 812, 3_100, 412e6, 2.5e9)] == ["0 B", "812 B", "3.1 kB", "412 MB", "2.5 GB"]
     assert [duration(seconds) for seconds in (41, 200, 7500)] == ["41 s", "3 min 20 s", "2 h 5 min"]
+    assert [counted(1, "entry"), counted(0, "entry"), counted(2, "key"), counted(3, "pass"), counted(2, "study")] == [
+        *("1 entry", "0 entries", "2 keys", "3 passes", "2 studies")
+    ]
     assert aligned([["a", "1"], ["bbb", "22"]], right=[1]) == "a     1\nbbb  22"
 
 

@@ -13,7 +13,7 @@ from shlex import quote
 from statistics import fmean
 from typing import Any, Final
 
-from p2pfl.cli.output import aligned, amount, duration
+from p2pfl.cli.output import aligned, amount, counted, duration
 from p2pfl.cli.wording import NO_PRIVACY, SMALL, bounded, dense_bytes, meaning, spent_text
 from p2pfl.federation import Federation
 
@@ -91,7 +91,7 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
     rows = [[f"  {site}", f"{count} records", f"alone {alone[site]:.3f}"] for site, count in sites]
     rounds = facts["rounds_completed"]
     lines = [
-        f"{facts['peers']} peers, {rounds} rounds, {duration(facts['wall_s'])}; {said}",
+        f"{facts['peers']} peers, {counted(rounds, 'round')}, {duration(facts['wall_s'])}; {said}",
         "",
         f"{name} on the held-out quarter of every site's records",
         aligned(rows),

@@ -24,7 +24,7 @@ def list_(*, home: Path, as_json: bool) -> None:
     facts = [facts_of(slot) for slot in slots]
     rows = [[f"  {one['slot']}", str(one["kind"]), str(one["path"] or "")] for one in facts]
     output.result(
-        f"{name}: {len(rows)} key{'s' if len(rows) > 1 else ''}\n{output.aligned(rows)}",
+        f"{name}: {output.counted(len(rows), 'key')}\n{output.aligned(rows)}",
         {"name": name, "slots": facts},
         as_json,
     )

@@ -26,7 +26,7 @@ def remove(*, slot: str, home: Path, unlock: Unlock, as_json: bool) -> None:
         gone = keyring.remove(opened, slot, int(time.time()))
         name, left = opened.name, keyring.slots_of(opened)
     lines = [
-        f"{name}: {gone.kind} {slot} opens the home no more; {len(left)} key{'s' if len(left) > 1 else ''} left",
+        f"{name}: {gone.kind} {slot} opens the home no more; {output.counted(len(left), 'key')} left",
         *([f"  its file is still there: {path}"] if (path := keyring.where_of(gone)) else []),
         "  an older backup opens with it as it did",
     ]

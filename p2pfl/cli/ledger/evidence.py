@@ -155,8 +155,7 @@ def _listed(name: str, proofs: list[Proof]) -> str:
     if not proofs:
         return f"{name}: no proof is kept here"
     rows = [[f"  {one.name}", _verdict(one), one.text, output.amount(len(one.data))] for one in proofs]
-    count = f"{len(proofs)} proof{'s' if len(proofs) > 1 else ''}"
-    return "\n".join([f"{name}: {count}", output.aligned(rows, right=[3])])
+    return "\n".join([f"{name}: {output.counted(len(proofs), 'proof')}", output.aligned(rows, right=[3])])
 
 
 def _verdict(one: Proof) -> str:

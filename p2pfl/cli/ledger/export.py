@@ -90,7 +90,7 @@ def export(
     }
     command = shlex.join(["python3", "-I", str(program), str(target)])
     check = [f"{program}: check it with", f"  {command}"] if with_verifier else []
-    output.result("\n".join([f"{target}: {size} entries, root {root}", *check]), facts, as_json)
+    output.result("\n".join([f"{target}: {output.counted(size, 'entry')}, root {root}", *check]), facts, as_json)
 
 
 def _write_verifier(path: Path) -> None:

@@ -35,11 +35,16 @@ def verify(peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -
 
 def _verified(name: str, report: Report) -> str:
     rows = [
-        [f"  {which} log", f"{held.entries} entries", f"root {held.root.hex()}", f"{held.signed} under a signed head"]
+        [
+            f"  {which} log",
+            output.counted(held.entries, "entry"),
+            f"root {held.root.hex()}",
+            f"{held.signed} under a signed head",
+        ]
         for which, held in (("federation", report.federation), ("site", report.site))
     ]
     found = [f"  {'NOT WHAT WAS SIGNED' if finding.fault else 'note'}: {finding}" for finding in report.findings]
-    verdict = "verified" if report.verified else f"{sum(f.fault for f in report.findings)} findings"
+    verdict = "verified" if report.verified else output.counted(sum(f.fault for f in report.findings), "finding")
     return "\n".join([f"{name}: ledger {verdict}", output.aligned(rows), *found])
 
 

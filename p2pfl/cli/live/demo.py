@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pfl.cli.live.words import bar, joined, left_of, phase_of, plain
-from p2pfl.cli.output import amount, duration
+from p2pfl.cli.output import amount, counted, duration
 
 STATE: Final = 2  # the column that gives way where the terminal is narrow
 ENDS: Final = {"killed": ("killed", "red"), "ended": ("done", "green")}
@@ -103,7 +103,7 @@ class DemoView:
             plain(name),
             plain("" if not site.round else f"round {site.round}" if site.round <= self._rounds else "last model"),
             joined([plain(site.state, site.style), bar(*site.step, "steps"), plain(site.waits, "yellow")]),
-            plain(f"{len(site.up)} link{'s' if len(site.up) > 1 else ''}" if site.up else "", "dim"),
+            plain(counted(len(site.up), "link") if site.up else "", "dim"),
             plain(site.metric),
             plain(epsilon),
             plain(f"sent {amount(site.sent)}" if site.sent else "", "dim"),

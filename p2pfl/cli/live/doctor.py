@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pfl.cli.live.words import joined, plain
-from p2pfl.cli.output import amount, duration
+from p2pfl.cli.output import amount, counted, duration
 
 if TYPE_CHECKING:
     from p2pfl.mesh.probe.diagnosis import Diagnosis
@@ -47,7 +47,7 @@ def _row(peer: str, one: Diagnosis | None) -> list[Text]:
     ways = [WAYS.get(way, way) for way in (one.there, one.back)]
     trip = "" if one.round_trip_s is None else f"{1000 * one.round_trip_s:.1f} ms"
     speed = "" if one.to_bytes_s is None else f"{amount(one.to_bytes_s)}/s"
-    wrong = f"{len(one.errors)} finding{'s' if len(one.errors) > 1 else ''}" if one.errors else ""
+    wrong = counted(len(one.errors), "finding") if one.errors else ""
     directions = [
         plain(f"{end} {way}", STYLES.get(way, "dim")) for end, way in zip(("there", "back"), ways, strict=True)
     ]

@@ -197,9 +197,10 @@ def _text(found: Plan) -> str:
         ["noise in a count, records", *(f"± {one.records:.1f}" for one in budget.looks)],
     ]
     within = f"within ε {budget.looks[0].epsilon:.2g} of their own"
+    rounds, steps = output.counted(found.rounds, "round"), output.counted(found.steps, "step")
     return "\n".join(
         [
-            f"{found.rounds} rounds of {_count(found.steps, 'step')} within ε {found.epsilon:g} at δ {found.delta:g}: "
+            f"{rounds} of {steps} within ε {found.epsilon:g} at δ {found.delta:g}: "
             f"{meaning(found.epsilon, found.delta)}",
             "",
             output.aligned(rows, right=range(1, len(rows[0]))),
@@ -207,7 +208,7 @@ def _text(found: Plan) -> str:
             *_drowned(best.relative_noise),
             *_in_parts(found),
             "",
-            f"With batches of {budget.best.batch} the budget buys, of {_count(found.steps, 'step')} each:",
+            f"With batches of {budget.best.batch} the budget buys, of {steps} each:",
             output.aligned(bought, right=range(1, 1 + len(budget.rounds))),
             "",
             f"Looks at held-out records with noise, all of them {within}:",
@@ -233,16 +234,12 @@ def _in_parts(found: Plan) -> list[str]:
     best = found.batch
     if best.parts == 1:
         return []
-    against = "q − 2 colluding sites" if found.colluders is None else _count(found.colluders, "colluding site")
+    against = "q − 2 colluding sites" if found.colluders is None else output.counted(found.colluders, "colluding site")
     return [
         "",
         f"Noise in parts: ε {best.epsilon:.2f} against outsiders and {against}, whom the noise of {best.parts} sites "
         f"holds; {best.alone:.2f} against all other sites together.",
     ]
-
-
-def _count(number: int, of: str) -> str:
-    return f"{number} {of}{'s' * (number != 1)}"
 
 
 def _chosen(found: Plan) -> list[str]:
