@@ -13,7 +13,6 @@ from p2pfl import messages as m
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter, Message, seal
-from p2pfl.sharing import events as e
 from p2pfl.sharing import table
 from p2pfl.sharing.certificate import common_deadline_ms, short
 from p2pfl.sharing.phases import members
@@ -22,8 +21,9 @@ from p2pfl.sharing.state import Phase, State
 from p2pfl.sharing.table import Guarded, Transition
 from p2pfl.simulate import Lie, Weather
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.algebra import Coalition, Watched, rank
+from tests.sharing.algebra import Coalition, rank
 from tests.simulate import promises
+from tests.simulate.summing_again import SummingAgain
 
 CALM = Weather(delay_s=(0.001, 0.05))
 Which = Callable[[str, str, Letter], bool]  # from, to, what
@@ -33,7 +33,7 @@ def never(sender: str, to: str, letter: Letter) -> bool:
     return False
 
 
-class Attacked(Watched):
+class Attacked(SummingAgain):
     """A federation with liars in it, and somebody on the wires.
 
     holds   from this letter on the link stays silent, until `release`: TLS keeps the order, so nothing overtakes it
@@ -68,16 +68,6 @@ class Attacked(Watched):
             self.late.setdefault(pair, []).append(letter)
         else:
             super()._carry(sender, to, letter)
-
-    def update(self, name: str, number: int) -> tuple[e.Vector, ...]:
-        return super().update(name, self.again.get((name, number), number))
-
-    def _watch(self, peer: SimulatedPeer, effect: e.Quantise) -> None:
-        """What a driver does with an update that was not sent: it is that of the next round."""
-        left = {one.round: one.sent for one in peer.left}
-        if effect.round - 1 in left and (self.careless or not left[effect.round - 1]):
-            self.again[(peer.name, effect.round)] = self.again.get((peer.name, effect.round - 1), effect.round - 1)
-        super()._watch(peer, effect)
 
     def release(self) -> None:
         """The wires are as they should be again."""

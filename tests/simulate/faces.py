@@ -18,7 +18,8 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Weather
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.algebra import Attempt, Coalition, Row, Watched, place_of
+from tests.sharing.algebra import Attempt, Coalition, Row, place_of
+from tests.simulate.summing_again import SummingAgain
 
 Standing = tuple[int, int, Phase]  # round, attempt, phase
 
@@ -114,7 +115,7 @@ class Shameless(SimulatedPeer):
             self.twin.feed(event)
 
 
-class TwoFaced(Watched):
+class TwoFaced(SummingAgain):
     """A federation in which `liars` have two faces, and a script says what they show."""
 
     def __init__(self, peers: int, liars: Iterable[str], *, rounds: int, seed: int, weather: Weather) -> None:
@@ -171,18 +172,6 @@ class TwoFaced(Watched):
         super()._deliver(sender, target, wire)
         if self.script is not None:
             self.script.saw(target.name, before, self.standing(target.name))
-
-    # ── the honest ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def update(self, name: str, number: int) -> tuple[e.Vector, ...]:
-        return super().update(name, self.again.get((name, number), number))
-
-    def _watch(self, peer: SimulatedPeer, effect: e.Quantise) -> None:
-        """What a driver does with an update that was not sent: it is that of the next round."""
-        left = {one.round: one.sent for one in peer.left}
-        if left.get(effect.round - 1) is False:
-            self.again[(peer.name, effect.round)] = self.again.get((peer.name, effect.round - 1), effect.round - 1)
-        super()._watch(peer, effect)
 
 
 class Pooled(Coalition):
