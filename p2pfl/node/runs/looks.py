@@ -34,7 +34,7 @@ from p2pfl.training.measures.measure import UNIT, Counts, Figure
 from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.noise.discrete_gaussian import discrete_gaussian
 from p2pfl.training.privacy.account import Account, Mechanism
-from p2pfl.training.privacy.accounts import UNITS, marks_of
+from p2pfl.training.privacy.accounts import EVERYTHING, UNITS, marks_of
 from p2pfl.training.update import FlatVector
 
 MEASURED: Final = "accounts/measured"
@@ -136,3 +136,16 @@ def look_of(privacy: Privacy, noise: float, limit: float) -> Privacy:
     """One look as the accounts know it: every held-out unit is in it, with noise in units of what one moves."""
     unit = privacy.unit if privacy.unit in UNITS else UNITS[0]
     return Privacy(unit, noise * (1.0 - NARROWER), 1.0, 1.0, 1, privacy.delta, limit)
+
+
+def forget(federation: Federation, home: Home, run: bytes, number: int, time: int) -> None:
+    """Of a home that was set back: all that the study may spend of held-out units is spent. Durable on return.
+
+    No peer holds how often it had looked since: a look has no proposal. So every unit pays for all that are allowed,
+    and further looks of this study at this site are noise alone. run: of its training. number: its last round here
+    """
+    agreed = federation.measures
+    if agreed.noise_multiplier:
+        one = look_of(federation.privacy, agreed.noise_multiplier, agreed.epsilon)
+        accounts = StudyAccounts(home, run, federation.name, one, EVERYTHING, MEASURED)
+        accounts.learn(agreed.epsilon, number, time)

@@ -26,7 +26,7 @@ from p2pfl.keys import SEED_BYTES, Draw, Secret
 from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated
-from p2pfl.node.runs import set_back
+from p2pfl.node.runs import looks, set_back
 from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
 from p2pfl.node.studies import Elsewhere
 from p2pfl.training.privacy.account import Charge, decimal_epsilon
@@ -139,6 +139,7 @@ def charge_forgotten(
     if passes.forgot(said):
         set_back.stop(home, federation)  # before the charge: with it, the account is no sign of an older home any more
     passes.learn(said)
+    passes.forget_looks()  # it may have looked since, also where no pass is lacking
 
 
 class Passes:
@@ -213,11 +214,16 @@ class Passes:
         if not self.forgot(said):
             return
         set_back.learnt(self._home, self._federation)
+        self.forget_looks()
         with self._logs.charging:
             self._forget_uncharged()
             told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)
             if told is not None:
                 self._note(told)
+
+    def forget_looks(self) -> None:
+        """What a home that was set back may have spent of its held-out units is spent."""
+        looks.forget(self._federation, self._home, self._run, self._logs.final_round(self._run), self._logs.time)
 
     # ── one pass ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,9 +14,12 @@ from p2pfl import codec
 from p2pfl.errors.federation import SettingsDoNotFit
 from p2pfl.errors.privacy_units import LooksOverspend, MeasureNotPrivate, UnitsMixed
 from p2pfl.federation.federation import Federation
+from p2pfl.node.progress import unseen
 from p2pfl.node.runs import looks as looks_file
+from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.looks import LOOKS_SPENT, MEASURED, NO_LOOK, Looks
+from p2pfl.node.runs.passes import charge_forgotten
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -154,6 +157,25 @@ def test_who_may_look_no_more_adds_noise_alone(mine: Place) -> None:
     means = [float(one.sum()) / counted().sum() for one in tries]
     assert min(means[:2]) > 0.9
     assert abs(means[-1]) < 0.1, "of two thousand records nothing is left"
+
+
+@pytest.mark.claim("DP-11")
+@pytest.mark.parametrize("passes", [True, False], ids=["passes too", "looks alone"])
+def test_a_home_that_was_set_back_looks_no_more_with_what_it_forgot(mine: Place, passes: bool) -> None:
+    """It looked since the backup, and no peer holds how often: a look has no proposal. The account began at nothing."""
+    run = mine.started()
+    said = 1.0 if passes else 0.0
+    for _ in range(2):  # each start of a stopped home hears its peers again
+        charge_forgotten(mine.federation, mine.home, run.logs, run.run, unseen, said)
+    looks = run.counting.looks
+    assert looks is not None
+    assert looks.accounts.epsilon() == LIMIT
+    set_back.heard(mine.home, mine.federation)
+    counts = looks.look(3, 1, mine.draw, np.zeros(4, np.float32))
+    assert abs(float(counts.sum()) / counted().sum()) < 0.1, "noise alone"
+    later = Looks.of(mine.federation, mine.home, b"l" * 32, Counter(owners=(b"z" * 32,)))
+    assert later is not None
+    assert later.accounts.epsilon() == LIMIT, "which records were looked at is forgotten, too"
 
 
 def test_the_same_held_out_records_pay_in_every_study(mine: Place) -> None:
