@@ -41,6 +41,32 @@ def test_a_home_that_is_shown_at_the_very_end_to_be_an_older_one_does_not_end_we
         parting(RolledBack(peer="ben", site="ada", evidence="a later head"))
 
 
+@pytest.mark.claim("HOME-5")
+@pytest.mark.parametrize("last", ["_linger", "_until_cosigned"])
+def test_a_node_takes_letters_to_the_end_of_its_last_words_and_hears_of_its_own_home(last: str) -> None:
+    """What tells the others something took letters in a task whose error nobody asked for."""
+
+    async def set_back(waits: object) -> None:
+        raise RolledBack(peer="ben", site="ada", evidence="a later head")
+
+    async def tell(*given: object) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def scene() -> None:
+        node: Any = Node.__new__(Node)
+        run = SimpleNamespace(held={}, previous=None, context=SimpleNamespace(run=bytes(32)))
+        node._tasks, node._latest = set(), SimpleNamespace(run=run)
+        node._end = lambda error: None
+        node.mesh, node.inbox = SimpleNamespace(links=dict, until_tried=tell), SimpleNamespace(next_event=set_back)
+        node.catch_up = SimpleNamespace(tell_settled=tell)
+        node._witness = SimpleNamespace(until_settled=tell)
+        await getattr(node, last)()
+
+    with pytest.raises(RolledBack):
+        asyncio.run(scene())
+
+
 def test_another_error_at_the_very_end_takes_nothing_from_the_others() -> None:
     assert parting(NoLongerListed(count=2, evidence="ben, cyd")) == ["all"]
 

@@ -24,6 +24,7 @@ from p2pfl.errors.adapters import ArraysUnfit, PrivacyAgreed
 from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import SEED_BYTES, Draw, Secret, digest
 from p2pfl.node.runs.readings import FLOATS, ReadAs
+from p2pfl.node.runs.set_back import AVERAGE
 from p2pfl.node.runs.sums import Encoded
 from p2pfl.node.runs.turns import Turn
 from p2pfl.sharing.field import FIELDS
@@ -180,7 +181,7 @@ def encode_average(
     seed = digest("rotation", layout.digest)
     rounding = draw(32)
     facts = {
-        "as": "average",
+        "as": AVERAGE,
         "layout": layout.digest.hex(),
         "length": int(values.size),
         "clip": repr(how.clip),

@@ -27,6 +27,7 @@ from p2pfl.training import early_stop
 SET_BACK: Final = "accounts/set-back"
 STOPPED: Final = "state/stopped"  # of a study: the digest of the peers.yaml under which it was found to be set back
 MOST_BYTES: Final = 1 << 16
+AVERAGE: Final = "average"  # what a round's configuration calls arrays that are averaged
 
 
 def found(home: Home, shown: Federation | None = None) -> None:
@@ -75,7 +76,8 @@ def check(home: Home, federation: Federation) -> None:
 
 def _over(study: Study) -> bool:
     """The training is over in its log, by its number of rounds or by its rule, and nothing else of it is charged: no
-    charge can be missing there. Questions with noise are asked as long as their sites like.
+    charge can be missing there. Questions with noise are asked as long as their sites like, and arrays are averaged as
+    long by who has averaged some.
     """
     agreed = study.federation
     if agreed.statistics.noise_multiplier:
@@ -85,8 +87,16 @@ def _over(study: Study) -> bool:
     except P2PFLError:
         return False  # a log that cannot be read tells nothing
     records = (codec.read_facts(one.record) for one in log.records())
-    rounds = [one for one in records if one.get("kind") == "round" and one["configuration"]["purpose"] == "training"]
+    every = [one for one in records if one.get("kind") == "round"]
+    if any(_averages(one["configuration"]) for one in every):
+        return False
+    rounds = [one for one in every if one["configuration"]["purpose"] == "training"]
     return len(rounds) >= agreed.rounds or early_stop.why_over(rounds, agreed.stop) != ""
+
+
+def _averages(configuration: codec.Facts) -> bool:
+    """The round averaged arrays (averages.py), which each site is charged for."""
+    return any(vector["as"] == AVERAGE for vector in configuration.get("vectors", ()))
 
 
 def _unheard(home: Home) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from p2pfl import codec
 from p2pfl.clocks import SYSTEM
 from p2pfl.errors.home import HomeBusy, NoSuchStudy, SeveralStudies
 from p2pfl.errors.ledger import OtherFederation
@@ -56,6 +57,7 @@ from tests.node.runs.homes import (
     charges,
     finished,
     masked,
+    row,
 )
 from tests.ports import free_ports
 
@@ -384,6 +386,26 @@ def test_a_trained_study_that_still_charges_for_questions_is_waited_for(
     """Its sites may have asked some since the backup, and they alone know what that cost."""
     lungs = hospital.open(hospital.file("lungs", setting))
     rounds_of(lungs, 1, 2, 3)
+    trained(heart, *OLD)
+    set_back.found(heart.home)
+    with pytest.raises(StudiesUnheard, match="lungs") if waits else nullcontext():
+        trained(heart, *OLD, number=2)
+
+
+@pytest.mark.claim("DP-13")
+@pytest.mark.parametrize(("called", "waits"), [("average", True), ("decimals", False)])
+def test_a_trained_study_that_has_averaged_is_waited_for(
+    hospital: Hospital, heart: Place, called: str, waits: bool
+) -> None:
+    """`Peer.average` goes on behind the last round, and each call is charged; an exact sum is not."""
+    lungs = hospital.open(hospital.file("lungs"))
+    rounds_of(lungs, 1, 2, 3)
+    run = lungs.started(FourOf(brings=OLD))
+    asked = {"purpose": "sum", "name": "theirs", "vectors": [{"as": called}, {"as": "salt"}]}
+    facts = codec.read_facts(row(run, lungs.identities, 1, bytes(32), {}, configuration=asked)[0])
+    record = codec.facts({**facts, "run": sums_run(lungs.federation).hex()})
+    run.logs.finish(record, {name: one.sign("record", record) for name, one in lungs.identities.items()})
+    run.logs.close()
     trained(heart, *OLD)
     set_back.found(heart.home)
     with pytest.raises(StudiesUnheard, match="lungs") if waits else nullcontext():
