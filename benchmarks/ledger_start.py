@@ -47,7 +47,7 @@ def sum_once(logs: Logs, ledger: LongLedger, number: int) -> None:
     """What a sum does with the site log."""
     names = tuple(ledger.identities)
     lock = Cohort(logs, RUN, f"question {number}", [ledger.mark(number)])
-    lock.bind(e.Quantise(number, 0, bytes(32), names, ()))
+    lock.bind(e.Quantise(number, 0, bytes(32), names, ()), names)
 
 
 def main() -> int:

@@ -300,10 +300,13 @@ class TooFewContribute(RoundLeftBehind):
 
 
 class SitesWentAway(RoundLeftBehind):
-    """Since it was counted who has values for {query}, the sites are other ones: it was not summed."""
+    """Since it was counted who has values for {query}, the sites are other ones: it was not summed here."""
 
     code = "P2P-ROUND-049"
-    likely = ("a site stopped, or lost its links, between the two rounds of the question",)
+    likely = (
+        "this site came too late, or fell silent between the two rounds of the question, and the others go on",
+        "so many sites fell silent that too few are left",
+    )
     command = "p2pfl doctor --peers peers.yaml"
 
 

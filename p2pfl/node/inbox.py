@@ -63,12 +63,15 @@ class Waiting:
 
     came   parts of it that have come: over a slow link one step takes long, and goes forward with each of them that is
            more than there were before: what a liar begins again and again is no step
+    attempt  of the round. What happens in more of them than sites that are away and liars can cost is no step either:
+           where one that is away is needed, a liar can have the others begin anew for ever
     """
 
     phase: str
     round: int
     missing: dict[str, str]
     came: int = 0
+    attempt: int = 0
 
 
 def nothing_waits() -> Waiting:
@@ -165,6 +168,7 @@ class Inbox:
         self._differing: set[str] = set()  # peers that hold another peers.yaml
         self._unlisting: set[str] = set()  # peers that do not list this site's key
         self._waits: Waiting | None = None
+        self._round, self._attempts = 0, set[int]()  # the latest that was waited for, and which attempts of it were
         self.waits: Callable[[], Waiting] = nothing_waits  # what is waited for at this moment
         now = site.clocks.now()
         self._looked, self._heard, self._since = -math.inf, now, 0.0  # last look, last event, last step
@@ -272,6 +276,7 @@ class Inbox:
     def wait_from_now(self) -> None:
         """A run begins: the time until then was no waiting for anybody."""
         self._looked = self._heard = self._since = self._clocks.now()
+        self._waits = None
 
     def more_bulk(self, run_id: bytes, most: int) -> list[e.Event]:
         """At most `most` events of bulk of the same run that came right after it: together they cost less."""
@@ -285,11 +290,20 @@ class Inbox:
         that nobody waits for: a liar that sends such ones would have this site wait for ever.
         """
         now = self._looked = self._clocks.now()
-        before = self._waits
-        if before is None or waits.came > before.came or replace(waits, came=before.came) != before:
+        if self._is_step(waits):
             self._waits, self._since = waits, self._heard
         if now - self._since >= QUIET_S:
             self._still(waits, now - self._since)
+
+    def _is_step(self, waits: Waiting) -> bool:
+        """It is another thing that is waited for than at the last look, or more of it has come."""
+        before = self._waits
+        if before is None or waits.round > self._round:
+            self._round, self._attempts = waits.round, set()
+        self._attempts.add(waits.attempt)
+        if before is None or len(self._attempts) > self._roster.quorums.a:
+            return before is None
+        return waits.came > before.came or replace(waits, came=before.came) != before
 
     def _still(self, waits: Waiting, quiet_s: float) -> None:
         status, now = self._mesh.links(), self._clocks.now()

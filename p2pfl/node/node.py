@@ -317,7 +317,7 @@ class Node:
         if current is None or (unmet and active.run.wants_update):
             return Waiting("hello" if unmet else "", active.run.final_round, unmet)
         phase = "training" if active.proposing is not None and not active.proposing.done() else current.phase.value
-        return Waiting(phase, current.number, current.waiting_for(), current.came)
+        return Waiting(phase, current.number, current.waiting_for(), current.came, current.attempt)
 
     async def _linger(self) -> None:
         """Go on serving until the last round is in every peer's ledger, and each has all that was sent to it.

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from p2pfl.node.runs.statistics import Inquiry, Part
 from p2pfl.node.runs.sums import Asked, SumRun, salt
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.node.withdrawals import read_withdrawn
+from p2pfl.peer.attendance import Attendance
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.statistics.noise import NoisedTotal
@@ -35,7 +36,6 @@ from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult
 from p2pfl.training.records.column_map import MapFile, map_for
 
 GivenMap = MapFile | str | os.PathLike[str]
-MOST_STARTS: Final = 5  # a question begins anew when a site falls silent before anything of the data was summed
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,11 @@ def _map_of(data: Any, given: GivenMap | None) -> MapFile | None:
 
 
 class _OtherSites(Exception):
-    """A part of the question was void: its sites are other ones than those of its roll call."""
+    """A part of the question was void: its sites, `there`, are other ones than those of its roll call, `counted`."""
+
+    def __init__(self, counted: tuple[str, ...], there: tuple[str, ...]) -> None:
+        super().__init__()
+        self.counted, self.there = counted, there
 
 
 class Statistics(Averages):
@@ -126,25 +130,29 @@ class Statistics(Averages):
         """
         await self.forget_answer(self._given)
         mapped = await asyncio.to_thread(_map_of, data, columns)
-        for _ in range(MOST_STARTS):
-            inquiry = Inquiry.of(statistic, self.federation, self.node.clocks.draw)
+        attendance = Attendance()
+        while True:  # each time another site came or went, before anything of the data was summed
+            inquiry = Inquiry.of(statistic, self.federation, self.node.clocks.draw, attendance.aside)
             inquiry.check()
             withdrawn = await asyncio.to_thread(read_withdrawn, self.node.home)
             records = await asyncio.to_thread(inquiry.read, data, mapped, shows_own, withdrawn)
             try:
-                asking = await asyncio.to_thread(_Asking, self, inquiry, records, patience_s)
+                asking = await asyncio.to_thread(_Asking, self, inquiry, records, patience_s, attendance)
                 return await asking.through()
             except (EpochOver, NoLongerListed) as ended:
                 await self._next_epoch(ended)
-            except _OtherSites:
-                pass
-        raise SitesChanged(evidence=f"it began {MOST_STARTS} times", query=inquiry.called)
+                attendance = Attendance()
+            except _OtherSites as other:
+                attendance.changed(other.counted, other.there)
 
 
 class _Asking:
     """One question, once through, at one site."""
 
-    def __init__(self, peer: Statistics, inquiry: Inquiry, records: AskedRecords, patience_s: float) -> None:
+    def __init__(
+        self, peer: Statistics, inquiry: Inquiry, records: AskedRecords, patience_s: float, attendance: Attendance
+    ) -> None:
+        self.attendance = attendance
         self.node, self.inquiry, self.records, self.patience_s = peer.node, inquiry, records, patience_s
         federation, home = inquiry.federation, self.node.home
         how = questions.check(home, federation, inquiry.facts, inquiry.called)
@@ -207,7 +215,15 @@ class _Asking:
             self.inquiry.read_roll_call(np.asarray(answer.totals[0]), np.asarray(answer.totals[1], bool))
         except QuestionRefused as refused:
             raise spent or refused from None
-        self.over = answer.survivors
+        self._count(answer.survivors)
+
+    def _count(self, there: tuple[str, ...]) -> None:
+        """The roll call was over these. Raises SitesChanged where too few of them are counted, or this site is not."""
+        self.over = self.attendance.called(there)
+        self.inquiry = replace(self.inquiry, aside=self.attendance.aside)
+        if self.attendance.is_over(self.node.name, self.over, self.inquiry.federation.roster.quorums.q):
+            evidence = f"counted {', '.join(self.over) or 'nobody'}; came and went: {', '.join(self.attendance.aside)}"
+            raise SitesChanged(evidence=evidence, query=self.inquiry.called)
 
     async def _open(self, number: int, ask: Ask) -> OpenedSum:
         """The sum that the statistic asks for. Raises GroupTooSmall before it is opened, where it is exact."""
@@ -246,7 +262,7 @@ class _Asking:
         """
         node, run = self.node, sums_run(self.inquiry.federation)
         least, marks = self.inquiry.federation.minimum.sites, self.marks if len(self.rounds) == 1 else ()
-        asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of)
+        asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of, aside=self.inquiry.aside)
         if charge is not None:
             asked = replace(asked, charge=partial(charge.charge, node.observer), leaves=charge.leaves)
         source = SumRun(asked, part.parts, node.logs, run, salt(node.clocks.draw), lambda answer: None)
@@ -261,7 +277,7 @@ class _Asking:
             if len(self.rounds) > 1:  # more than the roll call is open
                 evidence = f"begun over {', '.join(self.over)}; now {', '.join(answer.survivors)}"
                 raise SitesChanged(evidence=evidence, query=self.inquiry.called)
-            raise _OtherSites
+            raise _OtherSites(self.over, answer.survivors)
         if self._is_left_out:
             evidence = f"begun over {', '.join(self.over)}; this site came too late, and the others go on"
             raise SitesChanged(evidence=evidence, query=self.inquiry.called)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from p2pfl.errors.membership import NoLongerListed
-from p2pfl.errors.round import SumBeyondLimit, SumMissed
+from p2pfl.errors.round import SitesWentAway, SumBeyondLimit, SumMissed
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 from p2pfl.node.node import Node
@@ -21,9 +21,11 @@ from p2pfl.node.progress import Observer
 from p2pfl.node.runs import answers
 from p2pfl.node.runs.answers import Answer, name_of
 from p2pfl.node.runs.cohort import mark_of
+from p2pfl.node.runs.question_noise import aside_fact, over_digest
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, salt, too_few
 from p2pfl.node.source import PATIENCE_S
+from p2pfl.peer.attendance import Attendance
 from p2pfl.peer.epoch import InEpoch, sums_run, training_run
 
 WEIGHT_DECIMALS: Final = 6
@@ -75,17 +77,49 @@ class Sums(InEpoch):
         await self.forget_answer(self._given)
         called = await self._call(("sum", name, limit, decimals, records), [vector])
         kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, called)
-        sites, only = 0, tuple[str, ...]()
-        if records is not None and kept is None:
-            sites, only = await self._count(name, records, patience_s)
-        found = await self._sum(Asked(name, (), 0, only, sites, called), parts, given, patience_s)
+        asked = Asked(name, (), 0, called=called)
+        if records is None or kept is not None:
+            found = await self._sum(asked, parts, given, patience_s)
+        else:
+            found = await self._counted(asked, records, parts, given, patience_s)
         sites = found.sites or len(found.survivors)
         return SumResult(found.totals[0], found.survivors, found.round, sites, kept is not None)
 
-    async def _count(self, name: str, records: int, patience_s: float) -> tuple[int, tuple[str, ...]]:
+    async def _counted(
+        self,
+        asked: Asked,
+        records: int,
+        parts: Callable[[], Sequence[Encoded]],
+        data: Sequence[Any],
+        patience_s: float,
+    ) -> Answer:
+        """The sum over the sites that were counted for it; where one came or went since, they are counted anew.
+
+        Raises SitesWentAway where too few of them are left, or they go on without this one.
+        """
+        attendance = Attendance()
+        while True:
+            sites, there = await self._count(asked.name, records, patience_s, attendance.aside)
+            only = attendance.called(there)
+            if attendance.is_over(self.name, only, self.federation.roster.quorums.q):
+                raise _went_away(asked.name, only, there)
+            of = {"counted": {"over": over_digest(only), **aside_fact(attendance.aside)}}
+            over_them = replace(asked, only=only, sites=sites, of=of, aside=attendance.aside)
+            found = await self._sum(over_them, parts, data, patience_s)
+            if found.survivors == only:
+                if self.name not in only:
+                    raise _went_away(asked.name, only, found.survivors)
+                return found
+            attendance.changed(only, found.survivors)
+            await self.forget_answer()  # how many they were: they are counted again
+
+    async def _count(
+        self, name: str, records: int, patience_s: float, aside: tuple[str, ...]
+    ) -> tuple[int, tuple[str, ...]]:
         """How many sites have values, and the members of the sum that told. Raises TooFewContribute."""
         mine = [int(records > 0), records]
-        asked = Asked(f"{name}: who has values", (), 0, called=await self._call(("count", name), [mine]))
+        called, of = await self._call(("count", name), [mine]), {"counted": aside_fact(aside)} if aside else {}
+        asked = Asked(f"{name}: who has values", (), 0, called=called, of=of, aside=aside)
         found = await self._sum(asked, lambda: [self._encode(mine, None, 0)], [], patience_s)
         sites, total = (int(number) for number in found.totals[0])
         minimum = self.federation.minimum
@@ -179,8 +213,13 @@ class Sums(InEpoch):
             if found is None and source.missed(before) and (found := await asyncio.to_thread(kept)) is None:
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
         source.answer, self._given = None, True  # the node goes on serving the round, and needs no numbers for it
-        if not found.sums:
+        is_void = bool(asked.only) and found.survivors != asked.only
+        if not found.sums and not is_void:
             evidence = f"{len(found.survivors)} sites: {', '.join(found.survivors)}"
             raise SumBeyondLimit(round=found.round, evidence=evidence)
         await asyncio.to_thread(lambda: found.totals)  # these take as long
         return found
+
+
+def _went_away(query: str, counted: Sequence[str], there: Sequence[str]) -> SitesWentAway:
+    return SitesWentAway(query=query, evidence=f"counted {', '.join(counted) or 'nobody'}; now {', '.join(there)}")

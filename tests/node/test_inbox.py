@@ -141,6 +141,32 @@ def test_what_a_liar_begins_again_and_again_puts_off_no_end_of_waiting() -> None
         asyncio.run(scene())
 
 
+@pytest.mark.parametrize("needed", [True, False])
+def test_attempts_without_end_put_off_no_end_of_waiting(needed: bool) -> None:
+    """A site is away without which there is no quorum, and a liar drives the others from one attempt to the next."""
+    at = [100.0]
+    process = replace(PROCESS, clocks=Clocks(lambda: at[0], lambda: at[0], os.urandom))
+    nobody = cast(Mesh, SimpleNamespace(links=dict))
+    held = Inbox(process, nobody, Site("a").greets, cast(EpochLog, None), lambda event: None, wait_s=30.0)
+    most = process.roster.quorums.a if needed else 20
+
+    async def scene() -> None:
+        held.wait_from_now()
+        for turn in range(2 * most):
+            for phase, number in (("share", 2), ("propose", 2), ("catching up", 1)):
+                at[0] += 6.0
+                held.add_event(Breach(MalformedMessage(peer="b", evidence="")))
+                attempt = turn if needed else min(turn, process.roster.quorums.a - 1)
+                where = number if needed else turn
+                await held.next_event(lambda at=(phase, where, {"c": "its ballot"}, 0, attempt): Waiting(*at))
+
+    if needed:
+        with pytest.raises(GaveUpWaiting):
+            asyncio.run(scene())
+    else:
+        asyncio.run(scene())  # each round has its own
+
+
 def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
     site = Site("a")
     for k in range(10 * ECHOES):

@@ -14,6 +14,7 @@ import pytest
 from p2pfl.errors.questions import SitesChanged
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.peer import statistics
+from p2pfl.peer.attendance import Attendance
 from p2pfl.statistics.describe import Describe
 from tests.federation.sample import NAMES
 from tests.node.runs.test_statistics import AGE, csv, federation
@@ -39,6 +40,8 @@ def asks_late(monkeypatch: pytest.MonkeyPatch, *sets: Sequence[str]) -> None:
         "budget": SimpleNamespace(check=lambda: None, count=lambda: done.append("counted")),
     }
     asking, plain = object.__new__(statistics._Asking), dict[str, Any](patience_s=1.0, noise=None, charge=None)
+    plain["attendance"] = Attendance()
+    monkeypatch.setattr(Attendance, "is_over", lambda *given: False)  # two of three would be too few
     for name, fact in (facts | plain | {"marks": (), "over": (), "rounds": [], "noised": []}).items():
         setattr(asking, name, fact)
     try:

@@ -84,13 +84,13 @@ class Cohort:
         with self._elsewhere.still():
             self._check(list(members), {mark.hex() for mark in self._marks})
 
-    def bind(self, effect: e.Quantise) -> None:
-        """Note that the data are about to enter a sum over these members. Raises AnotherCohort."""
+    def bind(self, effect: e.Quantise, members: Sequence[str]) -> None:
+        """Note that the data are about to enter a sum of these members' data. Raises AnotherCohort."""
         if not self._marks:
             return
         with self._elsewhere.still():
-            self._check(list(effect.survivors), {mark.hex() for mark in self._marks})
-            self._note(effect)
+            self._check(list(members), {mark.hex() for mark in self._marks})
+            self._note(effect, members)
 
     def _check(self, members: list[str], marks: set[str]) -> None:
         elsewhere = ((study, index.standing(marks)) for study, index in self._elsewhere.site_logs())
@@ -103,7 +103,7 @@ class Cohort:
                     evidence = f"then over {then}{where}; now over {now}; asked then as {facts['query']}"
                     raise AnotherCohort(query=self._name, evidence=evidence)
 
-    def _note(self, effect: e.Quantise) -> None:
+    def _note(self, effect: e.Quantise, members: Sequence[str]) -> None:
         for mark in self._marks:
             noted = QueryEntry(
                 time=self._logs.time,
@@ -112,6 +112,6 @@ class Cohort:
                 attempt=effect.attempt,
                 query=self._name,
                 data=mark,
-                members=list(effect.survivors),
+                members=list(members),
             )
             self._logs.note(noted)

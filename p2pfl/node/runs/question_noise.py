@@ -93,6 +93,11 @@ def over_digest(sites: Sequence[str]) -> str:
     return digest("question", *(name.encode() for name in sites)).hex()
 
 
+def aside_fact(sites: Sequence[str]) -> dict[str, list[str]]:
+    """What a part says of the sites that are not counted in it, whether they are there or not."""
+    return {"aside": list(sites)} if sites else {}
+
+
 def noise_of(draw: Draw) -> DrawNoise:
     """A source of the discrete Gaussian for one question, of a key that is drawn for it and kept nowhere."""
     key = Secret(draw(KEY_BYTES), "seed of a question's noise")
@@ -150,7 +155,8 @@ class QuestionCharge:
 
     def _is_in(self, record: Mapping[str, Any]) -> bool:
         """Noised words of this site are in the sum of that round; of one over other sites than asked zeros are."""
-        part, there = record["configuration"].get("statistic", {}), record["survivors"]
+        part = record["configuration"].get("statistic", {})
+        there = [name for name in record["survivors"] if name not in part.get("aside", ())]
         return "noise" in part and self._home.name in there and part["over"] == over_digest(there)
 
     def leaves(self) -> None:

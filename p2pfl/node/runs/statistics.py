@@ -33,7 +33,7 @@ from p2pfl.keys import Draw, digest
 from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.node.question_file import called, text_of
 from p2pfl.node.runs.cohort import mark_of
-from p2pfl.node.runs.question_noise import QuestionNoise, over_digest
+from p2pfl.node.runs.question_noise import QuestionNoise, aside_fact, over_digest
 from p2pfl.node.runs.site_tables import AskedRecords, read_records
 from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.noise import LIMIT
@@ -55,13 +55,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Inquiry:
-    """A question under one peers.yaml. facts: what people agree on; called: how it is named to them."""
+    """A question under one peers.yaml. facts: what people agree on; called: how it is named to them.
+
+    aside   sites that are not counted in it any more (peer/attendance.py)
+    """
 
     statistic: Statistic
     facts: Mapping[str, Any]
     called: str
     federation: Federation
     draw: Draw
+    aside: tuple[str, ...] = ()
 
     @property
     def noise(self) -> QuestionNoise | None:
@@ -69,10 +73,10 @@ class Inquiry:
         return QuestionNoise.of(self.federation)
 
     @classmethod
-    def of(cls, statistic: Statistic, federation: Federation, draw: Draw) -> Inquiry:
+    def of(cls, statistic: Statistic, federation: Federation, draw: Draw, aside: tuple[str, ...] = ()) -> Inquiry:
         """Raises NoTableDescribed, QuestionUnfit where its columns are not those that peers.yaml describes."""
         told = text_of(statistic, federation)
-        return cls(statistic, told, called(told), federation, draw)
+        return cls(statistic, told, called(told), federation, draw, aside)
 
     def read(
         self, data: Any, columns: MapFile | None, shows_own: bool, withdrawn: Withdrawn | None = None
@@ -133,7 +137,7 @@ class Inquiry:
         enough = measured >= self.federation.minimum.records
         raised = np.concatenate([[refuses], enough])
         return Part(
-            {"statistic": {"part": ROLL_CALL, "question": dict(self.facts)}},
+            {"statistic": {"part": ROLL_CALL, "question": dict(self.facts), **aside_fact(self.aside)}},
             [self._whole((measured > 0).astype(np.int64), 1), flags(raised, self.draw)],
         )
 
@@ -189,7 +193,8 @@ class Inquiry:
     def _of(self, part: str, ask: Ask, over: tuple[str, ...]) -> Mapping[str, Any]:
         """The sites agree on the question, on what this part of it is, and on the sites that it is over."""
         asked = digest("question", repr(ask.public).encode()).hex()
-        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, "over": over_digest(over)}}
+        counted = {"over": over_digest(over), **aside_fact(self.aside)}
+        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, **counted}}
 
     def _whole(self, values: npt.NDArray[np.int64], limit: int) -> Encoded:
         peers = len(self.federation.roster.members)

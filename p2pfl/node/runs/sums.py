@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
-from p2pfl.errors.round import LimitMissing, SitesWentAway, SumLeftBehind, TooFewContribute
+from p2pfl.errors.round import LimitMissing, SumLeftBehind, TooFewContribute
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
@@ -220,14 +220,15 @@ class Asked:
 
     marks   of the data in the parts (cohort.mark_of)
     least   the fewest sites over which it is answered
-    only    the sites that were counted for it: it is answered over these alone; empty: nobody was counted
+    only    the sites that were counted for it; empty: nobody was. Over any others it is void: zeros are summed, and
+            all know at once that it goes on otherwise
+    aside   sites that are not counted, whether they are there or not (peer/attendance.py)
     sites   how many of those have values
     called  names the call (answers.name_of): what it comes to is kept under it
     charge  charges what it costs of this site's records, once, and says ε behind it: called when its round begins here,
             and not before enough others are there
     leaves  called before the first word of the parts leaves, in whichever attempt
-    of      what the sites agree beside that, where this sum is a part of something; it names what `only` is. Over other
-            sites than `only` such a part is void: zeros are summed, and all know at once that it goes on otherwise
+    of      what the sites agree beside that, where this sum is a part of something; it names `only` and `aside`
     """
 
     name: str
@@ -239,6 +240,11 @@ class Asked:
     charge: Callable[[], str] = nothing
     leaves: Callable[[], object] = nothing
     of: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    aside: tuple[str, ...] = ()
+
+    def counted(self, sites: Sequence[str]) -> tuple[str, ...]:
+        """Those of a round's sites whose values are in its sum."""
+        return tuple(name for name in sites if name not in self.aside)
 
 
 class SumRun:
@@ -290,26 +296,24 @@ class SumRun:
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
         """The vectors, the same in every attempt; the cohort is bound before the first of it leaves.
 
-        Raises AnotherCohort when any of the data were summed over other sites, or may have been; SitesWentAway when
-        others were counted; TooFewContribute.
+        Raises AnotherCohort when any of the data were summed over other sites, or may have been; TooFewContribute.
         """
-        sites, asked = effect.survivors, self._asked
-        if self._is_void(sites):
+        asked = self._asked
+        sites = asked.counted(effect.survivors)
+        if self._is_void(sites) or self.logs.home.name not in sites:
             *void, salt = self.parts
             return (*(part.zeros for part in void), salt.vector)
-        if asked.only and sites != asked.only:
-            raise SitesWentAway(query=self.name, evidence=f"counted {', '.join(asked.only)}; now {', '.join(sites)}")
         if len(sites) < asked.least:
             raise too_few(self.name, "sites", len(sites), asked.least)
-        self._cohort.bind(effect)
+        self._cohort.bind(effect, sites)
         asked.leaves()
         if tuple(room.shape for room in effect.rooms) != self.shape(effect.round):
             return tuple(part.vector for part in self.parts)
         return tuple(part.vector_in(room) for part, room in zip(self.parts, effect.rooms, strict=True))
 
     def _is_void(self, sites: tuple[str, ...]) -> bool:
-        """The sum is a part of something that is over other sites than these."""
-        return bool(self._asked.of and self._asked.only and sites != self._asked.only)
+        """Other sites than these were counted for the sum."""
+        return bool(self._asked.only and sites != self._asked.only)
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """Check and keep the sum. The ledger holds its digest; its value goes to those who asked this very question.
@@ -318,18 +322,19 @@ class SumRun:
         """
         if codec.read_facts(effect.configuration) != self.question:
             return NO_MODEL, {}
-        count = len(effect.survivors)
+        count, asked = len(effect.survivors), self._asked
+        counted = asked.counted(effect.survivors)
+        is_void = self._is_void(counted)
         pairs = list(zip(self.parts, effect.vectors, strict=True))
         # What is certified is summed in no other attempt: the words make room for the numbers.
         self.parts = tuple(part.spent for part in self.parts)
         sums: tuple[Summed, ...] = ()
         within = all(part.within(vector.words, count) for part, vector in pairs)
-        if within and not self._is_void(effect.survivors):  # the last one is the salt
+        if within and not is_void:  # the last one is the salt
             sums = tuple(Summed(part.reading, one.words, one.room) for part, one in pairs[:-1])
-        asked = self._asked
-        place = (asked.called, self.run, effect.round, effect.survivors, asked.sites)
-        self.answer = Answer(*place, sums, effect.masked)
-        self._keep(self.answer)
+        self.answer = Answer(asked.called, self.run, effect.round, counted, asked.sites, sums, effect.masked)
+        if not is_void:  # of a void one nothing is told: the question goes on
+            self._keep(self.answer)
         return NO_MODEL, {} if within else {"refused": BEYOND}
 
     def left(self, effect: e.LeftBehind) -> None:

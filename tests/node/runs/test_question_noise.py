@@ -12,7 +12,7 @@ from p2pfl.errors.statistics import NoiseUnbounded
 from p2pfl.errors.training import PassWouldOverspend
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import unseen
-from p2pfl.node.runs.question_noise import ITEM, QuestionCharge, QuestionNoise, over_digest
+from p2pfl.node.runs.question_noise import ITEM, QuestionCharge, QuestionNoise, aside_fact, over_digest
 from p2pfl.peer.epoch import sums_run
 from p2pfl.statistics.describe import Histogram
 from p2pfl.training.privacy.account import CHARGED, Account, Mechanism
@@ -69,13 +69,16 @@ def test_the_charge_of_another_question_is_not_taken_up(place: Place) -> None:
 
 
 @pytest.mark.claim("STAT-9")
-@pytest.mark.parametrize(("over", "used"), [(NAMES, True), (NAMES[:2], False)])
+@pytest.mark.parametrize(
+    ("over", "aside", "used"),
+    [(NAMES, (), True), (NAMES[:2], (), False), (NAMES[:2], NAMES[2:], True), (NAMES[1:], NAMES[:1], False)],
+)
 def test_a_restored_home_takes_no_charge_up_that_the_ledger_shows_as_used(
-    place: Place, monkeypatch: pytest.MonkeyPatch, over: Sequence[str], used: bool
+    place: Place, monkeypatch: pytest.MonkeyPatch, over: Sequence[str], aside: Sequence[str], used: bool
 ) -> None:
     """The ledger that the others hand it has a noised sum with this site in it, or one that was void."""
     charge_of(place).charge(unseen)
-    part = {"part": "sum 1", "noise": {"parts": 2}, "over": over_digest(over)}
+    part = {"part": "sum 1", "noise": {"parts": 2}, "over": over_digest(over), **aside_fact(aside)}
     later = {"round": 1, "survivors": list(NAMES), "configuration": {"purpose": "sum", "statistic": part}}
     monkeypatch.setattr(Logs, "rounds", lambda logs, run: [later] if run == sums_run(place.federation) else [])
     charge_of(place).charge(unseen)

@@ -90,6 +90,28 @@ def test_a_part_over_other_sites_than_the_first_is_void_and_binds_nothing(place:
     answers(part_of(place, [7, 9], FEWER, (bytes(32),)), FEWER, number=2)  # begun anew over these
 
 
+@pytest.mark.claim("STAT-3")
+def test_a_site_that_is_not_counted_any_more_makes_no_part_void_and_binds_no_other_set(place: Place) -> None:
+    """What is bound are the sites whose data are in the sum: over all four they would be another set."""
+    of, fourth = {"statistic": {"part": "sum 1"}}, FOUR[3]
+    encoded = encode(np.array([7, 9]), peers=4, bits=61, limit=100, decimals=None, draw=os.urandom)
+
+    def part(only: tuple[str, ...], *aside: str) -> SumRun:
+        asked = Asked("describe of age", (bytes(32),), 3, only, of=of, aside=aside)
+        drawn = salt(os.urandom)
+        return SumRun(asked, [encoded], place.logs(), sums_run(place.federation), drawn, lambda answer: None)
+
+    run = part(FEWER, fourth)
+    sent = answers(run, FOUR)
+    assert sent[0].words.tolist() == [7, 9]
+    run.apply(e.Apply(1, 0, attempt_digest(1), (b"",) * 4, FOUR, sent, codec.facts(run.question)))
+    assert run.answer is not None and run.answer.survivors == FEWER and run.answer.totals
+    answers(part(FEWER), FEWER, number=2)
+    with pytest.raises(AnotherCohort):
+        answers(part(FOUR), FOUR, number=3)
+    assert not answers(part(FOUR[1:], FOUR[0]), FOUR, number=4)[0].words.any(), "this site is not counted"
+
+
 def test_were_a_part_not_void_two_parts_of_a_question_would_tell_one_sites_value(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +138,7 @@ def test_all_questions_of_a_table_and_sums_of_its_columns_are_over_one_set_of_si
         return inquiry.marks(key, records, marks_of(place.home.records_key(), records.counted))
 
     where = e.Quantise(1, 0, attempt_digest(1), FOUR, (b"",) * 4)
-    Cohort(logs, run, "describe of age", marks(Describe((AGE,)))).bind(where)
+    Cohort(logs, run, "describe of age", marks(Describe((AGE,)))).bind(where, where.survivors)
     for other in (
         marks(Describe((SEX,))),  # another column
         marks(Describe((AGE,)), "age,sex,ill\n61,male,yes\n48,male,no\n"),  # the column is the same, in other records
@@ -277,7 +299,7 @@ def test_what_is_only_asked_is_summed_over_one_set_of_sites(place: Place, column
         return inquiry.marks(key, found, marks_of(place.home.records_key(), found.counted))
 
     asked = Describe((months if column == "months" else died,))
-    Cohort(logs, run, "first", marks(asked, FOLLOWED)).bind(where)
+    Cohort(logs, run, "first", marks(asked, FOLLOWED)).bind(where, where.survivors)
     others = {
         "a longer follow-up": marks(asked, LATER),
         "a column that is learned, of the same records": marks(Describe((AGE,)), LATER),

@@ -552,11 +552,11 @@ def test_data_that_were_summed_in_one_study_are_not_summed_in_another(heart: Pla
     """Sites of one name may be others there; and two sums over sets that differ by a site are that site's value."""
     supports = (b"",) * len(NAMES)
     effect = e.Quantise(1, 0, attempt_digest(1), NAMES, supports)
-    Cohort(heart.logs(), sums_run(heart.federation), "cases", [bytes(32)]).bind(effect)
+    Cohort(heart.logs(), sums_run(heart.federation), "cases", [bytes(32)]).bind(effect, effect.survivors)
     with pytest.raises(AnotherCohort) as caught:
-        Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(32)]).bind(effect)
+        Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(32)]).bind(effect, effect.survivors)
     assert "of the study heart" in caught.value.render()
-    Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(31) + b"\1"]).bind(effect)
+    Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(31) + b"\1"]).bind(effect, effect.survivors)
 
 
 @pytest.mark.claim("SUM-14")
@@ -577,12 +577,12 @@ def test_another_studys_log_is_decrypted_when_it_has_changed_and_not_before(
     run = sums_run(lungs.federation)
     monkeypatch.setattr(Log, "open", counted)
     for mark in (b"\1", b"\2", b"\3"):
-        Cohort(mine, run, "cases", [mark * 32]).bind(effect)
+        Cohort(mine, run, "cases", [mark * 32]).bind(effect, effect.survivors)
     assert opened == [("", "site")]
-    Cohort(theirs, sums_run(heart.federation), "cases", [b"\4" * 32]).bind(effect)
+    Cohort(theirs, sums_run(heart.federation), "cases", [b"\4" * 32]).bind(effect, effect.survivors)
     opened.clear()
     with pytest.raises(AnotherCohort):
-        Cohort(mine, run, "cases", [b"\4" * 32]).bind(effect)
+        Cohort(mine, run, "cases", [b"\4" * 32]).bind(effect, effect.survivors)
     assert opened == [("", "site")]
 
 
