@@ -87,6 +87,7 @@ class Mesh:
         self._dialers: dict[str, Dialer] = {}
         self._chosen: dict[str, Chosen] = {}
         self._events = EventQueue()
+        self._news = asyncio.Event()  # a link came up or went down, or a dial failed
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
         self._admission_limits = AdmissionLimits(site.limits, site.clocks.now)
@@ -187,6 +188,12 @@ class Mesh:
     def links(self) -> dict[str, LinkStatus]:
         """The state of every link, by peer."""
         return {peer: link.status() for peer, link in self._links.items()}
+
+    async def until_tried(self) -> None:
+        """Wait until each link stands, or has failed since it stood last: nothing is known any more of who may come."""
+        while any(link.up is False and link.record.last_error is None for link in self._links.values()):
+            self._news.clear()
+            await self._news.wait()
 
     async def speeds(self, wait_s: float = 0.0) -> list[float | None]:
         """Bytes per second of each link, None where it is not known: one that was never busy is asked for it.
@@ -325,6 +332,7 @@ class Mesh:
         """Keep the error for `status`, and tell the owner when it is news."""
         if peer is not None and not self._links[peer].up:
             self._links[peer].record.last_error = error
+            self._news.set()
         # A peer's own words are news even when somebody on the path has said the same before.
         reason, host = f"{known} {error.render()}", address.host if address else ""
         if not isinstance(error, NO_EVENT) and self._refusal_log.is_news(peer, host, reason):
@@ -333,6 +341,7 @@ class Mesh:
     # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_link_event(self, event: MeshEvent) -> None:
+        self._news.set()
         self._events.put(event)
         if isinstance(event, LinkClosed):
             record = self._links[event.peer].record

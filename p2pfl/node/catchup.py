@@ -6,9 +6,10 @@ What is asked, answered and believed is for sharing/catchup.py to say.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
@@ -27,8 +28,7 @@ from p2pfl.sharing.catchup import AGAIN_S, PART_BYTES, CatchUpRules, ModelFetch,
 from p2pfl.sharing.run import Run
 
 MODEL_AGAIN_S: Final = 10.0  # seconds without a part of a model, after which another peer is asked
-TELL_S: Final = 10.0  # most seconds that links may take to come up at the end of a site that took all rounds over …
-GLANCE_S: Final = 0.1  # … looked at so often
+TELL_S: Final = 10.0  # most seconds that links may take to come up at the end of a site that took all rounds over
 HISTORY: Final = (Behind, Entries, ModelPart)
 
 
@@ -40,6 +40,13 @@ def take_over(logs: Logs, rows: Sequence[SignedRecord]) -> dict[bytes, tuple[int
 
 
 RunEffects = list[tuple[ActiveRun, list[e.Effect]]]  # effects to carry out, each list for its run
+
+
+class Dialled(Protocol):
+    """The links of this site (mesh/mesh.py)."""
+
+    def links(self) -> Mapping[str, LinkStatus]: ...
+    async def until_tried(self) -> None: ...
 
 
 class CatchUp:
@@ -64,15 +71,17 @@ class CatchUp:
         self.met: set[str] = set()  # peers that have said hello to this node
         self.known: frozenset[str] = frozenset()  # and to this process in the epochs before
         self._settled: Letter[Message] | None = None  # said to each peer at the end
+        self._came = asyncio.Event()  # a link stands
 
     def link_up(self, peer: str) -> None:
         """The link to `peer` stands: it has said hello."""
         self.up.add(peer)
         self.met.add(peer)
+        self._came.set()
         if self._settled is not None:
             self._post.send(peer, self._settled)
 
-    async def tell_settled(self, run_id: bytes, links: Callable[[], Mapping[str, LinkStatus]]) -> None:
+    async def tell_settled(self, run_id: bytes, mesh: Dialled) -> None:
         """Tell the others that `run_id`'s last round is in this ledger, which took it over whole: none need wait here.
 
         The first peer whose link stood may have handed all of it over before the next link came up: so this waits for
@@ -86,13 +95,13 @@ class CatchUp:
         self._settled = seal(Want(Question.NOTHING, ()), place, self._site.identity)
         for peer in self.up:
             self._post.send(peer, self._settled)
-        until = self._now() + TELL_S
-        while self._now() < until and any(self._may_come(peer, link) for peer, link in links().items()):
-            await asyncio.sleep(GLANCE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_S):
+                await mesh.until_tried()
+                while any(link.state == "up" and peer not in self.up for peer, link in mesh.links().items()):
+                    self._came.clear()
+                    await self._came.wait()
         await self._post.wait_until_taken(self.up)
-
-    def _may_come(self, peer: str, link: LinkStatus) -> bool:
-        return peer not in self.up and (link.state == "up" or link.last_error is None)
 
     @property
     def unmet(self) -> dict[str, str]:

@@ -329,7 +329,7 @@ class Node:
         while active is not None and active.run.held:  # an error ended the next round's update before they were final
             await self._drive(active)
         if active is not None and active.run.previous is None:
-            await self._while_taking(active, self.catch_up.tell_settled(active.run.context.run, self.mesh.links))
+            await self._while_taking(active, self.catch_up.tell_settled(active.run.context.run, self.mesh))
         while active is not None and (done := active.run.previous) is not None:
             peers = active.run.peers
             away = peers.parted | (set(peers.missed) - self.catch_up.met - self.catch_up.known)

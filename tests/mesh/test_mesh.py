@@ -52,3 +52,19 @@ def test_links_are_asked_for_their_speed_where_somebody_waits_for_it() -> None:
             )
 
     asyncio.run(scene())
+
+
+def test_a_mesh_says_when_every_peer_was_tried() -> None:
+    """One end answers; of the other one there is an error: whoever waits for links that may come is woken by each."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(*(sites.mesh(name) for name in ("ada", "bob"))) as (ada, _):
+            await ada.mesh.until_tried()
+            links = ada.mesh.links()
+            assert (links["bob"].state, links["cyd"].state) == ("up", "down") or links["bob"].last_error is not None
+            assert links["cyd"].last_error is not None
+            await ada.up("bob")
+            await ada.mesh.until_tried()
+
+    asyncio.run(scene())

@@ -162,6 +162,35 @@ def test_the_record_of_the_round_about_to_begin_is_left(away: Away, rounds: int,
     assert away.source.logs.count(away.source.run) == taken
 
 
+@pytest.mark.parametrize("late", OTHERS)
+def test_who_took_all_rounds_over_tells_a_peer_whose_link_comes_up_and_waits_no_moment_longer(
+    away: Away, late: str
+) -> None:
+    """It looked at its links ten times a second; a peer whose dial failed is waited for no more."""
+    away.hear_entries()
+    away.catch_up.up.clear()
+
+    async def scene() -> None:
+        tried, states = asyncio.Event(), dict.fromkeys(OTHERS, "down")
+        links = {"links": lambda: {name: SimpleNamespace(state=state) for name, state in states.items()}}
+        mesh: Any = SimpleNamespace(until_tried=tried.wait, **links)
+        telling = asyncio.create_task(away.catch_up.tell_settled(away.source.run, mesh))
+        await asyncio.sleep(0)
+        states[late] = "up"
+        tried.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not telling.done(), "the link stands, and this node has yet to take that in"
+        away.catch_up.link_up(late)
+        for _ in range(20):  # turns of the loop in which no timer comes due
+            await asyncio.sleep(0)
+        assert telling.done()
+
+    before = len(away.post.sent)
+    asyncio.run(scene())
+    assert [peer for peer, _ in away.post.sent[before:]] == [late]
+
+
 def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> None:
     away.hear_entries()
     wanted = away.wanted()
