@@ -163,9 +163,7 @@ def test_the_record_of_the_round_about_to_begin_is_left(away: Away, rounds: int,
 
 
 @pytest.mark.parametrize("late", OTHERS)
-def test_who_took_all_rounds_over_tells_a_peer_whose_link_comes_up_and_waits_no_moment_longer(
-    away: Away, late: str
-) -> None:
+def test_who_took_all_rounds_over_tells_a_peer_as_its_link_comes_up(away: Away, late: str) -> None:
     """It looked at its links ten times a second; a peer whose dial failed is waited for no more."""
     away.hear_entries()
     away.catch_up.up.clear()

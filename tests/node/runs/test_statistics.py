@@ -91,7 +91,7 @@ def test_a_part_over_other_sites_than_the_first_is_void_and_binds_nothing(place:
 
 
 @pytest.mark.claim("STAT-3")
-def test_a_site_that_is_not_counted_any_more_makes_no_part_void_and_binds_no_other_set(place: Place) -> None:
+def test_a_site_that_is_counted_no_more_voids_no_part_and_binds_no_other_set(place: Place) -> None:
     """What is bound are the sites whose data are in the sum: over all four they would be another set."""
     of, fourth = {"statistic": {"part": "sum 1"}}, FOUR[3]
     encoded = encode(np.array([7, 9]), peers=4, bits=61, limit=100, decimals=None, draw=os.urandom)
