@@ -33,6 +33,7 @@ from p2pfl.cli.watch import Watch
 from p2pfl.cli.wording import NO_PRIVACY, join_text
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.adapters import TaskIsAClient
+from p2pfl.errors.counts import counted
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.node import approvals
@@ -167,9 +168,9 @@ def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], N
     if lacking := missing_walls(trainer.walls):
         tell(f"notice: {lacking}")
     trained = facts.records - facts.held
-    parameters = f"{facts.layout.parameters} parameters"
-    patients = f" of {facts.units} patients" if facts.units < trained else ""
-    tell(f"{opened.name}: {trained} records{patients} to train on, {facts.held} held out; {parameters}")
+    parameters = counted(facts.layout.parameters, "parameter")
+    patients = f" of {counted(facts.units, 'patient')}" if facts.units < trained else ""
+    tell(f"{opened.name}: {counted(trained, 'record')}{patients} to train on, {facts.held} held out; {parameters}")
 
 
 async def _train(

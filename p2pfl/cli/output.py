@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TextIO
 
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.counts import counted as counted
 from p2pfl.errors.people import NotWritten
 from p2pfl.report.words import amount as amount
 
 SILENT_S: Final = 1.5  # seconds that something may take before a line says what it is
-_PLURALS: Final = {"entry": "entries", "pass": "passes", "study": "studies"}
 
 
 class Foot(Protocol):
@@ -148,11 +148,6 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def counted(number: int, of: str) -> str:
-    """1 round, 2 rounds, 0 entries."""
-    return f"{number} {of}" if number == 1 else f"{number} {_PLURALS.get(of, f'{of}s')}"
 
 
 def duration(seconds: float) -> str:

@@ -31,6 +31,7 @@ from p2pfl.cli.stopping import run as run_until_stopped
 from p2pfl.cli.watch import Watch
 from p2pfl.cli.wording import NO_PRIVACY, join_text
 from p2pfl.errors.adapters import NoClientAgreed
+from p2pfl.errors.counts import counted
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.federation.clients import ClientChoice
@@ -205,7 +206,7 @@ def _first_model(client: ClientInputs, path: Path) -> tuple[str, dict[str, objec
     write_new(path, data)
     count, found = sum(one.size for one in arrays.values()), hashlib.sha256(data).hexdigest()
     facts: dict[str, object] = {"path": str(path), "bytes": len(data), "sha256": found, "parameters": count}
-    return f"{path}: {len(arrays)} arrays, {count} numbers, SHA-256 {found}", facts
+    return f"{path}: {counted(len(arrays), 'array')}, {counted(count, 'number')}, SHA-256 {found}", facts
 
 
 def _trainer(
@@ -227,7 +228,7 @@ def _trainer(
     node = {"num-partitions": len(names), **place, **client.node}
     made = algorithm(client.kind, client.reference, node, client.run, name)
     trainer = ClientTrainer(made, federation, choice, first=first, settings=client.run, tell=tell)
-    tell(f"{name}: the {client.kind} client {client.reference}; {trainer.parameters} parameters")
+    tell(f"{name}: the {client.kind} client {client.reference}; {counted(trainer.parameters, 'parameter')}")
     return trainer
 
 

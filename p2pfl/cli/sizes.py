@@ -11,6 +11,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import write_over
+from p2pfl.errors.counts import counted
 from p2pfl.errors.people import WrongUse
 
 if TYPE_CHECKING:
@@ -184,9 +185,10 @@ def _text(found: Forecast) -> str:
         spent.append([str(each.rounds), f"{each.noise_multiplier:g}", epsilon])
     off = found.off
     told = [
-        f"Each number is a site's, of one round of {found.parameters} numbers: {found.bandwidth / 1e6:g} Mbit/s, "
+        f"Each number is a site's, of one round of {counted(found.parameters, 'number')}: "
+        f"{found.bandwidth / 1e6:g} Mbit/s, "
         f"{1e3 * found.latency_s:g} ms a letter,",
-        f"{found.steps} letters that wait for one another. A site is away with chance {found.away:g}.",
+        f"{counted(found.steps, 'letter')} that wait for one another. A site is away with chance {found.away:g}.",
         "Not in it: TLS, disks, the pass over the records, counts for the metric, positions that sites name.",
         f"The fit is off in a real round of {off.sites} sites that it has not seen: letters "
         f"{100 * off.letters:+.2f} %, bytes beside words {100 * off.beyond:+.2f} %, processor {100 * off.cpu:+.0f} %.",

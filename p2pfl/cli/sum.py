@@ -17,6 +17,7 @@ from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
+from p2pfl.errors.counts import counted
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 
@@ -126,13 +127,13 @@ def sum_(
 
     def report(result: SumResult) -> tuple[str, dict[str, object]]:
         total = [Decimal(str(number)) for number in result.total]
-        found, counted = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
-        of_what = f"{result.sites} sites" + (f", {counted} values" if file else "")
+        found, count = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
+        of_what = f"{result.sites} sites" + (f", {counted(count, 'value')}" if file else "")
         kept = f"; final in round {result.round} before, and not told since" if result.kept else ""
         facts: dict[str, object] = {
             "statistic": statistic,
             "value": found,
-            "count": counted,
+            "count": count,
             "survivors": list(result.survivors),
             "round": result.round,
             "name": asked.name,

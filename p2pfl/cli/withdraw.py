@@ -16,6 +16,7 @@ from p2pfl.cli.local_task import LocalInputs, opened_task, reach_of
 from p2pfl.cli.options import Unlock, columns_option, home_option, json_option, read_whole, unlock_options
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import reads_option, task_process
+from p2pfl.errors.counts import counted
 from p2pfl.errors.people import NotReadable, WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -95,7 +96,10 @@ def withdraw(
 
     with Home.open(home, unlock=keys, write=False) as opened:
         told, name = leave_out(opened, names, int(time.time())), opened.name
-    lines = [f"{name}: {told.given} names given, {told.new} of them new, {told.used} known to this home's accounts"]
+    lines = [
+        f"{name}: {counted(told.given, 'name')} given, {told.new} of them new, {told.used} known to "
+        "this home's accounts"
+    ]
     if told.given and not told.used:
         lines.append(
             "  none of them is known here: nothing that was trained on goes by that name; is it spelled as there?"

@@ -41,7 +41,7 @@ class QuestionNotApproved(ConfigurationError):
 
 
 class QuestionsSpent(ConfigurationError):
-    """{count} questions were asked about these records, which is all that the rules in {source} allow."""
+    """These records were asked about {times}, which is all that the rules in {source} allow."""
 
     code = "P2P-STATS-005"
     likely = (

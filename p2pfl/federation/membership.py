@@ -16,6 +16,7 @@ from typing import Final
 
 from p2pfl.codec import Facts, Malformed, facts, read_facts
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.counts import counted
 from p2pfl.federation.federation import Federation
 from p2pfl.keys import Identity, SignedRecord, belongs_to_somebody, digest, verify
 from p2pfl.roster import Member, Quorums, Roster
@@ -187,7 +188,7 @@ class Lineage:
         own = [name for name in held.get("rotated", []) if name not in signers]
         joins = [name for name in held.get("added", []) if "agreement" in held and name not in joiners]
         there, missing = len(signers), quorum - len(signers)
-        more = f"{missing} more signature{'s' if missing > 1 else ''} ({there} of {quorum} there)"
+        more = f"{counted(missing, 'more signature')} ({there} of {quorum} there)"
         told = [more] if missing > 0 else []
         told += [f"no signature of {name} with the key that it gives up" for name in own]
         told += [f"no signature of {name}, which joins, under the agreement" for name in joins]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from p2pfl.codec import Malformed
+from p2pfl.errors.counts import counted
 from p2pfl.errors.ledger import ExportRosterBroken, ExportUnsigned
 from p2pfl.federation.membership import KIND as MEMBERSHIP
 from p2pfl.federation.membership import Change, Lineage
@@ -131,25 +132,27 @@ def _judge(exported: Exported, keys: Keys, path: str) -> Signed:
     if exported.signed is None:
         if not here:
             return Signed(site)
-        raise ExportUnsigned(path=path, site=site, evidence=f"it holds {here} entries and no signed head")
+        raise ExportUnsigned(path=path, site=site, evidence=f"it holds {counted(here, 'entry')} and no signed head")
     try:
         head, lines = note.parse_note(exported.signed)
         origin = _origin(exported)
         if head.origin != origin:
             raise ValueError(f"its head is of {head.origin[:80]!r}, the log is {origin}")
         if head.size > here or root_at(exported, head.size) != head.root:
-            raise ValueError(f"its head over {head.size} entries is not over those that it holds")
+            raise ValueError(f"its head over {counted(head.size, 'entry')} is not over those that it holds")
         _check_beside(exported, head)
         signers = dict(_signer(exported.signed, each, keys) for each in lines)
         for text in exported.cosigned:
             older, by = note.parse_note(text)
             if older.origin != origin or older.size > here or root_at(exported, older.size) != older.root:
                 raise ValueError(
-                    f"a head over {older.size} entries that others cosigned is not over those that it holds"
+                    f"a head over {counted(older.size, 'entry')} that others cosigned is not over those that it holds"
                 )
             _check_beside(exported, older)
             if site not in dict(_signer(text, each, keys) for each in by):
-                raise ValueError(f"a head over {older.size} entries that others cosigned is not signed by {site}")
+                raise ValueError(
+                    f"a head over {counted(older.size, 'entry')} that others cosigned is not signed by {site}"
+                )
     except ValueError as error:
         raise ExportUnsigned(path=path, site=site, evidence=str(error)) from None
     if site not in signers:
@@ -194,14 +197,14 @@ def compare(a: Exported, b: Exported, heads: tuple[Signed, Signed] | None = None
     if a.log != b.log:
         return Comparison(Relation.UNLIKE, f"one is a {a.log} log and the other a {b.log} log", heads=heads)
     if a.leaves == b.leaves:
-        text = f"{a.site} and {b.site} hold the same {len(a.leaves)} entries"
+        text = f"{a.site} and {b.site} hold the same {counted(len(a.leaves), 'entry')}"
         return Comparison(Relation.IDENTICAL, text, heads=heads)
     shared = next((k for k, (x, y) in enumerate(zip(a.leaves, b.leaves, strict=False)) if x != y), None)
     if shared is not None:
         return _fork(a, b, shared, heads)
     short, long = sorted((a, b), key=lambda each: len(each.leaves))
     behind = len(long.leaves) - len(short.leaves)
-    text = f"{short.site} holds the first {len(short.leaves)} entries of {long.site}, {behind} fewer"
+    text = f"{short.site} holds the first {counted(len(short.leaves), 'entry')} of {long.site}, {behind} fewer"
     return Comparison(Relation.PREFIX, text, len(short.leaves), short.site, heads)
 
 
@@ -213,7 +216,7 @@ def _fork(a: Exported, b: Exported, entry: int, heads: tuple[Signed, Signed] | N
     for head in heads:
         which = "the fork is signed" if head.size > entry else "it does not reach the fork"
         lines.append(
-            f"  the head of {head.site} over {head.size} entries, root {head.root.hex()[:16]}: {which}; "
+            f"  the head of {head.site} over {counted(head.size, 'entry')}, root {head.root.hex()[:16]}: {which}; "
             f"signers {', '.join(sorted(head.signers)) or 'none'}"
         )
     proven = all(head.size > entry for head in heads)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from p2pfl.codec import Facts
+from p2pfl.errors.counts import counted
 from p2pfl.federation.membership import BEGINNINGS
 from p2pfl.federation.membership import KIND as MEMBERSHIP
 from p2pfl.ledger import entry as entries
@@ -49,17 +50,17 @@ def check_heads(both: Both) -> Iterator[Finding]:
     rounds = len(both.rounds) if both.federation_head is None or both.site_head is None else 0
     # After each round both heads are signed, the federation log's first: a crash in between leaves one round without.
     if both.federation_head is None and rounds > 1:
-        yield Finding("federation", f"its signed head is missing, and it holds {rounds} rounds")
+        yield Finding("federation", f"its signed head is missing, and it holds {counted(rounds, 'round')}")
     if both.site_head is None and rounds > 1:
-        yield Finding("site", f"its signed head is missing, and the federation log holds {rounds} rounds")
+        yield Finding("site", f"its signed head is missing, and the federation log holds {counted(rounds, 'round')}")
     if both.stated is None:
         return
     size, root = both.stated
     here = len(both.federation.entries)
     if size > here:
-        yield Finding("federation", f"the site log's head speaks of {size} entries, here are {here}", here)
+        yield Finding("federation", f"the site log's head speaks of {counted(size, 'entry')}, here are {here}", here)
     elif both.federation.root_at(size) != root:
-        yield Finding("federation", f"its first {size} entries are not those that the site log's head speaks of")
+        yield Finding("federation", f"the site log's head speaks of other ones than its first {counted(size, 'entry')}")
 
 
 def check_carried(both: Both) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from p2pfl.codec import Malformed
+from p2pfl.errors.counts import counted
 from p2pfl.errors.ledger import (
     HeadRefused,
     LedgerDamaged,
@@ -237,9 +238,9 @@ def check_head(home: Home, which: LogName, reading: Reading, text: str) -> None:
         raise HeadRefused(evidence=f"no signature of {home.name} over it verifies", log=which, home=home.path)
     if head.size > len(chain.entries):
         torn = f"; {reading.findings[0]}" if reading.findings else ""
-        evidence = f"the head covers {head.size} entries, the log has {len(chain.entries)}{torn}"
+        evidence = f"the head covers {counted(head.size, 'entry')}, the log has {len(chain.entries)}{torn}"
         raise LedgerShortened(evidence=evidence, log=which, entry=len(chain.entries), home=home.path)
     root = chain.root_at(head.size)
     if root != head.root or head.origin != origin(which, home.name, chain.entries[0].record):
-        evidence = f"root of {head.size} entries: signed {head.root.hex()[:16]}, found {root.hex()[:16]}"
+        evidence = f"root of {counted(head.size, 'entry')}: signed {head.root.hex()[:16]}, found {root.hex()[:16]}"
         raise LedgerRewritten(evidence=evidence, log=which, home=home.path)

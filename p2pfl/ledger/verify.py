@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from p2pfl.codec import Facts
+from p2pfl.errors.counts import counted
 from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
 from p2pfl.federation.membership import KIND as MEMBERSHIP
 from p2pfl.federation.membership import Epochs
@@ -91,7 +92,9 @@ def _together(both: Both, newest: str | None) -> Iterator[Finding]:
     stated = replace(both, site_head=newest).stated
     silent = [one for one in both.rounds if one.index >= (stated[0] if stated else 0)]
     if newest is not None and len(silent) > 1:  # a head is signed after every round
-        yield Finding("site", f"its newest head does not speak of the last {len(silent)} rounds of the federation log")
+        yield Finding(
+            "site", f"its newest head does not speak of the last {counted(len(silent), 'round')} of the federation log"
+        )
 
 
 # ── the federation log, from its entries alone ────────────────────────────────────────────────────────────────

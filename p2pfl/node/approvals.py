@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.training import TaskNotApproved
 from p2pfl.home import Home
 from p2pfl.ledger.site_kinds import OperatorEntry
@@ -38,7 +39,7 @@ def approve(home: Home, sha256: bytes, text: bytes) -> None:
 def check(home: Home, sha256: bytes, path: str) -> None:
     """Raises TaskNotApproved."""
     if sha256 not in approved(home):
-        evidence = f"SHA-256 {sha256.hex()[:16]}…; approved here are {len(approved(home))} files"
+        evidence = f"SHA-256 {sha256.hex()[:16]}…; approved here are {counted(len(approved(home)), 'file')}"
         raise TaskNotApproved(evidence=evidence, path=path, home=home.path)
 
 

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from p2pfl import codec
 from p2pfl.errors import LocalFault, P2PFLError
+from p2pfl.errors.counts import counted
 from p2pfl.errors.round import (
     LedgersDiffer,
     MalformedMessage,
@@ -315,7 +316,7 @@ class Greetings:
     def _check_ledger(self, peer: str, hello: Hello) -> None:
         stands = self.standing()
         if 0 < hello.entries <= stands.entries and stands.root_at(hello.entries) != hello.root:
-            evidence = f"root over {hello.entries} entries: theirs {hello.root.hex()[:16]}, "
+            evidence = f"root over {counted(hello.entries, 'entry')}: theirs {hello.root.hex()[:16]}, "
             raise LedgersDiffer(peer=peer, evidence=evidence + f"yours {stands.root_at(hello.entries).hex()[:16]}")
 
     def signatures(self, names: Mapping[str, object]) -> tuple[dict[str, bytes], dict[str, bytes]]:

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from p2pfl import codec
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError, RemoteProtocolError
+from p2pfl.errors.counts import counted
 from p2pfl.errors.ledger import LedgerRewritten
 from p2pfl.errors.round import MalformedMessage, RolledBack, SiteLogBroken
 from p2pfl.home import Home
@@ -334,4 +335,4 @@ class Witness:
 
 
 def _over(head: Head) -> str:
-    return f"{head.size} entries, root {head.root.hex()[:16]}"
+    return f"{counted(head.size, 'entry')}, root {head.root.hex()[:16]}"

@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from p2pfl.errors.counts import counted
 from p2pfl.errors.statistics import EmptyGroup, NothingMeasured, NoVariation, TimesBeyondGrid
 from p2pfl.statistics.checks import check_columns, check_increasing, check_level, refuse
 from p2pfl.statistics.glm import is_any
@@ -108,7 +109,7 @@ class SurvivalResult(StatisticResult):
         rows = tuple(
             (c.group, c.count, c.events, c.expected, c.median, c.median_low, c.median_high) for c in self.curves
         )
-        told = [TextTable(f"{self.missing} records with a value missing", header, rows)]
+        told = [TextTable(f"{counted(self.missing, 'record')} with a value missing", header, rows)]
         for c in self.curves:
             steps = zip(self.times, c.at_risk, c.events_at, c.censored_at, c.survival, c.low, c.high, strict=True)
             header = ("time", "at risk", "events", "censored", "survival", "95 % from", "to")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.federation.optimisers import EarlyStop
 
 
@@ -60,5 +61,5 @@ def why_over(records: Sequence[codec.Facts], rule: EarlyStop) -> str:
     rounds = "one measured round" if rule.patience == 1 else f"{rule.patience} measured rounds"
     return (
         f"{name} was not better by {rule.least:g} in {rounds}, so the training ended after "
-        f"{len(trained)} rounds, as the sites agreed (stop.patience, stop.least)"
+        f"{counted(len(trained), 'round')}, as the sites agreed (stop.patience, stop.least)"
     )

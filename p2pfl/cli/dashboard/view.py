@@ -15,6 +15,7 @@ from p2pfl.cli.status_links import links_told
 from p2pfl.cli.watch import label_of
 from p2pfl.dashboard.charts import chart
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.counts import counted
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.ledger import entry as entries
@@ -216,7 +217,7 @@ def _figures(ledger: LedgerFacts) -> dict[str, Any]:
 
 def _last_measured(value: float, model: int, trained: int) -> str:
     """The last figure, and which model it is of: that after so many rounds of `trained`."""
-    return f"{value:.3f}" if model == trained else f"{value:.3f} after {model} of {trained} rounds"
+    return f"{value:.3f}" if model == trained else f"{value:.3f} after {model} of {counted(trained, 'round')}"
 
 
 def _traffic(rows: Sequence[Row], dense: float) -> dict[str, Any]:

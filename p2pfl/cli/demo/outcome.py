@@ -104,7 +104,7 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
         f"traffic     {_traffic(facts)}",
         *_killed(facts.get("killed")),
         *_survivors(facts),
-        f"ledger      {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
+        f"ledger      {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {counted(ledger['entries'], 'entry')}, "
         f"{'identical roots at all peers' if ledger['identical_roots'] else 'THE ROOTS DIFFER'}",
         f"            root {ledger['root']}",
         f"links       {tls['version']}, {tls['cipher']}, {tls['group']}; both ends pinned",
@@ -150,7 +150,10 @@ def _traffic(facts: Mapping[str, Any]) -> str:
     dense = facts["dense_bytes_per_peer"]
     text = f"each peer sent {amount(payload)} of payload, {amount(overhead)} of overhead; dense fp32: {amount(dense)}"
     if facts["parameters"] < SMALL:
-        few = f"({facts['parameters']} parameters: too small to compress; most of the payload measures the model)"
+        few = (
+            f"({counted(facts['parameters'], 'parameter')}: too small to compress; most of the payload "
+            "measures the model)"
+        )
         return f"{text}\n            {few}"
     return f"{text}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
 

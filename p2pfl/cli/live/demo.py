@@ -87,7 +87,7 @@ class DemoView:
         spent = now - self._first if self._first is not None else 0.0
         head = [plain("demo", "bold"), plain(f"{len(self._sites)} sites")]
         if self._final:
-            head.append(plain(f"{min(self._final, self._rounds)} of {self._rounds} rounds final"))
+            head.append(plain(f"{min(self._final, self._rounds)} of {counted(self._rounds, 'round')} final"))
         head += [plain(duration(now - self._begun), "dim"), plain(left_of(spent, self._final, self._rounds), "dim")]
         table = Table.grid(padding=(0, 2))
         for column in range(7):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from p2pfl.cli.figures import classes_of, title
 from p2pfl.cli.wording import figure_text, meaning
+from p2pfl.errors.counts import counted
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, Label, NumberLabel
 from p2pfl.training.model.card import ModelCard
@@ -173,7 +174,8 @@ def _privacy(held: Mapping[str, Any] | None) -> str:
         f"whether or not they took part), and does not cover the figures above{several}.\n\n"
         f"Mechanism: DP-SGD at every site, each {unit}'s gradient clipped to {held['max_grad_norm']}, Gaussian noise "
         f"of {held['noise_multiplier']} times that on every step, {unit}s drawn with chance {held['sample_rate']}, "
-        f"{held['steps_per_round']} steps a round; at most ε = {held['max_epsilon']} was agreed.{_shared(held)}"
+        f"{counted(held['steps_per_round'], 'step')} a round; at most ε = {held['max_epsilon']} was "
+        f"agreed.{_shared(held)}"
     )
 
 
@@ -197,7 +199,8 @@ def _training(facts: Mapping[str, Any]) -> str:
     )
     text = (
         f"The federation {plain(federation['name'])}, epoch {federation['epoch']}: {', '.join(federation['sites'])}. "
-        f"{training['rounds']} rounds; no record left its site, and no site's update was seen by anybody: only sums "
+        f"{counted(training['rounds'], 'round')}; no record left its site, and no site's update was "
+        "seen by anybody: only sums "
         f"over at least a quorum of sites were opened, in a prime field of {training['field']} bits, {compressed}."
     )
     return f"{text}\n\n{_table(['site', 'rounds in which its update counts'], rows)}"
@@ -206,7 +209,8 @@ def _training(facts: Mapping[str, Any]) -> str:
 def _check(facts: Mapping[str, Any]) -> str:
     ledger = facts["ledger"]
     return (
-        f"The first {ledger['entries']} entries of the sites' ledger have the root `{ledger['root']}`; its first entry "
+        f"The first {counted(ledger['entries'], 'entry')} of the sites' ledger have the root "
+        f"`{ledger['root']}`; its first entry "
         f"is `{ledger['genesis']}`, and names the peers.yaml of SHA-256 `{facts['federation']['first']}`. Each "
         "site holds that ledger, signed by a quorum; ask one for `p2pfl ledger export --with-verifier`, which anybody "
         "can check. The last round's entry names this model. `p2pfl model show` computes the model's digest from its "

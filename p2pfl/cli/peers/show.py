@@ -14,6 +14,7 @@ from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.cli.wording import NO_PRIVACY
 from p2pfl.errors import ConfigurationError
+from p2pfl.errors.counts import counted
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.task_choice import TaskChoice
 
@@ -38,7 +39,7 @@ def show(file: Path, as_json: bool) -> None:
         f"{federation.name}  epoch {federation.roster.epoch}  SHA-256 {federation.digest.hex()}",
         *member_lines(federation.roster.members),
         f"{quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
-        f"task         {_task(federation.task)}; {federation.rounds} rounds",
+        f"task         {_task(federation.task)}; {counted(federation.rounds, 'round')}",
         f"privacy      {_privacy(federation)}",
         f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}; "
         f"sums are {'checked' if sharing.verify else 'NOT checked'}",
@@ -76,7 +77,7 @@ def _privacy(federation: Federation) -> str:
         )
     return (
         f"one {one.unit}: noise {one.noise_multiplier:g}, clip {one.max_grad_norm:g}, "
-        f"sample rate {one.sample_rate:g}, {one.steps_per_round} steps a round; "
+        f"sample rate {one.sample_rate:g}, {counted(one.steps_per_round, 'step')} a round; "
         f"ε at most {one.max_epsilon:g} at δ = {one.delta:g}{shared}"
     )
 

@@ -9,6 +9,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, new_file_option, write_new
+from p2pfl.errors.counts import counted
 from p2pfl.errors.people import WrongUse
 
 
@@ -71,7 +72,8 @@ def draft(
     numbers = sum(one.number for one in found.columns)
     left = sum(line.partition("#")[0].count(TODO) for line in text.splitlines())
     lines = [
-        f"{target}: {len(found.columns)} columns, {numbers} of numbers and {len(found.columns) - numbers} of words; "
+        f"{target}: {counted(len(found.columns), 'column')}, {numbers} of numbers and "
+        f"{len(found.columns) - numbers} of words; "
         f"{left} places to fill in",
         f"no number and no word of {data} is in it: fill it in from clinical practice and the study's code book; then",
         f"  p2pfl task check {quote(str(target))} --data {quote(str(data))}",

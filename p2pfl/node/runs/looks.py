@@ -22,6 +22,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.privacy_units import LooksOverspend, MeasureNotPrivate
 from p2pfl.errors.training import PassWouldOverspend
 from p2pfl.federation import Federation
@@ -78,7 +79,7 @@ class Looks:
         whole = Mechanism(one.noise_multiplier, one.sample_rate, agreed.looks)
         spent = Account().after(whole, delta)
         if not spent <= agreed.epsilon:
-            evidence = f"{agreed.looks} looks with noise {agreed.noise_multiplier:g} at δ = {delta:g}"
+            evidence = f"{counted(agreed.looks, 'look')} with noise {agreed.noise_multiplier:g} at δ = {delta:g}"
             raise LooksOverspend(evidence=evidence, spent=f"{spent:.3f}", limit=f"{agreed.epsilon:g}")
         marks = marks_of(home.records_key(), trainer.held_out_names())
         accounts = StudyAccounts(home, run, federation.name, one, marks, MEASURED)

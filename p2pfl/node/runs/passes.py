@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -186,11 +187,13 @@ class Passes:
         for study, runs in elsewhere.items():
             known = sum(held[run].passes for run in runs if run in held)
             if known < runs.total():
-                evidence = f"it holds {known} passes of {study}, the site log of that study {runs.total()} charges"
+                evidence = (
+                    f"it holds {counted(known, 'pass')} of {study}, the site log of that study {runs.total()} charges"
+                )
                 raise AccountUnreadable(evidence=evidence)
         passes = self.accounts.passes
         if passes - noted not in (0, 1):
-            raise AccountUnreadable(evidence=f"it holds {passes} passes, the site log {noted} charges")
+            raise AccountUnreadable(evidence=f"it holds {counted(passes, 'pass')}, the site log {noted} charges")
         if passes > noted:
             self._note(self.accounts.last)
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.questions import FewWithdrew, QuestionsSpent
 from p2pfl.home import Home
 from p2pfl.keys import digest
@@ -55,7 +56,9 @@ class QuestionCounts:
     def check(self, name: bytes, marks: Marks, most: int, source: str) -> None:
         """Raises QuestionsSpent when the question `name` is a new one, and one too many."""
         if name not in self.asked and self.of(marks) >= most:
-            raise QuestionsSpent(evidence=f"{marks.size} records", count=self.of(marks), source=source)
+            raise QuestionsSpent(
+                evidence=counted(marks.size, "record"), times=counted(self.of(marks), "time"), source=source
+            )
 
     def check_gone(self, gone: Marks, least: int) -> None:
         """Raises FewWithdrew when fewer than `least` of those that were asked about have gone since."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.questions import WithdrawnUnknown
 from p2pfl.federation.table_columns import CodeColumn, Column
@@ -113,7 +114,9 @@ def _one_each(patients: Sequence[bytes], whole: Sequence[bytes], rows: Sequence[
     """
     named = [row for row in rows if patients and patients[row]]
     if len(named) < len(rows):
-        raise PatientsUnknown(evidence=f"{len(rows) - len(named)} records of no named patient", source=source)
+        raise PatientsUnknown(
+            evidence=f"{counted(len(rows) - len(named), 'record')} of no named patient", source=source
+        )
     chosen: dict[bytes, int] = {}
     for row in named:
         patient = patients[row]

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.questions import (
     ColumnNotAsked,
     GroupTooSmall,
@@ -115,7 +116,7 @@ class Inquiry:
             raise ColumnNotAsked(evidence=evidence, what=f"{', '.join(refused)} may not be asked", source=source)
         numbers = self.statistic.cost().numbers
         if numbers > rules.most_numbers:
-            evidence = f"{self.statistic.cost().sums} sums at most"
+            evidence = f"{counted(self.statistic.cost().sums, 'sum')} at most"
             raise QuestionTooLarge(
                 evidence=evidence, query=self.called, numbers=numbers, most=rules.most_numbers, source=source
             )

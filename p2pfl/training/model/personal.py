@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.codec import Pieces
+from p2pfl.errors.counts import counted
 from p2pfl.errors.models import CardUnfit
 from p2pfl.errors.personal import NothingIsShared, PersonalFitsNothing, PersonalIsFrozen
 from p2pfl.errors.training import ModelMisfit
@@ -58,7 +59,7 @@ def check_prefixes(layout: TensorLayout, prefixes: Sequence[str], names: Iterabl
 
 
 def _shown(names: Sequence[str]) -> str:
-    return f"{len(names)} parameters: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+    return f"{counted(len(names), 'parameter')}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
 
 
 def joined(shared: TensorLayout, personal: TensorLayout) -> TensorLayout:

@@ -20,6 +20,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from p2pfl.codec import Malformed, facts, read_facts
+from p2pfl.errors.counts import counted
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation.federation import Privacy
 
@@ -170,7 +171,7 @@ class Account:
         after = self.after(Mechanism.of_pass(privacy), privacy.delta)
         if not after <= privacy.max_epsilon:  # written so that NaN is refused
             spent = self.epsilon(privacy.delta)
-            evidence = f"{self._passes} passes charged, ε = {spent:.3f} at δ = {privacy.delta:g}"
+            evidence = f"{counted(self._passes, 'pass')} charged, ε = {spent:.3f} at δ = {privacy.delta:g}"
             raise PassWouldOverspend(evidence=evidence, after=f"{after:.3f}", limit=f"{privacy.max_epsilon:g}")
         return after
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.codec import Malformed
+from p2pfl.errors.counts import counted
 from p2pfl.errors.privacy_units import UnitsMixed
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation.federation import Privacy
@@ -176,7 +177,7 @@ class Accounts:
         if not after <= privacy.max_epsilon:  # written so that NaN is refused
             deepest = self.deepest(marks, privacy.delta)
             spent = self.epsilon(marks, privacy.delta)
-            evidence = f"{deepest.account.passes} passes charged, ε = {spent:.3f} at δ = {privacy.delta:g}"
+            evidence = f"{counted(deepest.account.passes, 'pass')} charged, ε = {spent:.3f} at δ = {privacy.delta:g}"
             evidence += "".join(f"; {one.said}" for one in sorted(deepest.by.values(), key=lambda one: one.last))
             raise PassWouldOverspend(evidence=evidence, after=f"{after:.3f}", limit=f"{privacy.max_epsilon:g}")
         return after

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfl.errors.counts import counted
 from p2pfl.errors.training import RecordMisfit, TooFewRecords
 from p2pfl.keys import Secret
 
@@ -235,7 +236,7 @@ def held_out(owners: NDArray[np.uint8], key: Secret, source: str, part: float = 
     Raises TooFewRecords, with `source` as the name of the records.
     """
     if len(owners) < LEAST_RECORDS:
-        evidence = f"{len(owners)} records, at least {LEAST_RECORDS} are needed"
+        evidence = f"{counted(len(owners), 'record')}, at least {LEAST_RECORDS} are needed"
         raise TooFewRecords(evidence=evidence, path=source)
     limit = int(part * 2.0**64)
     named = [row.tobytes() for row in owners]
@@ -250,7 +251,8 @@ def held_out(owners: NDArray[np.uint8], key: Secret, source: str, part: float = 
 def check_enough(count: int, trained: int, source: str) -> None:
     """Raises TooFewRecords where so few are left, `trained` of them to train on."""
     if count < LEAST_RECORDS or trained < LEAST_TRAINED:
-        evidence = f"{count} records are left, {trained} of them to train on; at least {LEAST_RECORDS} are needed"
+        left = f"{counted(count, 'record')} {'is' if count == 1 else 'are'} left, {trained} of them to train on"
+        evidence = f"{left}; at least {LEAST_RECORDS} are needed"
         raise TooFewRecords(evidence=evidence, path=source)
 
 
