@@ -64,6 +64,14 @@ class ExportMalformed(ConfigurationError):
     command = "p2pfl ledger export --help"
 
 
+class ExportTooLarge(ConfigurationError):
+    """{path} is larger than an exported ledger that is read here, which has {most} at most."""
+
+    code = "P2P-LEDGER-014"
+    likely = ("it is another file", "it holds every round of many years; to compare two logs, hashes of rounds do")
+    command = "p2pfl ledger export --without-rounds -o short.json"
+
+
 class ExportUnsigned(IntegrityError):
     """{path} is not a log that {site} has signed."""
 

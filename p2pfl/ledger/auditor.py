@@ -436,9 +436,8 @@ their data is true."""
 
 def checked(data: bytes, genesis: str | None) -> Map:
     """Everything that is found of an exported file. Raises ValueError and its like when it is none."""
-    held = canonical(data, b"\n")
-    if held.pop("format", None) != FORMAT:
-        raise ValueError("it is not an export that this program knows")
+    if len(data) > MOST_BYTES or (held := canonical(data, b"\n")).pop("format", None) != FORMAT:
+        raise ValueError("it is not an export that this program knows, or holds more than 1 GiB, the most it reads")
     beside = held.pop("federation", None)
     log, site = (Log(held, "federation"), None) if beside is None else (Log(beside, "federation"), Log(held, "site"))
     if not log.rows or (site is not None and site.site != log.site):
@@ -506,7 +505,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         with open(given.export, "rb") as file:
-            facts = checked(file.read(MOST_BYTES), given.genesis)
+            facts = checked(file.read(MOST_BYTES + 1), given.genesis)
     except (*BAD, OSError) as error:
         found = {"log": None, "entry": None, "what": str(getattr(error, "strerror", None) or error)[:300]}
         facts = {"verified": False, "findings": [found]}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl.codec import Facts, facts, read_facts
-from p2pfl.errors.ledger import ExportMalformed
+from p2pfl.errors.ledger import ExportMalformed, ExportTooLarge
 from p2pfl.federation.membership import BEGINNINGS
 from p2pfl.keys import SIGNATURE_BYTES
 from p2pfl.ledger.entry import Entry
@@ -23,7 +23,7 @@ from p2pfl.merkle import leaf_hash, root_of
 from p2pfl.roster import NAME
 
 FORMAT: Final = "p2pfl-ledger-export/1"
-MOST_BYTES: Final = 256 << 20
+MOST_BYTES: Final = 1 << 30  # as the auditor's program
 _OF_A_LOG: Final = {"log", "site", "size", "root", "head", "signed_head", "entries"}
 _OF_A_SITE: Final = _OF_A_LOG | {"cosigned", "seen"}
 
@@ -96,7 +96,9 @@ def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
 
 
 def read_export(raw: bytes, path: str) -> Exported:
-    """Read an exported file and check that it agrees with itself. Raises ExportMalformed, naming `path`."""
+    """Read an exported file and check that it agrees with itself. Raises ExportMalformed, ExportTooLarge."""
+    if len(raw) > MOST_BYTES:
+        raise ExportTooLarge(evidence=f"{len(raw)} bytes", path=path, most=f"{MOST_BYTES >> 20} MiB")
     try:
         held = read_facts(raw.removesuffix(b"\n"), MOST_BYTES)
         if held.pop("format", None) != FORMAT:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from p2pfl.codec import facts
-from p2pfl.errors.ledger import ExportMalformed
+from p2pfl.errors.ledger import ExportMalformed, ExportTooLarge
 from p2pfl.keys import digest
-from p2pfl.ledger import export
+from p2pfl.ledger import auditor, export
 from p2pfl.ledger.log import Log
 from tests.ledger.sample import federation_records, filled, home, site_records, write
 
@@ -81,6 +81,20 @@ def test_an_export_that_does_not_agree_with_itself_is_refused(tmp_path: Path, ch
     with pytest.raises(ExportMalformed) as caught:
         export.read_export(raw, "theirs.json")
     assert "theirs.json" in caught.value.happened
+
+
+def test_an_export_that_is_too_large_is_not_called_malformed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and how a shorter one is made; the auditor's program does too, whose bound is the same."""
+    assert export.MOST_BYTES == auditor.MOST_BYTES
+    with filled(tmp_path) as at:
+        raw = export.export(Log.open(at, "federation"), at.name)
+    for module in (export, auditor):
+        monkeypatch.setattr(module, "MOST_BYTES", len(raw) - 1)
+    with pytest.raises(ExportTooLarge) as caught:
+        export.read_export(raw, "theirs.json")
+    assert caught.value.command.endswith("--without-rounds -o short.json")
+    with pytest.raises(ValueError, match="the most it reads"):
+        auditor.checked(raw, None)
 
 
 def test_an_entry_swapped_for_another_is_refused(tmp_path: Path) -> None:
