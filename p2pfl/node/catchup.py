@@ -68,15 +68,18 @@ class CatchUp:
         self._model_asked = self._now()
         self._wakes = 0.0  # when the node looks whether entries are still lacking
         self.up: set[str] = set()
-        self.met: set[str] = set()  # peers that have said hello to this node
+        self.met: set[str] = set()  # peers that have said hello to this node …
+        self.told: set[str] = set()  # … in its own epoch: these showed what they hold of this site
         self.known: frozenset[str] = frozenset()  # and to this process in the epochs before
         self._settled: Letter[Message] | None = None  # said to each peer at the end
         self._came = asyncio.Event()  # a link stands
 
-    def link_up(self, peer: str) -> None:
-        """The link to `peer` stands: it has said hello."""
+    def link_up(self, peer: str, *, here: bool) -> None:
+        """The link to `peer` stands: it has said hello. here: in this epoch, and so what it holds of this site."""
         self.up.add(peer)
         self.met.add(peer)
+        if here:
+            self.told.add(peer)
         self._came.set()
         if self._settled is not None:
             self._post.send(peer, self._settled)
@@ -110,9 +113,9 @@ class CatchUp:
         What it draws is bound to the nonces of those links, so that no copy of this machine draws the same; and they
         would have told a home that was set back that it is.
         """
-        if len(self.met) >= self._site.roster.quorums.q - 1:
+        if len(self.told) >= self._site.roster.quorums.q - 1:
             return {}
-        return dict.fromkeys((name for name in self._site.others if name not in self.met), "its first hello")
+        return dict.fromkeys((name for name in self._site.others if name not in self.told), "its first hello")
 
     @property
     def wanted(self) -> str:

@@ -300,7 +300,7 @@ class Node:
 
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):
-            self.catch_up.link_up(event.peer)
+            self.catch_up.link_up(event.peer, here=event.peer in self.greetings.told)
             self.catch_up.ask_on_link(event.peer, self.greetings.entries.get(event.peer, 0))
             self._witness.link_up(event.peer)
         else:

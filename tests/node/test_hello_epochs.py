@@ -44,6 +44,7 @@ def test_a_site_an_epoch_behind_learns_the_change_from_one_ahead() -> None:
     assert [one.record for one in learnt] == [MADE.record]
     assert taught == []
     assert behind.greets.entries == {"dot": 3}
+    assert behind.greets.told == set(), "nobody has shown this site what is held of it"
 
 
 def test_a_change_that_is_to_come_is_learnt_from_a_site_of_the_same_epoch() -> None:
@@ -51,6 +52,7 @@ def test_a_change_that_is_to_come_is_learnt_from_a_site_of_the_same_epoch() -> N
     other, _ = of_epoch("dot", OLD, HERE, MADE)
     one.hears(other)
     assert [each.digest for each in learnt] == [MADE.digest]
+    assert one.greets.told == {"dot"}
 
 
 @pytest.mark.parametrize(

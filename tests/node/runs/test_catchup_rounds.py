@@ -16,12 +16,14 @@ from p2pfl.clocks import Clocks
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Behind, Entries, Letter, ModelPart
 from p2pfl.node.catchup import MODEL_AGAIN_S, CatchUp
+from p2pfl.node.node import Node
 from p2pfl.node.post import MOST_ANSWERED, Post
 from p2pfl.node.progress import Progress, RoundsTakenOver
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
+from p2pfl.sharing import events as e
 from tests.node.runs.homes import ME, OTHERS, Place, by_others, finished, places
 from tests.node.runs.test_catchup import Site
 
@@ -162,6 +164,24 @@ def test_the_record_of_the_round_about_to_begin_is_left(away: Away, rounds: int,
     assert away.source.logs.count(away.source.run) == taken
 
 
+@pytest.mark.claim("DP-13", "HOME-5")
+def test_a_site_trains_only_when_enough_of_its_own_epoch_showed_what_they_hold_of_it(away: Away) -> None:
+    """A home that was restored to an epoch before met its peers in the next one, which says nothing of its own
+    statements: it charged a pass on the account of the backup, and counted as heard for the other studies of its home.
+    """
+    node: Any = Node.__new__(Node)
+    node.catch_up, node._runs = away.catch_up, {}
+    node.greetings = SimpleNamespace(told={OTHERS[0]}, entries={})
+    node._witness = SimpleNamespace(link_up=lambda peer: None)
+    for peer in OTHERS:
+        asyncio.run(node._link(e.LinkUp(0.0, peer, bytes(16))))
+    assert away.catch_up.met == set(OTHERS)
+    assert set(away.catch_up.unmet) == {OTHERS[1]}
+    node.greetings.told.add(OTHERS[1])
+    asyncio.run(node._link(e.LinkUp(0.0, OTHERS[1], bytes(16))))
+    assert away.catch_up.unmet == {}
+
+
 @pytest.mark.parametrize("late", OTHERS)
 def test_who_took_all_rounds_over_tells_a_peer_as_its_link_comes_up(away: Away, late: str) -> None:
     """It looked at its links ten times a second; a peer whose dial failed is waited for no more."""
@@ -179,7 +199,7 @@ def test_who_took_all_rounds_over_tells_a_peer_as_its_link_comes_up(away: Away, 
         for _ in range(3):
             await asyncio.sleep(0)
         assert not telling.done(), "the link stands, and this node has yet to take that in"
-        away.catch_up.link_up(late)
+        away.catch_up.link_up(late, here=True)
         for _ in range(20):  # turns of the loop in which no timer comes due
             await asyncio.sleep(0)
         assert telling.done()
