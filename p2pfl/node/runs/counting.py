@@ -60,8 +60,9 @@ class Counting:
             stopped = any(one <= base for one in self.models.stopped)
             self.agreed[number] = metric.unmeasurable(self.logs, self.run, names, model, past.values(), stopped)
         else:
-            final = self.logs.final_round(self.run)
-            taken = sum(metric.is_measured(record["outcome"]) for record in self.logs.rounds(self.run))
+            final, records = self.logs.final_round(self.run), self.logs.rounds(self.run)
+            self.looks.charge_forgotten(records, self.logs.time)
+            taken = sum(metric.is_measured(record["outcome"]) for record in records)
             taken += sum(held > final for held in past)
             self.agreed[number] = self.looks.reason(trained, taken, ends=ends)
         return self.agreed[number]

@@ -31,6 +31,7 @@ from p2pfl.home import Home
 from p2pfl.keys import KEY_BYTES, Draw, Secret
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import StudyAccounts
+from p2pfl.node.runs.metric import is_measured
 from p2pfl.training.measures.measure import UNIT, Counts, Figure
 from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.noise.discrete_gaussian import discrete_gaussian
@@ -116,6 +117,18 @@ class Looks:
     def figures(self, total: Counts, survivors: int) -> Mapping[str, Figure]:
         """What the sum over so many sites says, whose noise is in the intervals."""
         return self.trainer.figures(total, math.sqrt(survivors * self.variance) / UNIT)
+
+    def charge_forgotten(self, rounds: Iterable[codec.Facts], time: int) -> None:
+        """Charge the looks that the ledger holds with this site in them, behind the last one that was charged here.
+
+        A home that was set back into the middle of a round, behind its pass and before its look, is found by nobody.
+        Where no look was allowed there was noise alone, and none is charged.
+        """
+        name, last = self.accounts.home.name, int(self.accounts.last.get("round", 0))
+        for record in rounds:
+            if record["round"] > last and name in record["survivors"] and is_measured(record["outcome"]):
+                with suppress(PassWouldOverspend):
+                    self.accounts.charge(record["round"], time)
 
     def look(self, number: int, time: int, draw: Draw, model: FlatVector) -> Counts:
         """What this site puts into the sum: its counts with its share of the noise; noise alone where it must not look.

@@ -25,6 +25,7 @@ from p2pfl.federation.federation import Privacy
 from p2pfl.keys import KEY_BYTES, Draw, Secret, digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer
+from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import StudyAccounts
 from p2pfl.node.runs.passes import Passes
 from p2pfl.statistics.noise import DrawNoise, NoisedTotal, SumNoise, noise_errors
@@ -123,8 +124,12 @@ class QuestionCharge:
         return self._spent
 
     def check(self) -> None:
-        """Raises PassWouldOverspend, or UnitsMixed, where it is more than the budget holds; nothing is charged."""
+        """Raises PassWouldOverspend, or UnitsMixed, where it is more than the budget holds; nothing is charged.
+
+        Raises StudiesUnheard where nothing may be charged in this home yet: before the others wait for an answer.
+        """
         if not self._kept():
+            set_back.check(self._home, self._federation)
             StudyAccounts(self._home, self._run, self._federation.name, self._privacy, EVERYTHING).check_next_pass()
 
     def charge(self, observer: Observer) -> str:

@@ -178,6 +178,22 @@ def test_a_home_that_was_set_back_looks_no_more_with_what_it_forgot(mine: Place,
     assert later.accounts.epsilon() == LIMIT, "which records were looked at is forgotten, too"
 
 
+@pytest.mark.claim("DP-11")
+@pytest.mark.parametrize(("survivors", "charged"), [(NAMES, 1), (NAMES[1:], 0)], ids=["with it", "without it"])
+def test_a_look_that_the_ledger_holds_and_this_home_forgot_is_charged(
+    mine: Place, survivors: tuple[str, ...], charged: int
+) -> None:
+    """It was restored to between its pass and its look: its place in the run was the same, and no peer found it."""
+    run = mine.started()
+    looks = run.counting.looks
+    assert looks is not None
+    plain = {"round": 2, "survivors": list(NAMES), "outcome": {"unmeasured": NO_LOOK}}
+    record = {"round": 3, "survivors": list(survivors), "outcome": {"metric": "auc"}}
+    for _ in range(2):
+        looks.charge_forgotten([plain, record], 1)
+        assert looks.accounts.passes == charged
+
+
 def test_the_same_held_out_records_pay_in_every_study(mine: Place) -> None:
     run = mine.started()
     looks = run.counting.looks

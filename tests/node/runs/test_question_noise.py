@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from p2pfl.errors.statistics import NoiseUnbounded
-from p2pfl.errors.training import PassWouldOverspend
+from p2pfl.errors.training import PassWouldOverspend, StudiesUnheard
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import unseen
+from p2pfl.node.runs import set_back
 from p2pfl.node.runs.question_noise import ITEM, QuestionCharge, QuestionNoise, aside_fact, over_digest
 from p2pfl.peer.epoch import sums_run
 from p2pfl.statistics.describe import Histogram
@@ -83,6 +86,15 @@ def test_a_restored_home_takes_no_charge_up_that_the_ledger_shows_as_used(
     monkeypatch.setattr(Logs, "rounds", lambda logs, run: [later] if run == sums_run(place.federation) else [])
     charge_of(place).charge(unseen)
     assert len(charges(place.started())) == (2 if used else 1)
+
+
+@pytest.mark.claim("DP-13")
+def test_a_question_in_a_restored_home_ends_before_anybody_waits_for_it(place: Place) -> None:
+    """It was refused in the middle: the others had opened its roll call, and began it anew."""
+    lungs: Any = SimpleNamespace(first=bytes(32), name="lungs")
+    set_back.found(place.home, lungs)
+    with pytest.raises(StudiesUnheard, match="lungs"):
+        charge_of(place).check()
 
 
 @pytest.mark.claim("STAT-9")
