@@ -2,7 +2,8 @@
  *
  * Optional: without this module numpy does the same, bit for bit (tests/sharing/test_kernel.py compares them), and
  * docs/spec/sharing.md defines both. No branch depends on a secret word but for the replacement of a word >= p, which
- * shows the place of a refused word of the keystream and nothing of the word that takes it. Round keys are wiped.
+ * shows the place of a refused word of the keystream and nothing of the word that takes it. Round keys are wiped, and
+ * so is each block in which words are worked on.
  *
  *   combine     x + sum PRG(plus) - sum PRG(minus) mod p            (masking.py, prg.py)
  *   add_up      sum of vectors mod p                                (field.py)
@@ -71,9 +72,10 @@ AESNI static void schedule(Schedule *s, const uint8_t *key) {
     EVEN(14, 0x40);
 }
 
+/* The compiler is told that something may read what was wiped, so that it leaves none of it out. */
 static void wipe(void *secret, size_t bytes) {
-    volatile uint8_t *each = secret;
-    while (bytes--) *each++ = 0;
+    memset(secret, 0, bytes);
+    __asm__ __volatile__("" : : "r"(secret) : "memory");
 }
 
 /* Keystream blocks `first` ... of `stream`: the encryption of stream (8 bytes, big-endian) || number of the block. */
@@ -363,13 +365,15 @@ HIGHEST(8, uint64_t)
 
 static int all_below(const Field *f, const uint8_t *words, size_t bytes) {
     uint8_t moved[CHUNK] __attribute__((aligned(64)));
-    for (size_t at = 0; at < bytes; at += CHUNK) {
+    int all = 1;
+    for (size_t at = 0; all && at < bytes; at += CHUNK) {
         const size_t now = bytes - at < CHUNK ? bytes - at : CHUNK, n = now / f->width;
         const void *w = in_place(words + at, moved, now, f->width);
         const uint64_t most = f->width == 4 ? highest4(w, n) : f->width == 8 ? highest8(w, n) : highest2(w, n);
-        if (most >= f->p) return 0;
+        all = most < f->p;
     }
-    return 1;
+    if ((uintptr_t)words % f->width) wipe(moved, bytes < CHUNK ? bytes : CHUNK);
+    return all;
 }
 
 /* below(words, width, p): whether each is below p. They may begin at any byte. */
@@ -669,6 +673,7 @@ static PyObject *decode(PyObject *self, PyObject *args) {
                 centre(&f, (const uint8_t *)words.buf + done * f.width, now, integers);
                 times(integers, now, step, (double *)out.buf + done);
             }
+            wipe(integers, sizeof integers);
             Py_END_ALLOW_THREADS
             result = Py_NewRef(Py_None);
         }
@@ -708,6 +713,8 @@ static PyObject *extent(PyObject *self, PyObject *args) {
         if (batch) square += added(squared, integers, now, done % (size_t)batch, (size_t)batch, done + now == n);
         done += now;
     }
+    wipe(integers, sizeof integers);
+    if (batch) wipe(squared, power_of_two((size_t)batch) * sizeof *squared);
     Py_END_ALLOW_THREADS
     result = Py_BuildValue("Kd", (unsigned long long)far, square);
 done:
