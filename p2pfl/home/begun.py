@@ -32,6 +32,10 @@ class BegunItem:
             at += len(view)
         self.size = max(self.size, at)
 
+    def send_ahead(self) -> None:
+        """What was written is on its way to the medium."""
+        self._file.send_ahead()
+
     def finish(self, data: Pieces) -> None:
         """The item holds `data`, durably; or it holds what it held and the error says why."""
         self.add(data)
@@ -66,6 +70,7 @@ class BegunItems:
                 begun = self._items[place] = BegunItem(name, NewFile(self._disk, place), sealing)
             try:
                 begun.add(data)
+                begun.send_ahead()
             except Exception:  # without memory, too: part of it is sealed, and nobody knows how much
                 self._drop(place)
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +47,27 @@ def test_what_was_begun_is_no_item_until_it_is_whole(tmp_path: Path) -> None:
         home.replace(ITEM, WHOLE, begun=NAME)
         assert home.read(ITEM) == b"".join(WHOLE)
     with reopened(tmp_path) as home:
+        assert home.read(ITEM) == b"".join(WHOLE)
+
+
+def test_what_was_begun_is_on_its_way_to_the_medium_before_the_item_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fsync else begins with all of it, while READY waits."""
+    sent: list[tuple[str, int]] = []
+
+    def noted(descriptor: int, start: int, size: int, advice: int) -> None:
+        assert (start, size, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        sent.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, os.fstat(descriptor).st_size))
+
+    with make(tmp_path) as home:
+        monkeypatch.setattr(os, "posix_fadvise", noted)
+        for part in parts():
+            home.begin(ITEM, NAME, part)
+        assert [name for name, _ in sent] == [f"0{NEW}"] * len(parts())
+        sizes = [size for _, size in sent]
+        assert sizes == sorted(sizes) and sizes[-1] >= len(FIRST), "it was written before"
+        home.replace(ITEM, WHOLE, begun=NAME)
         assert home.read(ITEM) == b"".join(WHOLE)
 
 
