@@ -3,6 +3,9 @@
 A *segment* is a run of words in one field (the update in 16 or 31 bits, scalars in 61). Each is cut into chunks of at
 most CHUNK_BYTES; their number is a multiple of the owners', so that every owner sums about as many words. The next
 segment begins at the owner where the odd words of the last one ended, so no owner is first every time.
+
+A short segment has fewer chunks, of LEAST_BYTES or a little less: each costs every member a letter to its owner, and
+the owner two to every member, one of them signed. Ten numbers have one owner. docs/adr/0088.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Final
 from p2pfl.sharing.field import FIELDS, Field
 
 CHUNK_BYTES: Final = 512 * 1024
+LEAST_BYTES: Final = 2 * 1024  # of a chunk, unless its segment ends there
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class ChunkSpan:
 
 
 def plan(layout: Layout, owners: int) -> tuple[ChunkSpan, ...]:
-    """All chunks of `layout` in order, dealt over `owners` members: every word once, loads as equal as can be.
+    """All chunks of `layout` in order, dealt over `owners` members: every word once, loads about equal.
 
     A function of its arguments alone, so that all peers agree on it. Raises ValueError when owners < 1.
     """
@@ -70,16 +74,16 @@ def plan(layout: Layout, owners: int) -> tuple[ChunkSpan, ...]:
         for place, count in enumerate(_sizes(segment, owners)):
             chunks.append(ChunkSpan(len(chunks), number, start, count, (first_owner + place) % owners))
             start += count
-        # The longer chunks come first; the next segment's begin behind the last of them.
+        # The longer chunks come first; the next segment's begin about behind the last of them.
         first_owner = (first_owner + segment.length) % owners
     return tuple(chunks)
 
 
 def _sizes(segment: Segment, owners: int) -> list[int]:
-    """Words of each chunk: near-equal, longer ones first, fewer than `owners` only when there are fewer words."""
-    per_chunk = CHUNK_BYTES // segment.field.word_bytes
-    rows = -(-segment.length // (owners * per_chunk))
-    number = min(rows * owners, segment.length)
+    """Words of each chunk: near-equal, longer ones first; fewer than `owners` only where they would be too short."""
+    most, least = (max(1, size // segment.field.word_bytes) for size in (CHUNK_BYTES, LEAST_BYTES))
+    rows = -(-segment.length // (owners * most))
+    number = min(rows * owners, -(-segment.length // least))
     if not number:
         return []
     size, longer = divmod(segment.length, number)

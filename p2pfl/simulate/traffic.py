@@ -24,7 +24,7 @@ from p2pfl.simulate.counted import WORDS_OF, MeasuredRound, chunks
 FITTED_AT: Final = (4, 5, 6, 8, 11, 15)  # sites of the rounds that a fit is made of …
 SEVERAL_CHUNKS: Final = (4, 3)  # … and one of so many sites, each of which owns so many chunks
 CHECKED_AT: Final = 24  # sites of the round that it is checked against
-FEW_WORDS: Final = 1_000  # of those rounds
+FEW_WORDS: Final = 26_000  # of those rounds: each site owns a chunk, also of 24 and of 16 bits
 WITHIN: Final = 0.002  # of a letter's size: so near is near enough for the simpler form
 
 Scale = Callable[[int, int], float]  # of (sites, chunks)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, cast
 from p2pfl import messages as m
 from p2pfl.keys import Identity
 from p2pfl.messages import Letter
-from p2pfl.sharing import certificate
+from p2pfl.sharing import certificate, chunks
 from p2pfl.sharing.phases import members, questions, roots
 from p2pfl.sharing.state import State
 from tests.end_to_end.wires import FIRST, HONEST, LIAR, NAMES, SEND, VICTIM, Hurried, Wires, heard, place_of
@@ -307,6 +307,9 @@ def without_victim(ack: m.Ack) -> m.Ack:
 # ── two Roots: the owner of the last chunk is shown another one than the others ───────────────────────────────
 
 
+EACH_OWNS: Final = 1  # bytes of the shortest chunk: however few numbers are summed, each site owns some of them
+
+
 class TwoRoots(Wires):
     """The victim sums chunk 3 under a Root of its own, and the tag of that chunk is false.
 
@@ -315,6 +318,7 @@ class TwoRoots(Wires):
 
     def __init__(self) -> None:
         super().__init__()
+        chunks.LEAST_BYTES = EACH_OWNS  # type: ignore[misc]
         self._lie = two_vectors([VICTIM], [3])
 
     def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
@@ -330,6 +334,10 @@ class TwoRoots(Wires):
 
 class LacksTags(Hurried):
     """An honest site that asks the others for the liar's tags, once it has theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        chunks.LEAST_BYTES = EACH_OWNS  # type: ignore[misc]
 
     def hurries(self, state: State) -> Iterable[str]:
         tags = state.gathering.tags.keys() if state.gathering is not None else set()

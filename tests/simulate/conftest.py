@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from p2pfl.messages import letters
+from tests.sharing.owners import every_site_owns_words
+
+__all__ = ["every_site_owns_words", "letters_read_once"]
 
 
 @pytest.fixture(scope="module")
