@@ -30,7 +30,7 @@ from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundF
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
-from p2pfl.node.weight import SMALL_WORDS, is_light
+from p2pfl.node.weight import SMALL_WORDS, begins_light, is_light, is_small
 from p2pfl.sharing import events as e
 from p2pfl.sharing.room import POOL, Room, Rooms
 from p2pfl.sharing.run import Run
@@ -101,6 +101,12 @@ class EffectRunner:
             case _:
                 assert_never(effect)
 
+    async def begin(self, active: ActiveRun, now: float) -> None:
+        """Begin the run's next round, with all letters that came early for it: there may be many."""
+        run = active.run
+        effects = run.begin(now) if begins_light(run) else await asyncio.to_thread(run.begin, now)
+        await self.carry_out(active, effects)
+
     async def feed(self, active: ActiveRun, *events: e.Event) -> None:
         """Hand events to the run, and carry out what each leads to before the next one that does not only send."""
         left = deque(events)
@@ -165,7 +171,11 @@ class EffectRunner:
         if active.lacking:
             active.delayed.append(effect)
             return
-        model, outcome = await asyncio.to_thread(active.source_of(effect.round).apply, effect)
+        source = active.source_of(effect.round)
+        if source.models is None and is_small(effect.vectors):  # an answer as small waits for the next step on the disk
+            model, outcome = source.apply(effect)
+        else:
+            model, outcome = await asyncio.to_thread(source.apply, effect)
         self._follow.append((active, e.Applied(self._clocks.now(), effect.round, model, outcome)))
 
     async def _retract(self, active: ActiveRun, effect: e.Retract) -> None:

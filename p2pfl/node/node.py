@@ -237,7 +237,7 @@ class Node:
             return
         if begins_next(run, self.logs.count(run.context.run), active.length) and not self.catch_up.unmet:
             active.began, active.bytes_before = now, self.inbox.bytes_sent
-            await self.effects.carry_out(active, await asyncio.to_thread(run.begin, now))  # with all early letters
+            await self.effects.begin(active, now)
         place = (run.number, run.tip)
         if run.wants_update and active.proposed != place and not self.catch_up.unmet:
             active.proposed = place

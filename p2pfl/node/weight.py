@@ -4,10 +4,10 @@ A hand-over and the way back are two wake-ups, and twice the interpreter's lock:
 carries links and heartbeats, so what is done in it takes a few milliseconds at most. An event is weighed by what it
 *can* lead to: by its kind, by how many words its round has, and by how much its members nominate.
 
-Never light: what brings many letters or signatures in one (Members, Certificate, Handed, Evidence), shares of a seed
-that are combined, questions, the time, a link that came or went. Nor anything while much waits for its turn in that
-round: whatever moves the phase hands all of it in. Of a round that is over little counts: its last timers, which are
-dropped, what its members still sign, and that they need nothing more of it.
+Never light: what brings many letters or signatures in one (Certificate, Handed, Evidence, a Members of many sites),
+shares of a seed that are combined, questions, a link that came or went. Nor anything while much waits for its turn in
+that round: whatever moves the phase hands all of it in. Of a round that is over little counts: its last timers, which
+are dropped, what its members still sign, and that they need nothing more of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from p2pfl.sharing.state import Phase
 SMALL_WORDS: Final = 1 << 14  # of a round: each step over so many takes about a millisecond
 SMALL_BYTES: Final = 64 << 10  # of all that was proposed in it: nominated positions, for the most part
 MOST_EARLY: Final = 256  # letters ahead of their turn; of twenty honest sites about 120
+FEW_SITES: Final = 8  # of so many a round is begun, and the time looked at, in a millisecond or two
+SET_BYTES: Final = 12 << 10  # of a set, whose letters have 200 bytes and more each, and mostly came alone before
 SUMMED_BYTES: Final = 4 << 20  # of all members' words of one chunk: to add and hash them takes a millisecond or two
+FEW_EARLY: Final = 32  # of them for a round that begins: its members' shares, and what they have to propose
+NO_WORDS: Final = (Phase.SHARE, Phase.PROPOSE)  # nothing that these lead to is of words
 OF_ONE_CHUNK: Final = (m.Chunk, m.SumDigest, m.SumChunk, m.Nonce)  # while more has to come, however long the round
 # What these lead to reads and writes no word, however many there are.
 OF_ANY: Final = (
@@ -48,12 +52,28 @@ def is_light(run: Run, event: e.Event) -> bool:
     current = run.current
     if current is None or number != current.number or _proposed(current) > SMALL_BYTES or _waits_much(current):
         return False
+    if letter is not None and isinstance(letter.message, m.Members):
+        return letter.size <= SET_BYTES  # it leads to no word, however many there are
+    if isinstance(event, e.Tick):
+        few = len(run.context.roster.names) <= FEW_SITES
+        return few and (current.phase in NO_WORDS or _words(current, event) <= SMALL_WORDS)
     if isinstance(event, e.UpdateReady):
         return len(event.proposal.support) + len(event.proposal.configuration) <= SMALL_BYTES
     if letter is not None and isinstance(letter.message, OF_ONE_CHUNK) and _is_one_of_many(current, letter):
         return True
     kind: type = type(event if letter is None else letter.message)
     return kind in OF_ANY or (kind in OF_SMALL and _words(current, event) <= SMALL_WORDS)
+
+
+def begins_light(run: Run) -> bool:
+    """The next round begins in a few milliseconds, with what came early for it."""
+    few = len(run.context.roster.names) <= FEW_SITES
+    return few and run.current is None and len(run.early) <= FEW_EARLY and run.early.size <= SMALL_BYTES
+
+
+def is_small(vectors: tuple[e.Vector, ...]) -> bool:
+    """These words are read and written in about a millisecond."""
+    return sum(int(vector.words.size) for vector in vectors) <= SMALL_WORDS
 
 
 def _is_one_of_many(current: Round, letter: m.Letter[m.Message]) -> bool:

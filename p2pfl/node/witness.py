@@ -11,6 +11,7 @@ docs/adr/0032.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -37,6 +38,7 @@ from p2pfl.node.studies import Elsewhere
 
 HEADS_ITEM: Final = "state/heads"
 OF_HEADS: Final = (SiteHead, Cosigned)
+TOGETHER_S: Final = 0.05  # that the first head waits for those of the others: each write is an fsync
 TWICE: Final = 2  # a head is shown again once, to a peer that has cosigned a later one than this site knew of
 
 
@@ -221,7 +223,7 @@ class Witness:
 
     async def until_settled(self) -> None:
         """Return when every peer whose link stands has answered, and has been answered."""
-        while self._shown or self._judging:
+        while self._shown or self._judging or self._due:
             self._moved.clear()
             await self._moved.wait()
 
@@ -229,12 +231,26 @@ class Witness:
         """For ever: judge what has come."""
         while True:
             await self._woken.wait()
+            await self._gather()
             self._woken.clear()
             await self.judge_due()
 
+    @property
+    def _due(self) -> list[str]:
+        """Peers of which a head has come that has its turn."""
+        return [peer for peer in self._to_judge if self._turns.get(peer, 0)]
+
+    async def _gather(self) -> None:
+        """Heads over one round come at about the same time: they are written down together."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOGETHER_S):
+                while 0 < len(self._due) < sum(1 for turns in self._turns.values() if turns):
+                    self._woken.clear()
+                    await self._woken.wait()
+
     async def judge_due(self) -> None:
         """Judge what has come and has its turn, write it down with one fsync, and answer."""
-        self._judging = [self._to_judge.pop(peer) for peer in list(self._to_judge) if self._turns.get(peer, 0)]
+        self._judging = [self._to_judge.pop(peer) for peer in self._due]
         await self._settle({letter.sender: self._judge(letter) for letter in self._judging})
         self._judging = []
         self._moved.set()

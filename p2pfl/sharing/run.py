@@ -85,7 +85,7 @@ class Run:
         self._stood = base  # the tip when it was last looked at
         self.number = 0  # of the current one; 0 when none is under way
         self._began = -math.inf  # when this process began its last round
-        self._early = EarlyLetters(EARLY_LETTERS, EARLY_BYTES)
+        self.early = EarlyLetters(EARLY_LETTERS, EARLY_BYTES)
         self._came = 0  # letters held so far: all are kept apart, since which of them counts is for their round to say
         self._dropped: dict[str, int] = {}  # by peer: the newest round of which a letter of it was dropped
         self._grounds: tuple[bytes, ...] = ()
@@ -168,7 +168,7 @@ class Run:
         self.rounds[self.number] = fresh
         fresh.state.since, self._began = self._began, now
         effects = [*aside, *self._pass_on(fresh, fresh.handle(Begin(now)))]
-        for letter in self._early.take_all():
+        for letter in self.early.take_all():
             effects += self.handle(Received(now, letter))
         return [*effects, *self._ask_for_dropped(fresh)]
 
@@ -294,7 +294,7 @@ class Run:
         """Hold it for the round that it is of; too far ahead, or beyond a bound of its sender's own, it is dropped."""
         number, newest = letter.envelope.round, max(self.number, self.final_round)
         self._came += 1
-        if number > newest + EARLY_ROUNDS or not self._early.hold(letter, self._came):
+        if number > newest + EARLY_ROUNDS or not self.early.hold(letter, self._came):
             self._dropped[letter.sender] = max(number, self._dropped.get(letter.sender, 0))
 
     # ── effects that concern more than one round ──────────────────────────────────────────────────────────────
@@ -388,7 +388,7 @@ class Run:
         self.peers.vows.settled(final_round)
         if self.number <= final_round:
             self.number = 0
-        for letter in self._early.take_all():
+        for letter in self.early.take_all():
             if letter.envelope.round > final_round:
                 self._hold_early(letter)
         return [*map(_erased, over), *self._on_branch(effects)]

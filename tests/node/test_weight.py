@@ -11,20 +11,34 @@ import pytest
 from p2pfl import messages as m
 from p2pfl.federation import draft
 from p2pfl.node import effects, weight
-from p2pfl.node.weight import MOST_EARLY, OF_ANY, OF_ONE_CHUNK, OF_SMALL, SMALL_BYTES, SMALL_WORDS, SUMMED_BYTES
+from p2pfl.node.weight import (
+    FEW_EARLY,
+    FEW_SITES,
+    MOST_EARLY,
+    OF_ANY,
+    OF_ONE_CHUNK,
+    OF_SMALL,
+    SET_BYTES,
+    SMALL_BYTES,
+    SMALL_WORDS,
+    SUMMED_BYTES,
+)
+from p2pfl.sharing import chunks
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import Phase
 from p2pfl.sharing.table import EVENTS
 from tests.peer.sites import NAMES, Sites
+from tests.sharing.owners import EACH
 from tests.sharing.stopped_rounds import ME, standing
 
 # Each brings many letters or signatures, combines shares, or comes with no round.
 NEVER = {
-    m.Members, m.Certificate, m.BackupShare, m.Total, m.Opened, m.Leave,
-    e.Begin, e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten,
+    m.Certificate, m.BackupShare, m.Total, m.Opened, m.Leave,
+    e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten,
 }  # fmt: skip
-BY_MORE = {m.Want, e.Tick, e.UpdateReady}  # by what is asked, when, and how much is nominated
+# By what is asked, when, how much is nominated, how long a set is, and how much came early.
+BY_MORE = {m.Want, e.Tick, e.UpdateReady, m.Members, e.Begin}
 
 
 def test_every_kind_of_the_table_is_weighed() -> None:
@@ -65,6 +79,7 @@ def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
     few = summed("few", 10)
     assert few["loop"] & set(OF_ANY) and few["loop"] & set(OF_SMALL)
     assert {m.Ready, m.Ballot, m.Confirm, e.BallotStored, m.Tags, e.WordsReady, e.UpdateReady} <= few["loop"]
+    assert {m.Members, e.Begin} <= few["loop"]
     assert not few["loop"] & NEVER
     many = summed("many", SMALL_WORDS + 1)
     assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= {*OF_ANY, *OF_ONE_CHUNK, *BY_MORE}
@@ -113,13 +128,50 @@ def test_nothing_is_light_while_much_waits_for_its_turn(count: int, size: int) -
     assert not weight.is_light(run, due)
 
 
-def test_a_timer_of_a_round_that_is_over_is_light_and_another_is_not() -> None:
+def test_a_timer_of_a_round_that_is_over_is_light_and_one_of_a_long_round_is_not() -> None:
     federation, current = standing(Phase.GATHER)
     run = federation.peers[ME].run
     assert run is not None and run.current is not None
+    assert weight.is_light(run, e.Tick(0.0, current.number, 0))
+    run.current.state.laid_out.segments = ((31, SMALL_WORDS + 1),)
     assert not weight.is_light(run, e.Tick(0.0, current.number, 0))
     over = e.Tick(0.0, current.number + 1, 0)
     assert weight.is_light(run, over) and run.handle(over) == []
+
+
+def test_before_there_are_words_a_timer_is_light_among_few_sites_alone() -> None:
+    for peers, light in ((FEW_SITES, True), (FEW_SITES + 1, False)):
+        federation, current = standing(Phase.SHARE, peers=peers)
+        run = federation.peers[ME].run
+        assert run is not None
+        assert weight.is_light(run, e.Tick(0.0, current.number, 0)) == light
+
+
+def test_a_set_is_light_by_its_size() -> None:
+    federation, current = standing(Phase.SHARE, peers=4)
+    run = federation.peers[ME].run
+    assert run is not None
+    place = m.Envelope(run.context.run, 1, current.number, 0, "site-0", bytes(16))
+    members = m.Members((), (), (), (), (), 1000, ())
+
+    def named(size: int) -> e.Received:
+        return e.Received(0.0, m.Letter(place, members, bytes(size), b""))
+
+    small = next(size for size in range(SET_BYTES, 0, -1) if named(size).letter.size <= SET_BYTES)
+    assert weight.is_light(run, named(small))
+    assert not weight.is_light(run, named(small + 1))
+
+
+@pytest.mark.parametrize(("count", "size"), [(FEW_EARLY + 1, 1), (1, SMALL_BYTES + 1)])
+def test_a_round_for_which_much_came_early_does_not_begin_in_the_loop(count: int, size: int) -> None:
+    federation, final = standing(Phase.FINAL, peers=4)
+    peer, run = federation.peers["site-0"], federation.peers[ME].run
+    assert run is not None and run.current is None
+    assert weight.begins_light(run)
+    for attempt in range(count):
+        place = m.Envelope(peer.run_id, 1, final.number + 1, attempt, peer.name, bytes(16))
+        run.handle(e.Received(0.0, m.Letter(place, m.Ready(bytes(32), bytes(32)), bytes(size), b"")))
+    assert not weight.begins_light(run)
 
 
 @pytest.mark.parametrize("what", m.Question)
@@ -156,7 +208,10 @@ ONE_CHUNK = (
 
 
 @pytest.mark.parametrize("message", ONE_CHUNK, ids=lambda message: type(message).__name__)
-def test_a_chunk_of_a_long_round_is_light_until_it_may_be_what_tags_wait_for(message: m.Message) -> None:
+def test_a_chunk_of_a_long_round_is_light_until_it_may_be_what_tags_wait_for(
+    message: m.Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "LEAST_BYTES", EACH)
     federation, current = standing(Phase.GATHER, peers=4)
     run = federation.peers[ME].run
     assert run is not None

@@ -104,14 +104,15 @@ class Cohort:
                     raise AnotherCohort(query=self._name, evidence=evidence)
 
     def _note(self, effect: e.Quantise, members: Sequence[str]) -> None:
-        for mark in self._marks:
-            noted = QueryEntry(
-                time=self._logs.time,
-                run=self._run_id,
-                round=effect.round,
-                attempt=effect.attempt,
-                query=self._name,
-                data=mark,
-                members=list(members),
-            )
-            self._logs.note(noted)
+        with self._logs.one_step():
+            for mark in self._marks:
+                noted = QueryEntry(
+                    time=self._logs.time,
+                    run=self._run_id,
+                    round=effect.round,
+                    attempt=effect.attempt,
+                    query=self._name,
+                    data=mark,
+                    members=list(members),
+                )
+                self._logs.note(noted)
