@@ -85,16 +85,15 @@ class SegmentMasks:
         x, out = self.field.check_words(self.x[start:stop]), self.out[start:stop]
         if self.masks is not None:
             x = self.field.add(x, self.masks[start:stop], out=out)
+            if self.out is not self.masks:
+                self.masks[start:stop].fill(0)  # while they are in the processor's cache
         if self.masks is None or self.plus or self.minus:
             combine(x, self.plus, self.minus, self.field, start, out)
         return out
 
     def wiped(self) -> Words | None:
-        """Once y is whole: the masks' memory with every word 0; None where there is none, or y lies there."""
-        if self.masks is None or self.out is self.masks:
-            return None
-        self.masks.fill(0)
-        return self.masks
+        """Once y is whole: the masks' memory, of which every word is 0; None where there is none, or y lies there."""
+        return None if self.out is self.masks else self.masks
 
 
 def combine(

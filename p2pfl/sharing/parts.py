@@ -103,6 +103,7 @@ class Gathering:
     tags: dict[str, Letter[Tags]] = field(default_factory=dict)
     words: tuple[Vector, ...] = ()  # Y, as far as it has come
     sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
+    sum_tags: dict[int, bytes] = field(default_factory=dict)  # by chunk: the forms' values on its sum, once it was made
     in_order: int = 0  # chunks of Y from the first on that have all come
     ahead_words: int = 0  # words of Y that the disk was given before the last have come
     opened: dict[int, dict[str, Letter[Opened]]] = field(default_factory=dict)  # before this peer has compared

@@ -30,7 +30,7 @@ from p2pfl.messages import (
 from p2pfl.sharing.digests import chunk_leaf, commitment, leaf_in_root, sum_digest, view_digest
 from p2pfl.sharing.events import Effect, Send, SumsStored, Vector, Words
 from p2pfl.sharing.field import FIELDS, Field, bytes_of
-from p2pfl.sharing.phases import ahead, roots
+from p2pfl.sharing.phases import ahead, roots, tagged
 from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.snapshot import pack_sums, persist
 from p2pfl.sharing.state import State, hold_once
@@ -207,6 +207,7 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
             return []  # it hands on what it holds: its owner may have signed two digests, and shown it the other one
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
+    tagged.tag_sums(state)
     return ahead.write(state, _whole(state))
 
 

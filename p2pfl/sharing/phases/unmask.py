@@ -10,7 +10,7 @@ from p2pfl import merkle
 from p2pfl.errors.round import BackupRejected, SeedRejected
 from p2pfl.keys import Secret
 from p2pfl.messages import BackupShare, Letter, Reveal
-from p2pfl.sharing import disclosure, prg, shamir
+from p2pfl.sharing import disclosure, masking, prg, shamir
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.digests import commitment, share_leaf
 from p2pfl.sharing.events import Apply, CertificateStored, Effect, Send, Stop, Vector
@@ -182,7 +182,9 @@ def compute(state: State) -> list[Effect]:
 def _unmasked(state: State, segment: int, one: Vector) -> Vector:
     own = one.words.flags.writeable
     words = one.words if own else one.words.copy()  # there they begin at any byte, which the compiled loops do not take
-    unmask(words, _self_keys(state, segment), field=FIELDS[one.bits], out=words)
+    masking.combine(
+        words, [], _self_keys(state, segment), FIELDS[one.bits], out=words
+    )  # each was found to be a word before
     return Vector(one.bits, words, one.room if own else None)
 
 

@@ -7,7 +7,6 @@ given, still masked; the signed hashes, tags and sum digest then show all who th
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator
 
@@ -19,9 +18,9 @@ from p2pfl.sharing import forms
 from p2pfl.sharing.digests import challenge, chunk_leaf, leaf_in_root, sum_digest
 from p2pfl.sharing.events import Effect, Send, Words
 from p2pfl.sharing.field import FIELDS, Field
-from p2pfl.sharing.forms import TAG_BYTES, Forms
+from p2pfl.sharing.forms import TAG_BYTES
 from p2pfl.sharing.parts import Gathering
-from p2pfl.sharing.phases import gather, roots
+from p2pfl.sharing.phases import gather, roots, tagged
 from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.state import State, hold_once
 
@@ -37,7 +36,7 @@ def tag(state: State) -> list[Effect]:
     gathering = state.laid_out
     nonces = [gathering.nonces[name].message.nonce for name in state.survivors]
     gathering.challenge = challenge(state.attempt_digest, state.view, nonces)
-    by_bits = _forms(state)
+    by_bits = tagged.forms_by_bits(state)
     mine = [
         by_bits[gathering.segments[piece.segment][0]].tag(piece_of(state.masking.mine, piece))
         for piece in gathering.pieces
@@ -45,17 +44,6 @@ def tag(state: State) -> list[Effect]:
     letter = state.seal(Tags(gathering.challenge, b"".join(mine)))
     gathering.tags[state.context.me] = letter
     return [state.post(letter)]
-
-
-def _forms(state: State) -> dict[int, Forms]:
-    gathering = state.laid_out
-    return {bits: _forms_of(gathering.challenge, bits) for bits in {bits for bits, _ in gathering.segments}}
-
-
-@functools.lru_cache(maxsize=8)
-def _forms_of(challenge: bytes, bits: int) -> Forms:
-    """Built once for tagging, checking and judging: they are public, and a function of the challenge."""
-    return Forms(challenge, FIELDS[bits])
 
 
 def accept_tags(state: State, letter: Letter[Tags]) -> list[Effect]:
@@ -71,6 +59,7 @@ def accept_tags(state: State, letter: Letter[Tags]) -> list[Effect]:
     for field, chunks, here in _runs(gathering):
         field.from_bytes(message.tags[here], forms.forms_of(field) * chunks, peer=sender)
     hold_once(gathering.tags, sender, letter, "two lists of tags")
+    tagged.tag_sums(state)  # while those of others are on their way; this peer's own have left
     return []
 
 
@@ -86,13 +75,12 @@ def can_check(state: State) -> bool:
 def check(state: State) -> list[Effect]:
     """Compare the values on each chunk's sum with the sum of its parts' values; the owner opens a chunk that fails."""
     gathering = state.laid_out
-    by_bits = _forms(state)
+    tagged.tag_sums(state)
     gathering.compared = True
     added = _tags_added(state)
     for piece in gathering.pieces:
-        bits = gathering.segments[piece.segment][0]
         tag = added[TAG_BYTES * piece.index : TAG_BYTES * (piece.index + 1)]
-        if tag != by_bits[bits].tag(gathering.sums[piece.index]):
+        if tag != gathering.sum_tags[piece.index]:
             gathering.false[piece.index] = gathering.opened.pop(piece.index, {})
     gathering.opened = {}
     gathering.checked = not gathering.false
@@ -175,7 +163,7 @@ def judge(state: State) -> list[Effect]:
         return []
     gathering.judged.add(index)
     held = gathering.false[index]
-    by_bits = _forms(state)
+    by_bits = tagged.forms_by_bits(state)
     form = by_bits[gathering.segments[gathering.pieces[index].segment][0]]
     field = gather.field_of(state, index)
     words = {name: _words(one.message, field, gathering.pieces[index].count) for name, one in held.items()}

@@ -1,0 +1,36 @@
+"""The forms' values on the sums, as they come: once the challenge is known none waits until all are there.
+
+docs/spec/sharing.md §6. Each is of words that their digest has fixed; they are compared when all tags are in.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.forms import Forms
+from p2pfl.sharing.state import State
+
+
+def forms_by_bits(state: State) -> dict[int, Forms]:
+    """The forms of this attempt's challenge, by the bits of their field."""
+    gathering = state.laid_out
+    return {bits: _forms_of(gathering.challenge, bits) for bits in {bits for bits, _ in gathering.segments}}
+
+
+@functools.lru_cache(maxsize=8)
+def _forms_of(challenge: bytes, bits: int) -> Forms:
+    """Built once for tagging, checking and judging: they are public, and a function of the challenge."""
+    return Forms(challenge, FIELDS[bits])
+
+
+def tag_sums(state: State) -> None:
+    """The values on each sum that is here and has none yet; without a challenge on none."""
+    gathering = state.laid_out
+    new = gathering.sums.keys() - gathering.sum_tags.keys() if gathering.challenge else ()
+    if not new:
+        return
+    by_bits = forms_by_bits(state)
+    for index in new:
+        bits, _ = gathering.segments[gathering.pieces[index].segment]
+        gathering.sum_tags[index] = by_bits[bits].tag(gathering.sums[index])
