@@ -70,7 +70,7 @@ def test_up_to_the_limit_it_is_the_real_rounds_and_beyond_it_the_fit(found: Fore
     said = found.size(7, 0.1)
     assert said.how == "fitted" and said.bytes == pytest.approx(seven.bytes, rel=WITHIN)
     thousand = found.size(1000, 1.0)
-    assert thousand.letters > 1000 * 13 and thousand.bytes > 10 * found.size(200, 1.0).bytes
+    assert thousand.letters > 1000 * 11 and thousand.bytes > 10 * found.size(200, 1.0).bytes
 
 
 def test_letters_that_wait_for_one_another_are_as_many_at_any_size(found: Forecast) -> None:
