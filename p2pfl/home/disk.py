@@ -163,14 +163,18 @@ class Disk:
                 new.unlink(missing_ok=True)
             self.refuse("write", path, error)
 
-    def remove(self, path: Path) -> None:
-        """`path` is gone, durably. Nothing happens when it was not there."""
+    def remove(self, path: Path, *, lasting: bool = True) -> None:
+        """`path` is gone, durably; or (not lasting) until a power cut at the most, unless its folder is synced later.
+
+        Nothing happens when it was not there.
+        """
         try:
             self.fault("unlink", path)
             path.unlink(missing_ok=True)
         except OSError as error:
             self.refuse("remove", path, error)
-        self.sync_directory(path.parent)
+        if lasting:
+            self.sync_directory(path.parent)
 
 
 class NewFile:

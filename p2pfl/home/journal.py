@@ -222,12 +222,15 @@ class Journal:
         self._shown = {item for item, data in held.items.items() if data is not None}
 
     def _drop_files(self, changes: list[Change], anew: set[str]) -> None:
-        """What a process before this one left as files of items that are gone, or that must not stay."""
+        """Files of items that are gone, or that must not stay.
+
+        Of one that is gone the journal says so from here on, whatever a power cut leaves of it: no folder is synced.
+        """
         for change in changes:
             if isinstance(change, Put) and (change.data is None or change.item in anew):
                 place = self._folder / change.item
                 if place.exists():
-                    self._disk.remove(place)
+                    self._disk.remove(place, lasting=change.item in anew)
 
     def settle(self, replace: Callable[[str, bytes], None]) -> None:
         """The items are files again, durably, and the journal is gone.
@@ -254,11 +257,15 @@ def settle(disk: Disk, folder: Path, held: Contents, replace: Callable[[str, byt
     """What a journal held lies in files, durably; then the journal goes. After a crash it is done once more."""
     for tail in held.tails.values():
         disk.patch(folder / tail.segment, tail.start, tail.data)
+    gone = [folder / item for item, data in held.items.items() if data is None]
+    for place in gone:
+        if place.exists():
+            disk.remove(place, lasting=False)
+    for directory in {place.parent for place in gone}:  # also of those that went before: the journal goes now
+        disk.sync_directory(directory)
     for item, data in held.items.items():
         if data is not None:
             replace(item, data)
-        elif (folder / item).exists():
-            disk.remove(folder / item)
     if (folder / ITEM).exists():
         disk.remove(folder / ITEM)
 

@@ -57,13 +57,15 @@ def failing() -> OSError:
 class PowerCut:
     """A hook that lets the process die at one step, and knows how long each file was at its last fsync.
 
-    `lose` then cuts every file back to that length plus `kept` bytes of what came after: what a power cut may leave.
+    `lose` then cuts every file back to that length plus `kept` bytes of what came after, and brings back what was
+    removed from a folder that was not synced since: what a power cut may leave.
     """
 
     def __init__(self, at: int) -> None:
         self._at, self.seen = at, 0
         self._synced: dict[Path, int] = {}
         self._written: set[Path] = set()
+        self._removed: dict[Path, bytes] = {}  # since the last fsync of their folders
 
     def __call__(self, step: str, path: Path) -> None:
         if step == "open":
@@ -73,8 +75,12 @@ class PowerCut:
         self.seen, number = self.seen + 1, self.seen
         if number == self._at:
             raise Crash
+        if step == "unlink" and path.exists():
+            self._removed[path] = path.read_bytes()
         if step == "fsync" and path.is_file():
             self._synced[path] = path.stat().st_size
+        elif step == "fsync":
+            self._removed = {place: data for place, data in self._removed.items() if place.parent != path}
         if step == "rename":
             self._synced[path] = self._synced[path.with_name(path.name + NEW)]
 
@@ -82,3 +88,6 @@ class PowerCut:
         for path in self._written:
             if path.exists():
                 os.truncate(path, min(path.stat().st_size, self._synced[path] + kept))
+        for path, data in self._removed.items():
+            if not path.exists():
+                path.write_bytes(data)

@@ -162,6 +162,30 @@ def test_a_crash_or_a_power_cut_at_any_step_leaves_a_whole_number_of_steps(tmp_p
         shutil.rmtree(folder)
 
 
+def test_a_large_item_that_goes_costs_the_fsync_of_its_step_alone_and_does_not_come_back(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace(ATTEMPT, b"dealt")
+        home.replace(SUMS, LARGE)
+
+        def step() -> None:
+            with home.one_step():
+                home.replace(ATTEMPT, b"dealt anew")
+                home.remove(SUMS)
+
+        assert counted(home, step)["fsync"] == 1
+        home.replace(SUMS, LARGE)
+        home.disk.fault = cut = PowerCut(1 << 30)
+        step()
+        home.disk.fail("the process is dead")
+    cut.lose(0)
+    place = tmp_path / "charite" / SUMS
+    assert place.exists(), "a power cut may bring its file back"
+    for write in (False, True):
+        with opened(tmp_path, write=write) as home:
+            assert home.read(SUMS) is None and home.read(ATTEMPT) == b"dealt anew"
+    assert not place.exists()
+
+
 @pytest.mark.claim("HOME-1")
 def test_what_must_not_stay_is_not_in_the_file_any_more(tmp_path: Path) -> None:
     with make(tmp_path) as home:
