@@ -88,21 +88,25 @@ async def _renew(home: Home, links: Links, clocks: Clocks, live: LiveView, over:
         seen = [live.changes, *((one["peer"], one["up"], one["path"], one["via"], one["error"]) for one in rows)]
         if seen != shape or now - written >= RENEW_S:
             data = json.dumps({**process, "at": round(wall, 3), "links": rows, "now": live.facts}).encode()
-            with contextlib.suppress(P2PFLError):
-                await asyncio.to_thread(home.show, ITEM, data)
+            await asyncio.to_thread(_write, home, live, data)
             written, shape = now, seen
-        await _keep(home, live)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
                 await over.wait()
-    await _keep(home, live)
+    await asyncio.to_thread(_keep, home, live)
 
 
-async def _keep(home: Home, live: LiveView) -> None:
-    """The home holds the traffic."""
+def _write(home: Home, live: LiveView, data: bytes) -> None:
+    """The home shows this, and holds the traffic: a round that is over is a change that is shown."""
+    with contextlib.suppress(P2PFLError):
+        home.show(ITEM, data)
+    _keep(home, live)
+
+
+def _keep(home: Home, live: LiveView) -> None:
     if live.unkept:
         with contextlib.suppress(P2PFLError):
-            await asyncio.to_thread(live.keep, home)
+            live.keep(home)
 
 
 def read(home: Home) -> dict[str, Any] | None:
