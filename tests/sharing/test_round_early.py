@@ -122,8 +122,8 @@ def test_letters_of_rounds_to_come_cost_no_more_the_more_are_held(monkeypatch: p
     sizes = looks(monkeypatch)
     for liar in ("site-0", "site-1"):
         of_rounds(course, liar, 2, courses.EARLY_LETTERS)
-    assert len(course._early) == 2 * courses.EARLY_LETTERS
-    assert len(sizes) <= 2 * len(course._early)
+    assert len(course.early) == 2 * courses.EARLY_LETTERS
+    assert len(sizes) <= 2 * len(course.early)
 
 
 @pytest.mark.parametrize("phase", [Phase.UNMASK, Phase.CONFIRM, Phase.FINAL])
@@ -148,7 +148,7 @@ def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
     of_rounds(course, "site-1", courses.EARLY_ROUNDS, 5)
     of_rounds(course, "site-1", courses.EARLY_ROUNDS + 1, 5)  # nobody is that far ahead of a peer that takes part
     of_rounds(course, "site-1", 1 << 50, 5)
-    senders = [one.sender for one in course._early]
+    senders = [one.sender for one in course.early]
     assert senders.count("site-0") == courses.EARLY_LETTERS
     assert senders.count("site-1") == 10
 
@@ -158,7 +158,7 @@ def test_bytes_of_rounds_to_come_are_bounded_for_each_peer(monkeypatch: pytest.M
     course = Run(stood(Phase.SHARE)[0].peers[ME].context(), 0)
     of_rounds(course, "site-0", 1, 20)
     of_rounds(course, "site-1", 1, 3)
-    senders = [one.sender for one in course._early]
+    senders = [one.sender for one in course.early]
     assert (senders.count("site-0"), senders.count("site-1")) == (10, 3)
 
 
