@@ -66,6 +66,9 @@ def told(federation: SimulatedFederation) -> str:
 
 
 ONCE_MORE = """
+from p2pfl.sharing import chunks
+from tests.sharing.owners import EACH
+chunks.LEAST_BYTES = EACH  # as in the process that compares
 from tests.simulate.storms import weathered
 from tests.simulate.test_storms import told
 print(*(told(weathered(4, seed, weather)) for seed in (3, 4) for weather in ("storm", "hours")))
