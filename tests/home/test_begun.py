@@ -50,7 +50,7 @@ def test_what_was_begun_is_no_item_until_it_is_whole(tmp_path: Path) -> None:
         assert home.read(ITEM) == b"".join(WHOLE)
 
 
-def test_what_was_begun_is_on_its_way_to_the_medium_before_the_item_takes_its_place(
+def test_what_was_begun_is_on_its_way_to_the_medium_before_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fsync else begins with all of it, while READY waits."""

@@ -162,7 +162,7 @@ def test_a_crash_or_a_power_cut_at_any_step_leaves_a_whole_number_of_steps(tmp_p
         shutil.rmtree(folder)
 
 
-def test_a_large_item_that_goes_costs_the_fsync_of_its_step_alone_and_does_not_come_back(tmp_path: Path) -> None:
+def test_a_large_item_goes_with_the_fsync_of_its_step_and_does_not_come_back(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         home.replace(ATTEMPT, b"dealt")
         home.replace(SUMS, LARGE)

@@ -40,9 +40,7 @@ def _least(bits: int) -> int:
 
 
 @given(st.sampled_from(list(FIELDS)), st.lists(st.integers(0, 2_000_000), min_size=1, max_size=4), st.integers(1, 30))
-def test_in_one_field_the_loads_of_two_owners_of_long_segments_differ_by_a_word_at_most(
-    bits: int, more: list[int], owners: int
-) -> None:
+def test_loads_of_two_owners_of_long_segments_differ_by_a_word_at_most(bits: int, more: list[int], owners: int) -> None:
     lengths = [(owners - 1) * _least(bits) + 1 + length for length in more]
     loads = [0] * owners
     for chunk in plan(Layout(tuple(Segment(bits, length) for length in lengths)), owners):
@@ -51,17 +49,13 @@ def test_in_one_field_the_loads_of_two_owners_of_long_segments_differ_by_a_word_
 
 
 @given(segments, st.integers(1, 30))
-def test_the_chunks_of_a_segment_are_a_multiple_of_the_owners_unless_they_would_be_too_short(
-    segment: Segment, owners: int
-) -> None:
+def test_chunks_are_a_multiple_of_the_owners_unless_they_would_be_too_short(segment: Segment, owners: int) -> None:
     number, least = len(plan(Layout((segment,)), owners)), _least(segment.bits)
     assert number % owners == 0 or number == -(-segment.length // least) < owners
 
 
 @given(segments, st.integers(1, 30))
-def test_where_chunks_are_fewer_than_the_owners_none_is_longer_than_the_shortest_may_be(
-    segment: Segment, owners: int
-) -> None:
+def test_where_chunks_are_fewer_than_owners_none_is_longer_than_the_least(segment: Segment, owners: int) -> None:
     spans = plan(Layout((segment,)), owners)
     if len(spans) < owners:
         assert all(span.count <= _least(segment.bits) for span in spans)
