@@ -25,12 +25,14 @@ from p2pfl.node.weight import (
 )
 from p2pfl.sharing import chunks
 from p2pfl.sharing import events as e
+from p2pfl.sharing.phases import gather
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import Phase
 from p2pfl.sharing.table import EVENTS
 from tests.peer.sites import NAMES, Sites
 from tests.sharing.owners import EACH
 from tests.sharing.stopped_rounds import ME, standing
+from tests.simulate.attackers import Attacked
 
 # Each brings many letters or signatures, combines shares, or comes with no round.
 NEVER = {
@@ -237,6 +239,19 @@ def test_a_chunk_of_a_long_round_is_light_until_it_may_be_what_tags_wait_for(
     assert weight.is_light(run, letter(size)) == isinstance(message, m.SumChunk)  # one more is lacking
     gathering.sums[len(gathering.pieces) - 2] = words
     assert not weight.is_light(run, letter(size))
+
+
+def test_words_that_come_once_tags_are_told_are_tagged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are light in a long round too, and most of its sums may have come before the challenge was known."""
+    monkeypatch.setattr(chunks, "LEAST_BYTES", EACH)
+    world = Attacked(lies={}, takes=lambda sender, to, letter: to == ME and isinstance(letter.message, m.SumChunk))
+    world.begin()
+    world.until(lambda: world.stands(ME, Phase.GATHER) and world.round_of(ME).state.laid_out.challenge)
+    state = world.round_of(ME).state
+    assert state.laid_out.sums, "its own"
+    late = next(one for _, to, one in world.carried if to == ME and m.carries(one, m.SumChunk))
+    gather.accept_sum(state, late)
+    assert set(state.laid_out.sum_tags) == {late.message.index}
 
 
 def _place() -> str:

@@ -207,7 +207,7 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
             return []  # it hands on what it holds: its owner may have signed two digests, and shown it the other one
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
-    tagged.tag_sums(state)
+    tagged.tag_sum(state, message.index)
     return ahead.write(state, _whole(state))
 
 

@@ -24,13 +24,15 @@ def _forms_of(challenge: bytes, bits: int) -> Forms:
     return Forms(challenge, FIELDS[bits])
 
 
+def tag_sum(state: State, index: int) -> None:
+    """The values on one sum that has come: of no other, since a letter that brings one of many is a small step."""
+    gathering = state.laid_out
+    if gathering.challenge and index not in gathering.sum_tags:
+        bits, _ = gathering.segments[gathering.pieces[index].segment]
+        gathering.sum_tags[index] = _forms_of(gathering.challenge, bits).tag(gathering.sums[index])
+
+
 def tag_sums(state: State) -> None:
     """The values on each sum that is here and has none yet; without a challenge on none."""
-    gathering = state.laid_out
-    new = gathering.sums.keys() - gathering.sum_tags.keys() if gathering.challenge else ()
-    if not new:
-        return
-    by_bits = forms_by_bits(state)
-    for index in new:
-        bits, _ = gathering.segments[gathering.pieces[index].segment]
-        gathering.sum_tags[index] = by_bits[bits].tag(gathering.sums[index])
+    for index in state.laid_out.sums:
+        tag_sum(state, index)
