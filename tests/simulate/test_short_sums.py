@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
 from p2pfl import messages as m
-from p2pfl.sharing.state import Phase
-from tests.sharing.test_round_liars import false_sum
+from p2pfl.errors.round import FalseSum, ProvenLiar
+from p2pfl.sharing.field import Field, Words
+from p2pfl.sharing.phases import gather
+from p2pfl.sharing.state import Phase, State
 from tests.simulate import promises
 from tests.simulate.attackers import Attacked, check_that_the_others_go_on
 
@@ -25,12 +32,37 @@ def test_one_site_sums_few_numbers() -> None:
     assert owners_of(world, 0) == {OWNER}
 
 
-def test_a_liar_that_owns_all_numbers_is_in_no_sum_and_the_others_have_theirs() -> None:
-    world = Attacked(lies={OWNER: false_sum})
+class AddsOne:
+    """A field in whose sums the first word is one too high."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.field, name)
+
+    def sum(self, vectors: Sequence[Words]) -> Words:
+        summed = self.field.sum(vectors)
+        summed[0] = (int(summed[0]) + 1) % self.field.p
+        return summed
+
+
+def test_a_liar_that_owns_all_numbers_is_convicted_and_the_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program believes its sum from the start: it opens its nonce for it, and the tags alone find it out."""
+    field_of = gather.field_of
+
+    def lying(state: State, index: int) -> Any:
+        field = field_of(state, index)
+        return AddsOne(field) if state.context.me == OWNER else field
+
+    monkeypatch.setattr(gather, "field_of", lying)
+    world = Attacked(lies={})
     world.begin()
     world.to_the_end()
     check_that_the_others_go_on(world)
     assert world.left_out() == [OWNER]
+    assert {type(error) for error in world.accused(OWNER).values()} <= {FalseSum, ProvenLiar}
+    assert set(world.accused(OWNER)) == set(world.honest)
 
 
 def test_where_the_owner_of_all_numbers_dies_the_next_attempt_has_another() -> None:
