@@ -79,7 +79,10 @@ class ModelStore(Protocol):
 
 
 class Source(Protocol):
-    """What is summed in a run: a training, or one statistic. Its methods run in worker threads."""
+    """What is summed in a run: a training, or one statistic.
+
+    Its methods run in worker threads; `apply` of few words, without models, in the loop.
+    """
 
     @property
     def models(self) -> ModelStore | None:
