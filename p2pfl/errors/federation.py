@@ -15,7 +15,7 @@ class FileUnreadable(LocalFault):
     exit_status = 2
     likely = (
         "the path is mistyped, or the file has another name: --peers FILE names a peers.yaml",
-        "nobody has made it yet (`p2pfl init` makes a card, `p2pfl peers create` a peers.yaml)",
+        "nobody has made it yet (`p2pfl init` makes a card, `peers create` a peers.yaml, `stats propose` a question)",
         "the command runs in another folder",
         "the file belongs to another user",
     )
