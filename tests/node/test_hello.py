@@ -12,6 +12,7 @@ from p2pfl import codec
 from p2pfl.clocks import SYSTEM
 from p2pfl.codec import Malformed, facts
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.counts import counted
 from p2pfl.errors.round import (
     LedgersDiffer,
     MalformedMessage,
@@ -393,7 +394,7 @@ def test_another_ledger_stops_this_home_only_when_many_hold_it(entries: int) -> 
     for count, name in enumerate(("b", "c"), start=1):
         with pytest.raises(LedgersDiffer) as caught:
             a.hears(with_ledger(name, entries, bytes(32)))
-        assert f"root over {entries} entries" in caught.value.evidence
+        assert f"root over {counted(entries, 'entry')}" in caught.value.evidence
         assert len(a.failed) == (1 if count > ROSTER.quorums.c else 0)
 
 

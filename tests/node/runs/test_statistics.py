@@ -249,7 +249,7 @@ def test_questions_are_counted_by_record_so_that_a_longer_file_is_not_a_new_one(
     with make(tmp_path, "ada") as home:
         for number in range(3):
             budget_of(home, bytes([number]), records("a", "b")).count()
-        with pytest.raises(QuestionsSpent, match="3 questions"):
+        with pytest.raises(QuestionsSpent, match="3 times"):
             budget_of(home, b"new", records("c", "b", "d")).count()
         budget_of(home, b"new", records("c", "d")).count()  # none of those that were asked about
         budget_of(home, bytes([1]), records("b", "a")).count()  # the same again, in another order
