@@ -116,8 +116,12 @@ class Sums(InEpoch):
     async def _count(
         self, name: str, records: int, patience_s: float, aside: tuple[str, ...]
     ) -> tuple[int, tuple[str, ...]]:
-        """How many sites have values, and the members of the sum that told. Raises TooFewContribute."""
-        mine = [int(records > 0), records]
+        """How many sites have values, and the members of the sum that told. Raises TooFewContribute.
+
+        Of a site's records no more than `minimum` are counted: whether there are enough stays what it is, and of two
+        counts over sets that differ by a site, as when one falls silent between, none tells how many it has.
+        """
+        mine = [int(records > 0), min(records, self.federation.minimum.records)]
         called, of = await self._call(("count", name), [mine]), {"counted": aside_fact(aside)} if aside else {}
         asked = Asked(f"{name}: who has values", (), 0, called=called, of=of, aside=aside)
         found = await self._sum(asked, lambda: [self._encode(mine, None, 0)], [], patience_s)

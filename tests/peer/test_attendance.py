@@ -84,10 +84,12 @@ class Summing(Sums):
     sets: list[tuple[str, ...]]
     name: str = "ada"
     asked: list[Asked] = field(default_factory=list)
+    counts: list[list[int]] = field(default_factory=list)
     _given: bool = False
     node: Any = field(default_factory=lambda: SimpleNamespace(federation=AGREED))
 
-    async def _call(self, *given: Any) -> bytes:
+    async def _call(self, asked: Any, data: Any) -> bytes:
+        self.counts += data
         return b"called"
 
     async def forget_answer(self, given: bool = True) -> None:
@@ -98,8 +100,8 @@ class Summing(Sums):
         there = asked.counted(self.sets.pop(0))
         return SimpleNamespace(survivors=there, totals=((5, 100),), sites=asked.sites)
 
-    def over(self) -> tuple[str, ...]:
-        found = asyncio.run(self._counted(Asked("age", (), 0), 20, list, [], 1.0))
+    def over(self, records: int = 20) -> tuple[str, ...]:
+        found = asyncio.run(self._counted(Asked("age", (), 0), records, list, [], 1.0))
         return tuple(found.survivors)
 
 
@@ -123,3 +125,19 @@ def test_a_sum_of_records_is_counted_anew_with_a_site_that_came_late() -> None:
 def test_a_sum_of_records_that_goes_on_without_this_site_says_so(sets: list[tuple[str, ...]]) -> None:
     with pytest.raises(SitesWentAway):
         Summing(sets).over()
+
+
+@pytest.mark.claim("SUM-19")
+@given(st.lists(st.integers(0, 2000), min_size=5, max_size=5))
+def test_a_count_of_records_says_whether_they_are_enough_and_no_more_of_a_site(records: list[int]) -> None:
+    """Two counts over sets that differ by a site, which came late or fell silent, told how many records it has."""
+    told = []
+    for own in records:
+        peer = Summing([HONEST, FIVE, FIVE, FIVE])
+        peer.over(own)
+        told.append(peer.counts[0])
+        assert peer.counts == [peer.counts[0]] * 2
+    least = AGREED.minimum.records
+    assert [sites for sites, _ in told] == [int(own > 0) for own in records]
+    assert (sum(count for _, count in told) >= least) == (sum(records) >= least)
+    assert all(count == least for own, (_, count) in zip(records, told, strict=True) if own > least)
