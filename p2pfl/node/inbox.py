@@ -301,8 +301,10 @@ class Inbox:
         if before is None or waits.round > self._round:
             self._round, self._attempts = waits.round, set()
         self._attempts.add(waits.attempt)
-        if before is None or len(self._attempts) > self._roster.quorums.a:
-            return before is None
+        if before is None:
+            return True
+        if len(self._attempts) > self._roster.quorums.a:
+            return False
         return waits.came > before.came or replace(waits, came=before.came) != before
 
     def _still(self, waits: Waiting, quiet_s: float) -> None:

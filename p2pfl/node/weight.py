@@ -12,6 +12,7 @@ are dropped, what its members still sign, and that they need nothing more of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from p2pfl import messages as m
@@ -55,8 +56,7 @@ def is_light(run: Run, event: e.Event) -> bool:
     if letter is not None and isinstance(letter.message, m.Members):
         return letter.size <= SET_BYTES  # it leads to no word, however many there are
     if isinstance(event, e.Tick):
-        few = len(run.context.roster.names) <= FEW_SITES
-        return few and (current.phase in NO_WORDS or _words(current, event) <= SMALL_WORDS)
+        return _few_sites(run) and (current.phase in NO_WORDS or _words(current, event) <= SMALL_WORDS)
     if isinstance(event, e.UpdateReady):
         return len(event.proposal.support) + len(event.proposal.configuration) <= SMALL_BYTES
     if letter is not None and isinstance(letter.message, OF_ONE_CHUNK) and _is_one_of_many(current, letter):
@@ -67,13 +67,20 @@ def is_light(run: Run, event: e.Event) -> bool:
 
 def begins_light(run: Run) -> bool:
     """The next round begins in a few milliseconds, with what came early for it."""
-    few = len(run.context.roster.names) <= FEW_SITES
-    return few and run.current is None and len(run.early) <= FEW_EARLY and run.early.size <= SMALL_BYTES
+    return _few_sites(run) and run.current is None and len(run.early) <= FEW_EARLY and run.early.size <= SMALL_BYTES
 
 
 def is_small(vectors: tuple[e.Vector, ...]) -> bool:
     """These words are read and written in about a millisecond."""
-    return sum(int(vector.words.size) for vector in vectors) <= SMALL_WORDS
+    return _size(vectors) <= SMALL_WORDS
+
+
+def _few_sites(run: Run) -> bool:
+    return len(run.context.roster.names) <= FEW_SITES
+
+
+def _size(vectors: Iterable[e.Vector]) -> int:
+    return sum(int(vector.words.size) for vector in vectors)
 
 
 def _is_one_of_many(current: Round, letter: m.Letter[m.Message]) -> bool:
@@ -114,7 +121,7 @@ def _words(current: Round, event: e.Event) -> int:
     """Words of its vectors; more than any small round has where they are not known, as after a restart."""
     if isinstance(event, (e.WordsReady, e.MasksReady)):
         vectors = event.vectors if isinstance(event, e.WordsReady) else current.state.masking.words or event.masks
-        return sum(int(vector.words.size) for vector in vectors)
+        return _size(vectors)
     making = current.state.masking.making
     if isinstance(event, (e.SomeSent, e.FirstSent)) and making is not None:
         return sum(length for _, length in making.segments)

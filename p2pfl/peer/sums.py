@@ -21,7 +21,7 @@ from p2pfl.node.progress import Observer
 from p2pfl.node.runs import answers
 from p2pfl.node.runs.answers import Answer, name_of
 from p2pfl.node.runs.cohort import mark_of
-from p2pfl.node.runs.question_noise import aside_fact, over_digest
+from p2pfl.node.runs.question_noise import aside_fact, over_facts
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, salt, too_few
 from p2pfl.node.source import PATIENCE_S
@@ -103,7 +103,7 @@ class Sums(InEpoch):
             only = attendance.called(there)
             if attendance.is_over(self.name, only, self.federation.roster.quorums.q):
                 raise _went_away(asked.name, only, there)
-            of = {"counted": {"over": over_digest(only), **aside_fact(attendance.aside)}}
+            of = {"counted": over_facts(only, attendance.aside)}
             over_them = replace(asked, only=only, sites=sites, of=of, aside=attendance.aside)
             found = await self._sum(over_them, parts, data, patience_s)
             if found.survivors == only:

@@ -99,6 +99,11 @@ def aside_fact(sites: Sequence[str]) -> dict[str, list[str]]:
     return {"aside": list(sites)} if sites else {}
 
 
+def over_facts(sites: Sequence[str], aside: Sequence[str]) -> dict[str, Any]:
+    """What a part says of the sites that it is over, and of those that are not counted in it."""
+    return {"over": over_digest(sites), **aside_fact(aside)}
+
+
 def noise_of(draw: Draw) -> DrawNoise:
     """A source of the discrete Gaussian for one question, of a key that is drawn for it and kept nowhere."""
     key = Secret(draw(KEY_BYTES), "seed of a question's noise")

@@ -34,7 +34,7 @@ from p2pfl.keys import Draw, digest
 from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.node.question_file import called, text_of
 from p2pfl.node.runs.cohort import mark_of
-from p2pfl.node.runs.question_noise import QuestionNoise, aside_fact, over_digest
+from p2pfl.node.runs.question_noise import QuestionNoise, aside_fact, over_facts
 from p2pfl.node.runs.site_tables import AskedRecords, read_records
 from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.noise import LIMIT
@@ -194,8 +194,8 @@ class Inquiry:
     def _of(self, part: str, ask: Ask, over: tuple[str, ...]) -> Mapping[str, Any]:
         """The sites agree on the question, on what this part of it is, and on the sites that it is over."""
         asked = digest("question", repr(ask.public).encode()).hex()
-        counted = {"over": over_digest(over), **aside_fact(self.aside)}
-        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, **counted}}
+        whom = over_facts(over, self.aside)
+        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, **whom}}
 
     def _whole(self, values: npt.NDArray[np.int64], limit: int) -> Encoded:
         peers = len(self.federation.roster.members)

@@ -12,10 +12,11 @@ from p2pfl.sharing.forms import Forms
 from p2pfl.sharing.state import State
 
 
-def forms_by_bits(state: State) -> dict[int, Forms]:
-    """The forms of this attempt's challenge, by the bits of their field."""
+def forms_of(state: State, index: int) -> Forms:
+    """The forms of this attempt's challenge, over the field of a chunk."""
     gathering = state.laid_out
-    return {bits: _forms_of(gathering.challenge, bits) for bits in {bits for bits, _ in gathering.segments}}
+    bits, _ = gathering.segments[gathering.pieces[index].segment]
+    return _forms_of(gathering.challenge, bits)
 
 
 @functools.lru_cache(maxsize=8)
@@ -28,8 +29,7 @@ def tag_sum(state: State, index: int) -> None:
     """The values on one sum that has come: of no other, since a letter that brings one of many is a small step."""
     gathering = state.laid_out
     if gathering.challenge and index not in gathering.sum_tags:
-        bits, _ = gathering.segments[gathering.pieces[index].segment]
-        gathering.sum_tags[index] = _forms_of(gathering.challenge, bits).tag(gathering.sums[index])
+        gathering.sum_tags[index] = forms_of(state, index).tag(gathering.sums[index])
 
 
 def tag_sums(state: State) -> None:

@@ -182,9 +182,8 @@ def compute(state: State) -> list[Effect]:
 def _unmasked(state: State, segment: int, one: Vector) -> Vector:
     own = one.words.flags.writeable
     words = one.words if own else one.words.copy()  # there they begin at any byte, which the compiled loops do not take
-    masking.combine(
-        words, [], _self_keys(state, segment), FIELDS[one.bits], out=words
-    )  # each was found to be a word before
+    # Each was found to be a word of the field before.
+    masking.combine(words, [], _self_keys(state, segment), FIELDS[one.bits], out=words)
     return Vector(one.bits, words, one.room if own else None)
 
 

@@ -36,11 +36,7 @@ def tag(state: State) -> list[Effect]:
     gathering = state.laid_out
     nonces = [gathering.nonces[name].message.nonce for name in state.survivors]
     gathering.challenge = challenge(state.attempt_digest, state.view, nonces)
-    by_bits = tagged.forms_by_bits(state)
-    mine = [
-        by_bits[gathering.segments[piece.segment][0]].tag(piece_of(state.masking.mine, piece))
-        for piece in gathering.pieces
-    ]
+    mine = [tagged.forms_of(state, piece.index).tag(piece_of(state.masking.mine, piece)) for piece in gathering.pieces]
     letter = state.seal(Tags(gathering.challenge, b"".join(mine)))
     gathering.tags[state.context.me] = letter
     return [state.post(letter)]
@@ -163,8 +159,7 @@ def judge(state: State) -> list[Effect]:
         return []
     gathering.judged.add(index)
     held = gathering.false[index]
-    by_bits = tagged.forms_by_bits(state)
-    form = by_bits[gathering.segments[gathering.pieces[index].segment][0]]
+    form = tagged.forms_of(state, index)
     field = gather.field_of(state, index)
     words = {name: _words(one.message, field, gathering.pieces[index].count) for name, one in held.items()}
     for name in state.survivors:
