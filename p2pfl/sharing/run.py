@@ -119,12 +119,13 @@ class Run:
         for proof in proofs:
             liar = evidence.convicted(proof, self.context.roster, self.context.run)
             if liar and liar != self.context.me and liar not in self.peers.proven:
-                self._hold_proof(liar, proof, read_letter(proof[0]).envelope, "its letters lay on this site's disk")
+                self._hold_proof(liar, proof, "its letters lay on this site's disk")
 
-    def _hold_proof(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
+    def _hold_proof(self, liar: str, proof: Sequence[bytes], where: str) -> ProvenLiar:
         """`proof` convicts `liar`: hold it, and have it to show to others, where it fits into a letter."""
-        envelope = replace(at, sender=self.context.me, incarnation=self.context.incarnation)
-        told = seal(Evidence(tuple(proof)), envelope, self.context.identity) if evidence.fits(proof) else None
+        context = self.context  # a place of this peer's own: a liar chose that of the proof, and of what brought it
+        here = Envelope(context.run, context.roster.epoch, self.number, 0, context.me, context.incarnation)
+        told = seal(Evidence(tuple(proof)), here, context.identity) if evidence.fits(proof) else None
         kinds = ", ".join(type(read_letter(wire).message).__name__ for wire in proof)
         self.peers.proven[liar] = told
         self.peers.breaches[liar] = error = ProvenLiar(peer=liar, evidence=f"{kinds}; {where}")
@@ -257,9 +258,8 @@ class Run:
             return [Stop(RolledBack(peer=letter.sender, site=self.context.me, evidence=shown))]
         if liar in self.peers.proven:
             return []
-        at, proof = letter.envelope, letter.message.proof
-        error = self._hold_proof(liar, proof, at, f"shown by {letter.sender}")
-        effects: list[Effect] = [Accuse(liar, at.round, at.attempt, error, proof)]
+        error = self._hold_proof(liar, letter.message.proof, f"shown by {letter.sender}")
+        effects: list[Effect] = [Accuse(liar, self.number, 0, error, letter.message.proof)]
         for each in list(self.rounds.values()):
             effects += self._pass_on(each, each.advance(self.now))
         if (last := self.peers.too_many) is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -84,3 +85,17 @@ def test_a_proof_that_a_peer_shows_is_kept_for_the_next_process() -> None:
     run = here.federation.peers[ME].run
     assert run is not None
     assert set(run.peers.proven) == {LIAR}
+
+
+@pytest.mark.parametrize("place", [{"run": bytes(32)}, {"round": 1 << 52}, {"epoch": 2}, {"attempt": 1 << 52}])
+def test_a_proof_is_passed_on_at_this_sites_own_place_whatever_its_bringer_wrote(place: dict[str, Any]) -> None:
+    """Under a liar's number this site would look as if it held rounds that nobody has, or spoke of another run."""
+    here = seat()
+    run, other = here.run(), here.federation.peers[OTHER]
+    proof = here.two_readys(LIAR, **({} if "run" in place or "epoch" in place else place))
+    at = replace(Envelope(other.run_id, 1, 7, 0, OTHER, other.incarnation), **place)
+    run.handle(e.Received(0.0, seal(Evidence(proof), at, other.identity)))
+    sent = [one.letter for one in run.handle(e.LinkUp(0.0, "site-3", bytes(16))) if isinstance(one, e.Send)]
+    (told,) = [one for one in sent if isinstance(one.message, Evidence)]
+    context = run.context
+    assert told.envelope == Envelope(context.run, 1, run.number, 0, ME, context.incarnation)
