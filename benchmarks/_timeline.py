@@ -36,6 +36,7 @@ from p2pfl.sharing.run import Run
 Mark = tuple[str, str, float, float, int]  # lane, what, begin and end in seconds of the monotonic clock, bytes
 SLOW_S: Final = 0.005  # the longest that one callback may keep the event loop
 LOOK_S: Final = 0.005  # between two looks at the interface
+FIXING: Final = ("Root", "SumDigest", "Nonce", "Tags")  # the small letters that fix and verify the sums
 VOTES: Final = ("Ready", "Ballot", "Certificate", "Reveal", "Confirm")
 BULK: Final = ("Chunk", "SumChunk")
 
@@ -197,7 +198,7 @@ def table(tolds: list[Told], bytes_per_s: float | None) -> list[str]:
         phases = " · ".join(f"{mark[1]} {told.at(mark[3])}" for mark in told.of("phase"))
         lines.append(f"    phases   {phases}")
         for lane, title in (("out", "out"), ("in", "in")):
-            bulk = [f"{kind} {told.span(lane, kind)}" for kind in (*BULK, "Tags", *VOTES) if told.of(lane, kind)]
+            bulk = [f"{kind} {told.span(lane, kind)}" for kind in (*BULK, *FIXING, *VOTES) if told.of(lane, kind)]
             lines.append(f"    {title:8} {' · '.join(bulk)}")
         work: dict[str, float] = {}
         for mark in told.of("work"):  # the quantiser waited for the update before it began

@@ -21,6 +21,9 @@ from p2pfl.mesh.zmtp import MalformedZmtp
 
 CHUNK_BYTES: Final = 512 << 10
 SENT_BYTES: Final = 256 << 10  # encrypted before TCP is given it: what is handed on is still in the processor's cache
+# What TCP may hold of bytes that are not on their way yet: letters that are said now stand behind them. Of itself it
+# takes 1 to 2 MiB, which last half a second where four links share 50 Mbit/s (docs/adr/0080).
+UNSENT_BYTES: Final = 256 << 10
 TURNS: Final = 2  # most chunks that one callback moves, so that every link gets its turn
 RECORD_BYTES: Final = 16 << 10  # most content of one TLS record
 FIRST_BYTES: Final = 4 * RECORD_BYTES  # decrypted before it is known whether a large body has begun, which has a place
@@ -92,6 +95,8 @@ class Pump:
         self._counts = sock.family != socket.AF_UNIX  # TCP may wait for a number of bytes
         if self._counts:  # a connection that a relay carries begins in this process
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if (option := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
         self.dialed = context.protocol is ssl.PROTOCOL_TLS_CLIENT
         self.bytes_sent = 0
         self.bytes_received = 0

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+from typing import Final
 
 import pytest
 from hypothesis import Phase, given
 from hypothesis import strategies as st
 
+from p2pfl.mesh.local_ends import RouterEnd
+from p2pfl.mesh.pump import UNSENT_BYTES
+from p2pfl.mesh.router import Router
 from tests.examples import examples
 from tests.mesh.pair import through_a_proxy
 from tests.mesh.sites import Watch
 from tests.mesh.tcp_proxy import UNLIMITED
+from tests.mesh.test_wakeups import tunnels
 
 WORDS = bytes(512 << 10)  # of a chunk
+SIOCOUTQNSD: Final = 0x894B  # linux/sockios.h: bytes of a socket that were not sent yet
 
 
 def of(watch: Watch, peer: str, kind: bytes) -> list[bytes]:
@@ -44,6 +52,25 @@ def test_a_letter_does_not_wait_for_the_bulk_that_was_given_before_it() -> None:
             assert [payload[: -len(WORDS)] for payload in of(at_bob, "ada", b"bulk")] == [
                 b"bulk %d" % k for k in range(48)
             ]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how much TCP has not sent is asked of Linux")
+def test_tcp_holds_little_that_is_not_on_its_way() -> None:
+    """The far end reads nothing. All that TCP has not sent stands before the next letter."""
+
+    async def scene() -> None:
+        near, far = await tunnels(0)
+        router = Router(lambda peer, header, body: None, lambda: None)
+        near.start(RouterEnd(router.connect("bob"), lambda count: None), lambda *why: None)
+        while not near.stalled:
+            near.send(WORDS)
+        unsent = int.from_bytes(fcntl.ioctl(near._tcp, SIOCOUTQNSD, bytes(4)), sys.byteorder)
+        assert 0 < unsent <= UNSENT_BYTES + (64 << 10)  # TCP looks before it takes a segment
+        near.close()
+        far.close()
+        router.close()
 
     asyncio.run(scene())
 
