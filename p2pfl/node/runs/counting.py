@@ -1,7 +1,8 @@
 """What a training counts on held-out records: exactly (metric.py, held_out.py), or in looks with noise (looks.py).
 
 Behind the counts rides one word more, a flag: uniform where a site's held-out records are not those that it counted
-first, 0 at every other site. A sum of it that is not 0 says that there is such a site, and stops all exact counts.
+first, 0 at every other site. A sum of it that is not 0 says that there is such a site, and stops all exact counts. It
+is raised only where they would be opened, over the whole roster: a sum of the others alone, without it, names the site.
 """
 
 from __future__ import annotations
@@ -92,8 +93,9 @@ class Counting:
 
         (length,)
         """
-        changed = self.looks is None and self.held.have_changed(self.logs.rounds(self.run))
-        if self._unmeasured(self.agreed[number], survivors):
+        unmeasured = self._unmeasured(self.agreed[number], survivors)
+        changed = not unmeasured and self.looks is None and self.held.have_changed(self.logs.rounds(self.run))
+        if unmeasured:
             counts = np.zeros(self.trainer.counts, np.int64)
         elif self.looks is not None:
             counts = self.looks.look(number, self.logs.time, self.draw, model)

@@ -4,7 +4,8 @@ The totals of a class do not depend on the model. So two rounds between which a 
 differ by that record: by its label, to everybody who has both sums. A site that counted nothing from then on would be
 found by the same subtraction. So a site whose held-out records are other ones than before adds uniform words in place
 of its counts: the sum of all sites is uniform, and tells nothing of anybody. A flag beside it says that a site did so,
-not which; all sites see it in the sum, and measure nothing more in this study. docs/adr/0063.
+not which; all sites see it in the sum, and measure nothing more in this study. A sum over fewer sites carries no flag,
+since one that it is missing from would tell who raised it. docs/adr/0063.
 """
 
 from __future__ import annotations

@@ -205,6 +205,24 @@ def test_a_home_that_was_restored_from_before_the_first_count_counts_nothing_mor
 
 
 @pytest.mark.claim("SUM-20")
+@pytest.mark.parametrize("after", ["nothing", "a round that ended the metric"])
+def test_no_flag_is_raised_where_nothing_would_be_measured(place: Place, after: str) -> None:
+    """In a sum of fewer sites: were it raised there, one that comes to 0 would name the site that is not in it."""
+    trainer, place.draw = FourOut(out=RECORDS), Drawn()
+    place.trainer = trainer
+    round_of(place, place.started(), 1)
+    trainer.out = RECORDS[:2]
+    changed, number, survivors = place.started(), 2, NAMES[:2]
+    if after != "nothing":
+        _, outcome = round_of(place, changed, 2)
+        assert outcome["unmeasured"] == HELD_OUT_CHANGED
+        number, survivors = 3, NAMES
+    offer = changed.propose(number, number - 1)
+    asked = e.Quantise(number, 0, attempt_digest(number), survivors, (offer.support,) * len(survivors))
+    assert not changed.words(asked)[-1].words[: COUNTS + 1].any(), "counts and flag are zeros, as at every site"
+
+
+@pytest.mark.claim("SUM-20")
 def test_who_sees_the_flag_of_another_site_counts_nothing_more_in_that_study(place: Place) -> None:
     place.trainer = FourOut(out=RECORDS)
     run = place.started()
