@@ -266,4 +266,12 @@ class TooFewDescriptors(LocalFault):
     command = "ulimit -Hn"
 
 
+class OwnerBehind(LocalFault):
+    """This site has not dealt with all that {peer} sent before: a link with it comes up once it has."""
+
+    code = "P2P-MESH-066"
+    likely = ("this site is in a long step", "the machine here is overloaded", "that site sends too much")
+    command = "p2pfl status"
+
+
 # P2P-MESH-026 was of a folder for local sockets that could not be made; its number stays taken.

@@ -80,7 +80,7 @@ class Link:
         self._connection: Connection | None = None
         self._outgoing = Outgoing(limits.window_bytes)
         self._incoming = Incoming(limits.window_bytes)
-        self._backlog = Backlog(limits, now())
+        self.backlog = Backlog(limits, now())
         self._empty_frames = TokenBucket(limits.empty_burst, limits.empty_per_s, now())
         self._ack_timer: asyncio.TimerHandle | None = None
         self.measured = asyncio.Event()  # after `ask_speed`
@@ -311,7 +311,7 @@ class Link:
         payload = self._incoming.receive(header, body)
         self.record.fruitful = self.record.fruitful or self._incoming.expected > before
         if payload is not None:
-            self._backlog.add(len(payload), self._now())
+            self.backlog.add(len(payload), self._now())
             self._report(Delivered(self.peer, payload))
 
     # ── acknowledging ─────────────────────────────────────────────────────────────────────────────────────────
@@ -340,14 +340,14 @@ class Link:
     def payload_taken(self, size: int) -> None:
         """The owner has dealt with a payload of `size` bytes."""
         withheld = self._withholds
-        self._backlog.remove(size)
+        self.backlog.remove(size)
         if withheld and not self._withholds:
             self._acknowledge()
 
     @property
     def _withholds(self) -> bool:
         """The peer has to wait for an acknowledgement: the owner is behind, the peer sends too fast or is not heard."""
-        return self._other is not None or self._backlog.is_full(self._now())
+        return self._other is not None or self.backlog.is_full(self._now())
 
     def _acknowledgement(self) -> int:
         if self._other is not None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable
+from p2pfl.errors.mesh import NoSuchPeer, OwnerBehind, PayloadTooLarge, PeerUnreachable
 from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.errors.probe import NobodyListens
 from p2pfl.mesh import opening
@@ -301,9 +301,13 @@ class Mesh:
         return self._site.name < peer
 
     def _choose(self, peer: str, tunnel: Tunnel, theirs: LinkHello) -> bool:
-        """Whether this connection may be the pair's link. The end whose name sorts first decides; the other agrees."""
+        """Whether this connection may be the pair's link. The end whose name sorts first decides; the other agrees.
+
+        Raises OwnerBehind.
+        """
         link = self._links[peer]
         if not self._arbitrates(peer):
+            self._check_backlog(peer)
             return True
         if (chosen := self._chosen.get(peer)) is not None:
             if chosen.incarnation == theirs.incarnation:
@@ -315,8 +319,19 @@ class Mesh:
             # The peer sees no link where this end sees one: two dials that crossed, or a connection that died unseen.
             link.check_alive()
             return False
+        self._check_backlog(peer)
         self._chosen[peer] = Chosen(tunnel, theirs.incarnation)
         return True
+
+    def _check_backlog(self, peer: str) -> None:
+        """A new connection gives its peer another window, so none comes up before the last one's bytes are worked off.
+
+        What the peer does about it is nothing wrong: it tries again and again, and keeps what it has queued.
+        """
+        if self._links[peer].backlog.is_full(self._site.clocks.now()):
+            limits = self._site.limits
+            evidence = f"more than {limits.undelivered_bytes} bytes of it wait, or it came too fast"
+            raise OwnerBehind(peer=peer, evidence=evidence)
 
     async def _end_failed(self, tunnel: Tunnel, peer: str | None, route: Route, error: Exception) -> None:
         named = translate(error, peer=peer or route.label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)

@@ -9,12 +9,14 @@ import socket
 import time
 import tracemalloc
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from p2pfl.mesh import LinkClosed, opening
+from p2pfl.errors.mesh import RefusedThere
+from p2pfl.mesh import Delivered, LinkClosed, Mesh, Refused, opening
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.opening import LinkHello
@@ -22,6 +24,7 @@ from p2pfl.mesh.refusal_log import ALL_STRANGERS, PER_CALLER, RefusalLog
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 from tests.mesh.sites import OVERALL_S, QUICK, Sites, Watch, running, sends_at_once
+from tests.mesh.tcp_proxy import Proxy
 from tests.mesh.test_doctor_port import closed, only_tls, rogue, silent, until_down, wire
 
 ENDLESS = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"  # a TLS record whose ClientHello never ends
@@ -328,6 +331,96 @@ def test_a_member_that_never_reads_holds_up_nobody_and_its_queue_is_bounded() ->
                 assert len(await cyd.payloads("ada", 20)) == 20
                 assert ada.links()["bob"].queued < 8 << 20
                 assert ada.links()["bob"].payload_sent == 0
+
+    asyncio.run(scene())
+
+
+class Behind(Watch):
+    """An owner that takes nothing before it is told to."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._taken, self._takes = 0, False
+        super().__init__(mesh)
+
+    async def _read(self) -> None:
+        async for event in self.mesh.events():
+            self.seen.append(event)
+            self._take()
+            self._news.set()
+
+    def take(self) -> None:
+        """Deal with all that has come, and with what comes."""
+        self._takes = True
+        self._take()
+
+    def _take(self) -> None:
+        while self._takes and self._taken < len(self.seen):
+            event = self.seen[self._taken]
+            if isinstance(event, Delivered):
+                self.mesh.payload_taken(event.peer, len(event.payload))
+            self._taken += 1
+
+    @property
+    def refused(self) -> set[str]:
+        return {event.error.code for event in self.seen if isinstance(event, Refused)}
+
+
+@contextlib.asynccontextmanager
+async def behind(mesh: Mesh) -> AsyncIterator[Behind]:
+    async with asyncio.timeout(OVERALL_S):
+        await mesh.start()
+        try:
+            yield Behind(mesh)
+        finally:
+            await mesh.stop(flush_s=0.0)
+
+
+@pytest.mark.claim("NET-7")
+def test_a_member_has_no_new_window_for_each_connection_while_the_owner_is_behind() -> None:
+    """Cut again and again, an honest sender waits for the owner, is accused of nothing, and loses nothing."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, undelivered_bytes=1 << 20, window_bytes=1 << 20)
+        proxy = Proxy(sites.addresses["bob"])
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address), limits=limits)
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", None), limits=limits)
+        async with proxy.running(), running(ada) as (sender,), behind(bob) as owner:
+            sent = [b"%2d" % k + bytes(1 << 18) for k in range(48)]
+            for each in sent:
+                await ada.send("bob", each)
+            while "P2P-MESH-066" not in owner.refused and len(owner.taken("ada")) < len(sent):
+                before = len(owner.taken("ada"))
+                await owner.until(lambda seen, n=before: len(owner.taken("ada")) > n or bool(owner.refused))  # type: ignore[misc]
+                proxy.cut()
+            assert sum(map(len, owner.taken("ada"))) < 4 << 20
+            said = await sender.refusal("P2P-MESH-020")
+            assert "has not dealt with all that ada sent" in said.error.happened
+            owner.take()
+            assert await owner.payloads("ada", len(sent)) == sent
+            assert owner.refused == {"P2P-MESH-066"}
+            assert [one.error for one in owner.seen if isinstance(one, LinkClosed) and one.error is not None] == []
+
+    asyncio.run(scene())
+
+
+def test_a_member_has_no_new_window_for_each_process_either() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, undelivered_bytes=1 << 18)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=limits)
+        async with behind(ada) as owner:
+            async with rogue(sites) as (tunnel, opened):
+                size = 1 << 18
+                await tunnel.write(wire(Header(DATA, FIRST | LAST, opened.tag, 0, 0, size), bytes(size)))
+                await owner.payloads("bob", 1)
+            with pytest.raises(RefusedThere):
+                async with rogue(sites):
+                    pass
+            await owner.refusal("P2P-MESH-066")
+            owner.take()
+            async with rogue(sites):
+                await owner.linked("bob", 2)
 
     asyncio.run(scene())
 
