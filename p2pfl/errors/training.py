@@ -275,6 +275,7 @@ class RecordMisfit(ConfigurationError):
     likely = (
         "one file among many is cut, or is of another size",
         "a division by zero when the dataset was normalised",
+        "`batch` of a dataset does not give one row for each record that it is asked for",
         "files were added or removed while a site was training",
     )
     command = "p2pfl join --peers peers.yaml --data DATA --check"

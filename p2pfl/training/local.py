@@ -34,7 +34,7 @@ from p2pfl.federation.federation import Measuring, Privacy
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
 from p2pfl.training.compression.subspace import Subspace
-from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer
+from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer, check_gradients
 from p2pfl.training.gradients.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.judges import judge_of
 from p2pfl.training.machine import threads_and_versions
@@ -332,7 +332,7 @@ class Trainer:
         optimizer.forget()
 
     def _gradients(self, rows: NDArray[np.int64]) -> None:
-        """Leave the `grad_sample` (B, …) of each parameter that moves, for the records at `rows`."""
+        """Leave the `grad_sample` (B, …) of each parameter that moves, for the records at `rows`. Raises ValueError."""
         if len(rows) == 0:
             for p in self._moving.parameters:
                 p.grad_sample = torch.zeros((0, *p.shape), device=p.device, dtype=p.dtype)  # type: ignore[attr-defined]
@@ -343,6 +343,7 @@ class Trainer:
             x, y = self._task.augment_pair(x, y)
             torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
         self._moving.take_gradients()
+        check_gradients(self._moving.parameters, len(rows))
 
     def held_out_names(self) -> Iterator[bytes]:
         """What names each record that is held out, and each patient: 32 bytes."""

@@ -98,6 +98,40 @@ def test_a_dataset_that_changes_its_length_is_refused() -> None:
     assert "had 3 records at start, and has 2" in caught.value.evidence
 
 
+@pytest.mark.claim("DP-1")
+@pytest.mark.parametrize("part", ["input", "label"])
+@pytest.mark.parametrize("given", ["two rows each", "a row too few", "no rows at all"])
+def test_a_dataset_that_gives_another_number_of_rows_than_records_is_refused(part: str, given: str) -> None:
+    """Each row is clipped by itself: of two a record would move the sum by twice the clip, at the charge of one."""
+
+    class Odd(Arrays):
+        def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            x, y = super().batch(rows)
+            whole = x if part == "input" else y
+            given_as = {"two rows each": whole.repeat(2, 0), "a row too few": whole[1:], "no rows at all": whole.sum()}
+            odd = np.asarray(given_as[given])
+            return (odd, y) if part == "input" else (x, odd)
+
+    x, y = read(records(40, (4,)))
+    with pytest.raises(RecordMisfit) as caught:
+        Records(Odd(x, y, [b""] * 40)).batch(np.array([3, 5, 7]))
+    assert f"`batch` gives {part}s of shape" in caught.value.evidence and "3 records" in caught.value.evidence
+
+
+@pytest.mark.claim("DP-1")
+def test_a_step_is_refused_where_a_record_has_more_than_one_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY)
+    one = Records.batch
+
+    def twice(self: Records, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return one(self, np.repeat(rows, 2))
+
+    made._gradients(np.array([0, 1]))
+    monkeypatch.setattr(Records, "batch", twice)
+    with pytest.raises(ValueError, match="gradient for each record"):
+        made._gradients(np.array([0, 1]))
+
+
 def test_a_number_that_is_not_finite_ends_the_check_at_start_and_no_pass() -> None:
     x, y = read(records(40, (4,)))
     x[1, 2] = np.nan

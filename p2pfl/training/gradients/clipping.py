@@ -6,7 +6,7 @@ A sum is made in place of what it is made of, block by block: beside the records
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,14 @@ from p2pfl.training.update import FlatVector
 BLOCK: Final = 1 << 18  # coordinates that are added up or noised at a time: the draws take ten times their size
 SHORTER: Final = 1.0 - 2.0**-40  # what float64 may have added to a norm is taken off the clip of distributed noise
 STEADY: Final = 1e-6  # added to a norm before it divides: a record without gradient has one of 0
+
+
+def check_gradients(parameters: Iterable[Any], records: int) -> None:
+    """Raises ValueError where one has not as many gradients as there are records: each is clipped by itself, so that a
+    record with two would count twice."""
+    found = (getattr(p, "grad_sample", None) for p in parameters)
+    if any(not isinstance(one, torch.Tensor) or len(one) != records for one in found):
+        raise ValueError("a parameter has no gradient for each record")
 
 
 class ClippingOptimizer:

@@ -36,7 +36,7 @@ class Dataset(Protocol):
                                Without it, the bytes of (x, y) name it, and every record is read once at start.
     `patient(row) -> bytes`    names whose record it is, empty where nobody knows: all records of a patient are held out
                                together, or none; with `privacy.unit: patient` they are sampled and clipped as one.
-    `batch(rows) -> (x, y)`    several records at once, where that is faster.
+    `batch(rows) -> (x, y)`    several records at once, where that is faster: as many rows as were asked for, in order.
     """
 
     def __len__(self) -> int: ...
@@ -138,6 +138,8 @@ class Records:
         else:
             pair = self._stacked(wanted)
         for part, what in zip(pair, ("input", "label"), strict=True):
+            if part.shape[:1] != (len(wanted),):  # each row is clipped by itself: a record of two would count twice
+                self._refuse(f"`batch` gives {what}s of shape {part.shape} for {counted(len(wanted), 'record')}")
             if part.dtype.kind == "f" and not np.isfinite(part).all():
                 odd = next(place for place, one in enumerate(part) if not np.isfinite(one).all())
                 self._refuse(f"record {wanted[odd] + 1}: its {what} holds a number that is not finite")
