@@ -159,9 +159,11 @@ class Lineage:
     def signers(self, change: Change) -> list[str]:
         """Members whose signature over the record is good and counts, in roster order.
 
-        That of a site with an older home does not: it has forgotten what it signed.
+        That of a site with an older home does not: it has forgotten what it signed. Raises Malformed.
         """
-        signed, recovered = change.signatures, change.facts.get("recovered") or ()
+        signed, recovered = change.signatures, change.facts.get("recovered") or {}
+        if not isinstance(recovered, dict):
+            raise Malformed("recovered: not what each site has spent")
         return [
             one.name
             for one in self.roster.members
@@ -169,6 +171,16 @@ class Lineage:
             and one.name not in recovered
             and verify(one.key, KIND, change.record, signed[one.name])
         ]
+
+    def _check_signed(self, change: Change) -> None:
+        """Raises Malformed unless q members have signed the record, as soon as too many have not; it is not read."""
+        quorum = self.roster.quorums.q
+        good, spare = 0, len(self.roster.members) - quorum
+        for one in self.roster.members:
+            if verify(one.key, KIND, change.record, change.signatures.get(one.name, b"")):
+                good += 1
+            elif (spare := spare - 1) < 0:
+                raise Malformed(f"{good} of {quorum} signatures")
 
     def joiners(self, change: Change) -> list[str]:
         """The added sites that signed the change with their listed key, and so signed the agreement."""
@@ -202,7 +214,9 @@ class Lineage:
             made = record_of(self, file, of=of, from_round=from_round, recovered=held.get("recovered"))
             if made != change.record:
                 raise Malformed("what it says of the change is not what its file changes")
-        except (KeyError, AttributeError, TypeError, UnicodeError) as error:
+        except Malformed:
+            raise
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise Malformed(f"not a change of membership: {error}") from None
         except P2PFLError as error:
             raise Malformed(f"the file in it: {error.happened}") from None
@@ -210,8 +224,9 @@ class Lineage:
     def after(self, change: Change) -> Lineage:
         """The lineage once the change is in force. Raises Malformed unless enough sites have signed it.
 
-        Signatures are judged before the file, so that an unsigned change costs no seconds of reading YAML.
+        Signatures are judged before anything is read: what too few have signed is anybody's, and reading may be slow.
         """
+        self._check_signed(change)
         held = change.facts
         if (held.get("epoch"), held.get("before")) != (self.roster.epoch + 1, self.federation_digest.hex()):
             raise Malformed("it changes another epoch than this one")

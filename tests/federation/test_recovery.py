@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.codec import Malformed
-from p2pfl.federation import changefile
+from p2pfl.codec import Malformed, facts
+from p2pfl.federation import changefile, membership
 from p2pfl.federation.membership import Change, Epochs
 from p2pfl.ledger import auditor
 from p2pfl.ledger.entry import entry_of, read_record
@@ -47,6 +47,30 @@ def test_the_signature_of_the_site_that_forgot_what_it_signed_does_not_count() -
 def test_who_goes_on_stays_with_its_key_and_with_what_it_has_spent(names: dict[str, str], steps: object) -> None:
     with pytest.raises(Malformed):
         change(OF, HERE, recovered=names, **steps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recovered", [5, True, "eve", ["eve"], ["abc"], {"eve": 1}, {"eve": None}])
+@pytest.mark.parametrize("signers", [(), ("eve",), NAMES])
+def test_a_record_that_anybody_made_up_is_refused_and_ends_no_process(
+    recovered: object, signers: tuple[str, ...]
+) -> None:
+    made = Change(facts({**change(OF, HERE).facts, "recovered": recovered}), {})
+    for name in signers:
+        made = made.sign(IDENTITIES[name], name)
+    with pytest.raises(Malformed):
+        HERE.after(made)
+    with pytest.raises(Malformed):
+        HERE.check_change(made)
+
+
+def test_of_a_change_that_too_few_have_signed_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mebibyte takes a fifth of a second to read, a hello may bring four, and anybody may write them."""
+    made = change(OF, HERE, signers=OTHERS[:3])
+    forged = Change(made.record, {**made.signatures, "eve": bytes(64), "dot": made.signatures["ada"]})
+    monkeypatch.setattr(membership, "read_facts", lambda *data: pytest.fail("it was read"))
+    for each in (made, forged, Change(b"[" * 1000, {})):
+        with pytest.raises(Malformed, match="of 4 signatures"):
+            HERE.after(each)
 
 
 def test_the_file_that_people_pass_on_holds_it() -> None:

@@ -248,6 +248,11 @@ def frame(kind: int, flags: int = 0, number: int = 0, acknowledged: int = 0, tot
     return bytes([1, len(head)]) + head + size + body
 
 
+def _changed(data: bytes) -> Any:
+    signed = {name: membership.IDENTITIES[name].sign("membership", data) for name in membership.NAMES}
+    return LINEAGE.after(Change(data, signed))
+
+
 def _link(data: bytes) -> Any:
     """One direction of a link as the tunnel and the framing take it, one after another."""
     decoder, said, rest = ZmtpDecoder(), list[tuple[bytes, Any]](), memoryview(data)
@@ -770,6 +775,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("change file", lambda data: changefile.parse(data, PATH), OF_A_FILE, (CHANGE_FILE,),
                 ("federation.changefile:parse", "federation.federation:_lineage"), factor=600, fixed=2 * MIB),
         Decoder("change", lambda data: LINEAGE.check_change(Change(data, {})), (Malformed,),
+                (membership.all_three().record,), (), factor=600, fixed=2 * MIB),
+        Decoder("change that all have signed", lambda data: _changed(data), (Malformed,),
                 (membership.all_three().record,), (), factor=600, fixed=2 * MIB),
         Decoder("genesis", Lineage.of_genesis, (Malformed,), (membership.genesis_row()[0],),
                 ("federation.membership:Lineage.of_genesis",), factor=80),
