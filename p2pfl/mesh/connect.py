@@ -107,11 +107,12 @@ class Connector:
     async def _tcp(self, peer: str, address: Address, segment: int | None) -> socket.socket:
         reasons: list[str] = []
         for family, kind, protocol, _, name in await self._resolve(peer, address):
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
-            if segment is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
-            reason = await self._try(sock, name)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # a system without IPv6, or no descriptor left
+                reasons.append(f"{name[0]}: {error.strerror or error}")
+                continue
+            reason = await self._try(sock, name, segment)
             if not reason:
                 return sock
             reasons.append(f"{name[0]}: {reason}")
@@ -132,9 +133,12 @@ class Connector:
             reason = str(getattr(error, "strerror", None) or error)
         raise NameUnresolved(peer=peer, address=address, host=address.host, evidence=reason)
 
-    async def _try(self, sock: socket.socket, name: Any) -> str:
+    async def _try(self, sock: socket.socket, name: Any, segment: int | None) -> str:
         """Connect `sock`; on failure close it and return the reason."""
         try:
+            sock.setblocking(False)
+            if segment is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
             async with asyncio.timeout(self.limits.connect_s):
                 await asyncio.get_running_loop().sock_connect(sock, name)
             # On loopback TCP can connect a port to itself while nobody listens there.

@@ -193,14 +193,13 @@ class Link:
 
         Closing first could destroy our last acknowledgement on its way.
         """
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.room.idle, self._down)]
+        try:
+            await asyncio.wait(waits, timeout=flush_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(flush_s):
-                waits = [asyncio.ensure_future(event.wait()) for event in (self.room.idle, self._down)]
-                try:
-                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for wait in waits:
-                        wait.cancel()
             async with asyncio.timeout(GOODBYE_S):
                 self._send_control(GOODBYE, 0)
                 await self._down.wait()

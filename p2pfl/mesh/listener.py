@@ -29,7 +29,10 @@ Serve = Callable[[socket.socket, Address], Coroutine[None, None, None]]
 def bind(address: Address) -> socket.socket:
     """A listening socket on `address`. Raises PortBusy, which names the process where it can, or AddressUnusable."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a system without IPv6
+        raise _unusable(address, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host, address.port))

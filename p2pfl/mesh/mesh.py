@@ -257,7 +257,14 @@ class Mesh:
 
     async def _bring_up(self, sock: socket.socket, route: Route) -> None:
         """From a socket to a link, or to a call that is carried on, or to one named error."""
-        site, contexts = self._site, self._site.credentials.current()
+        site = self._site
+        try:
+            contexts = site.credentials.current()
+        except OSError as error:  # a new leaf is due, and there is no descriptor for its key
+            sock.close()
+            named = translate(error, peer=route.label, first_bytes=b"", dialed=route.dialed)
+            self._report_refusal(route.expected, route.address, named)
+            return
         context = contexts.dialing if route.dialed else contexts.accepting
         tunnel = Tunnel(sock, context, site.limits, site.clocks.now, scratch=self._scratch, path=route.path)
         peer: str | None = None

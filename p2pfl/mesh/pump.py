@@ -95,8 +95,8 @@ class Pump:
         self._counts = sock.family != socket.AF_UNIX  # TCP may wait for a number of bytes
         if self._counts:  # a connection that a relay carries begins in this process
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if (option := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+            with contextlib.suppress(OSError, AttributeError):  # a system without it takes as much as it likes
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self.dialed = context.protocol is ssl.PROTOCOL_TLS_CLIENT
         self.bytes_sent = 0
         self.bytes_received = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Final
 
 from p2pfl import codec
@@ -76,8 +77,7 @@ class PendingChange:
             await asyncio.sleep(WATCH_S)
 
     def _stamps(self) -> tuple[int, ...]:
-        paths = (self._home.place(item) for item in (CHANGE, REVOKED, notes.NOTES))
-        return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+        return tuple(_stamp(self._home.place(item)) for item in (CHANGE, REVOKED, notes.NOTES))
 
     def _look(self) -> list[str]:
         """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log.
@@ -164,6 +164,14 @@ class PendingChange:
     def check_key(self, peer: str) -> None:
         """Raises Revoked when this site accepts nothing of that peer's key any more."""
         refuse(self._federation.roster[peer], revoked_keys(self._home))
+
+
+def _stamp(path: Path) -> int:
+    """When the file was written; 0 where there is none: another study of this home may take it away at any time."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def revoked_keys(home: Home) -> list[bytes]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import pytest
+
+from p2pfl.errors.mesh import AddressUnusable
 from p2pfl.mesh import LinkClosed
+from p2pfl.mesh.certificates import Contexts
+from p2pfl.mesh.listener import bind
 from p2pfl.roster import Address, Roster
 from tests.mesh.sites import QUICK, Sites, free_address, running
 from tests.mesh.tcp_proxy import Proxy
@@ -133,5 +139,64 @@ def test_a_connection_that_died_at_one_end_alone_is_probed_when_that_end_dials_a
             await bob.send("ada", b"here again")
             assert await one.payloads("bob", 1) == [b"here again"]
             assert any(isinstance(event, LinkClosed) and "dialled anew" in event.reason for event in one.seen)
+
+    asyncio.run(scene())
+
+
+def without(family: int, error: int) -> Callable[..., socket.socket]:
+    """Makes sockets, but none of that family."""
+    made = socket.socket
+
+    def make(of: int = socket.AF_INET, *rest: int, **more: int) -> socket.socket:
+        if of == family:
+            raise OSError(error, "no such socket")
+        return made(of, *rest, **more)
+
+    return make
+
+
+@pytest.mark.parametrize("error", [errno.EAFNOSUPPORT, errno.EMFILE])
+def test_an_address_for_which_this_system_has_no_socket_is_one_that_does_not_answer(
+    error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system without IPv6, or without a descriptor left: the next address is taken, and the process goes on."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        roster = listed_at(sites, "bob", Address("::1", 9), sites.addresses["bob"])
+        ada = sites.mesh("ada", roster=roster, listens=False)
+        bob = sites.mesh("bob", roster=roster)
+        monkeypatch.setattr("p2pfl.mesh.connect.socket.socket", without(socket.AF_INET6, error))
+        async with running(ada, bob) as (one, _):
+            await one.up("bob")
+
+    asyncio.run(scene())
+
+
+def test_to_listen_where_this_system_has_no_socket_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfl.mesh.listener.socket.socket", without(socket.AF_INET6, errno.EAFNOSUPPORT))
+    with pytest.raises(AddressUnusable):
+        bind(Address("::1", 9))
+
+
+def test_a_site_whose_new_certificate_finds_no_descriptor_dials_again() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        roster = listed_at(sites, "bob", sites.addresses["bob"])
+        ada, bob = sites.mesh("ada", roster=roster, listens=False), sites.mesh("bob", roster=roster)
+        async with running(ada, bob) as (one, _):
+            await one.up("bob")
+            credentials, failures = ada._site.credentials, [OSError(errno.EMFILE, "too many open files")] * 2
+            current = credentials.current
+
+            def fails() -> Contexts:
+                if failures:
+                    raise failures.pop()
+                return current()
+
+            credentials.current = fails  # type: ignore[method-assign]
+            ada._links["bob"].cut("the path changed")
+            await one.linked("bob", 2)
+            assert not failures
 
     asyncio.run(scene())

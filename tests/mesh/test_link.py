@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pfl.mesh import Limits, LinkClosed, MeshEvent, TlsFacts
 from p2pfl.mesh.dialer import Backoff, Dialer
 from p2pfl.mesh.events import Path
-from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
+from p2pfl.mesh.framing import ACK, DATA, FIRST, GOODBYE, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import LinkHello, OpenedLink
@@ -278,5 +278,21 @@ def test_who_waits_for_room_for_letters_goes_before_who_waits_for_bulk() -> None
         room.update(0)
         await asyncio.gather(*waits)
         assert went == ["letters", "bulk"]
+
+    asyncio.run(scene())
+
+
+def test_a_goodbye_is_said_also_where_the_last_acknowledgement_has_not_come_in_time() -> None:
+    """Closed without one, this end could destroy its own last acknowledgement on its way."""
+
+    async def scene() -> None:
+        stage = Stage()
+        stage.link.queue_payload(b"never acknowledged")
+        finishing = asyncio.create_task(stage.link.finish(0.0))
+        async with asyncio.timeout(OVERALL_S):
+            while GOODBYE not in {header.kind for header in stage.sent}:
+                await asyncio.sleep(0)
+        stage.link.cut("the peer has closed")
+        await finishing
 
     asyncio.run(scene())
