@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -41,12 +42,18 @@ class Offer:
         """What to allow for a phase.
 
         speeds   measured, of the links, in bytes per second (None: not measured)
-        took_s   seconds that the offer took to make: slower sites may need a few times as long
+        took_s   seconds that the offer took to make: slower sites may need a few times as long. All sites read the
+                 deadline, so it holds a power of two of at least a second: the time itself grows with the records.
         """
         measured = min(filter(None, speeds), default=SLOWEST)
         slowest = min(max(measured, SLOWEST / 8), FASTEST)
         # After a quarter of its deadline a phase goes on without the sites that are away (sharing/phases/members.py).
-        return int(1000 * (4 * self.patience_s + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
+        return int(1000 * (4 * self.patience_s + SLACK * 2 * self.payload_bytes / slowest + SLOWER * coarse_s(took_s)))
+
+
+def coarse_s(took_s: float) -> float:
+    """So many seconds, rounded up to a power of two; none of less than one."""
+    return 2.0 ** math.ceil(math.log2(took_s)) if took_s >= 1.0 else 0.0
 
 
 class ModelStore(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN
-from p2pfl.node.source import LARGE_BYTES, MEASURE_S, SLOWEST, Offer
+from p2pfl.node.source import LARGE_BYTES, MEASURE_S, SLOWER, SLOWEST, Offer
 
 FLOATS = 4 * 1_500_000  # bytes of a sum of 1.5e6 floats in 31 bits
 
@@ -29,6 +29,16 @@ def test_a_link_that_shows_itself_slow_gets_the_time_that_it_needs() -> None:
 def test_a_link_that_has_not_answered_yet_gets_no_less_time_than_unknown_ones() -> None:
     late = FILL_BYTES / MEASURE_S
     assert offer(FLOATS).deadline_ms([MOST_SHOWN, late]) >= offer(FLOATS).deadline_ms([None, None])
+
+
+def test_a_deadline_tells_how_long_a_pass_took_by_a_power_of_two_alone() -> None:
+    """It is signed and kept by all; to the millisecond it told one record more in a batch."""
+    told = {offer(0).deadline_ms([], took / 100) for took in range(25_600)}
+    assert told == {
+        offer(0).deadline_ms([]) + int(SLOWER * 1000 * most) for most in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+    }
+    for took in (1.0, 1.001, 100.0, 255.9):
+        assert offer(0).deadline_ms([], took) >= offer(0).deadline_ms([]) + 1000 * SLOWER * took, "no site gets less"
 
 
 @pytest.mark.parametrize(("size", "asks"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True)])
