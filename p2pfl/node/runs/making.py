@@ -33,7 +33,6 @@ MOST_CUTS: Final = 3  # times that a pass may be cut before this process ends
 class PassMaker:
     """Makes the passes of one run.
 
-    rounds      how many rounds that train are in the model after a round
     subspace    where a round from a model may move, by the digest of that model and the model (m,); None: everywhere
     """
 
@@ -46,17 +45,17 @@ class PassMaker:
     models: Models
     updates: Updates
     personal: PersonalLayers
-    rounds: Callable[[int], int]
     subspace: Callable[[bytes, FlatVector], Subspace | None]
 
-    def update(self, number: int, base: int) -> tuple[NDArray[Any], Subspace | None]:
+    def update(self, number: int, base: int, rounds: int) -> tuple[NDArray[Any], Subspace | None]:
         """What may be sent of a pass from the model after `base`, or of the one that a process before was making; and
         where it moved. What stays here of it is on the disk.
 
+        rounds   that train, in the model after `base`
         Raises TaskProcessEnded when it was cut MOST_CUTS times; StepOutOfMemory when a step of one record lacks memory;
         ModelDiverged.
         """
-        begun, start = self._repeated(base) or self._begun(number, base)
+        begun, start = self._repeated(base, rounds) or self._begun(number, base, rounds)
         m, cuts = self.trainer.parameters, 0
         while True:
             subspace = self.subspace(begun.model, start[:m])
@@ -79,7 +78,7 @@ class PassMaker:
             if out_of_memory:
                 begun = self._smaller(begun, start)
             elif not begun.inputs or self.inputs(start, begun.rounds_before) != begun.inputs:
-                begun, start = self._begun(number, base)  # nobody can repeat it: it is lost with its charge
+                begun, start = self._begun(number, base, rounds)  # nobody can repeat it: it is lost with its charge
             self.observer(PassWasCut(number, how, begun.at_once))
 
     def _smaller(self, begun: BegunPass, start: FlatVector) -> BegunPass:
@@ -93,15 +92,17 @@ class PassMaker:
         if isinstance(self.trainer, Batches) and at_once:
             self.trainer.at_once = at_once
 
-    def _repeated(self, base: int) -> tuple[BegunPass, FlatVector] | None:
+    def _repeated(self, base: int, rounds: int) -> tuple[BegunPass, FlatVector] | None:
         """The pass that a process before this one began, and what it starts from; the round is no matter.
 
-        Where each site adds a part of the noise, it must be of the model after `base`: its grid and subspace are.
+        Where each site adds a part of the noise, it must be of the model after `base` and of as many rounds: its grid
+        and subspace are. A refused round leaves the model as it is, and counts.
         """
         begun = self.passes.begun
         if begun is None or begun.run != self.models.run:
             return None
-        if self.federation.privacy.is_distributed and begun.model != self.models.on(base).names[0]:
+        place = (begun.model, begun.rounds_before)
+        if self.federation.privacy.is_distributed and place != (self.models.on(base).names[0], rounds):
             return None
         model = self.models.begun_from(begun.model)
         if model is None:
@@ -110,12 +111,12 @@ class PassMaker:
         start = self.personal.behind(model, self.personal.start_of(begun.number))
         return (begun, start) if self.passes.may_repeat(self.inputs(start, begun.rounds_before)) else None
 
-    def _begun(self, number: int, base: int) -> tuple[BegunPass, FlatVector]:
+    def _begun(self, number: int, base: int, before: int) -> tuple[BegunPass, FlatVector]:
         """A pass of its own from the model after `base`.
 
         What an older one drew is gone: over other gradients it would cancel out.
         """
-        state, before = self.models.on(base), self.rounds(base)
+        state = self.models.on(base)
         start = self.personal.behind(state.model, self.personal.now)
         at_once = self.trainer.at_once if isinstance(self.trainer, Batches) else 0
         inputs = self.inputs(start, before)

@@ -77,7 +77,7 @@ class TrainingRun:
         looks = Looks.of(self.federation, self.home, self.run, self.trainer)
         self.personal = PersonalLayers(self.home, self.logs, self.run, self.trainer, self.federation, self.observer)
         named = (self.federation, self.trainer, self.task, self.draw, self.observer, self.passes, self.models)
-        self.maker = PassMaker(*named, self.updates, self.personal, self._rounds, self._subspace)
+        self.maker = PassMaker(*named, self.updates, self.personal, self._subspace)
         told = (self.federation, self.logs, self.run, self.trainer, self.models, looks)
         self.counting = Counting(*told, HeldOut(self.home, self.run, self.trainer), self.draw)
         if self.counting.ends_the_metric:
@@ -201,7 +201,8 @@ class TrainingRun:
         spent = self.passes.spent()
         model = self.models.on(base).digest
         self._measuring[number] = self._measures(base)
-        unmeasured = self.counting.decide(number, base, self._rounds(base), ends=self._measuring[number])
+        rounds = self._rounds(base)  # once: while a pass is made others may end this round, and begin more
+        unmeasured = self.counting.decide(number, base, rounds, ends=self._measuring[number])
         # All of U propose the same configuration, so all of them count, or none: a sum of one site's counts is never
         # opened.
         configuration = {**self.configuration, "unmeasured": unmeasured}
@@ -210,16 +211,16 @@ class TrainingRun:
         subspace = self._subspace_on(base)
         if subspace is not None:
             configuration["subspace"] = subspace.digest.hex()
-        configuration |= self.updates.facts(self._rounds(base))
         ground = self._ground(base)
         if self.federation.compression.method == "leader":
             configuration["leader"] = self._leader(base)
         nomination = self._pending(number, ground)
-        if nomination is not None and not self.updates.fits(subspace, self._rounds(base)):
+        if nomination is not None and not self.updates.fits(subspace, rounds):
             nomination = None  # its noise is that of another round's grid or subspace: it is lost with its charge
         if nomination is None:
-            nomination = self._train(number, base, ground)
+            nomination = self._train(number, base, rounds, ground)
             spent = self.passes.spent()
+        configuration |= self.updates.facts(rounds)  # last: of an update made for another grid no words are given
         words = self.updates.length(self._most_sent())
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
         return Offer(model, configuration, nomination, spent, words * word_bytes)
@@ -266,10 +267,10 @@ class TrainingRun:
         records = self.logs.rounds(self.run)
         return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
 
-    def _train(self, number: int, base: int, ground: Ground) -> bytes:
+    def _train(self, number: int, base: int, rounds: int, ground: Ground) -> bytes:
         """The nomination of a new update of the model after `base`, or of the one that a process before was making."""
         began = time.monotonic()
-        nomination = self.compressor.nominate(*self.maker.update(number, base), ground)
+        nomination = self.compressor.nominate(*self.maker.update(number, base, rounds), ground)
         self._keep_pending(number, nomination, sent=False)
         # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
         self.passes.over()

@@ -164,11 +164,38 @@ def test_an_update_that_missed_its_round_is_lost_where_its_subspace_has_turned(l
     assert (lowrank.trainer.passes, len(charges(run))) == (2, 2)
 
 
+@pytest.mark.claim("NOISE-2")
+def test_a_pass_that_was_begun_for_the_grid_of_another_round_is_not_repeated(tmp_path: Path) -> None:
+    """A refused round leaves the model as it is and counts: by a schedule the next one's grid is another."""
+    for place in home(tmp_path, "local.schedule=cosine"):
+        run = place.started()
+        place.trainer.dies = True
+        with pytest.raises(Killed):
+            run.propose(1, 0)
+        place.trainer.dies = False
+        run = place.started()
+        facts = codec.facts({**run.configuration, **run.updates.facts(0), "unmeasured": ""})
+        beyond = FIELDS[31].encode(np.full(4, FIELDS[31].p // 2, np.int64))
+        scalars = e.Vector(61, np.zeros(place.trainer.counts + 2, np.uint64))
+        model, outcome = run.apply(applied(1, 0, (e.Vector(31, beyond), scalars), NAMES[1:], b"", facts))
+        assert "refused" in outcome
+        finished(place, run, 1, model, outcome, survivors=list(NAMES[1:]), epsilon=dict.fromkeys(NAMES, "0"))
+        offer = run.propose(2, 1)
+        assert isinstance(run.updates, NoisedUpdates)
+        before, now = run.updates._grid_before(0), run.updates._grid_before(1)
+        assert now.step != before.step and offer.configuration["noise"]["step"] == repr(now.step)
+        words = FIELDS[31].centred(masked(run, 2, offer)[0].words)
+        noise = noise_steps(BitStream(Secret(place.trainer.seeds[-1][1]), "training/discrete-noise"), 4, now.sigma)
+        assert words.tolist() == (np.rint(0.25 / now.step).astype(np.int64) + noise).tolist(), "on the grid agreed on"
+        assert len(charges(run)) == 2, "what had begun is lost with its charge"
+
+
 def test_an_update_that_never_left_is_sent_in_the_next_round_of_the_same_model(place: Place) -> None:
     run = place.started()
     first = run.propose(1, 0)
     again = run.propose(2, 0)
     assert (first.support, again.support) == (b"", b"")
+    assert first.configuration == again.configuration and "noise" in again.configuration
     assert place.trainer.passes == 1
 
 
