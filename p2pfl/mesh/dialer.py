@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from p2pfl.errors import P2PFLError
 from p2pfl.mesh.connect import Connector
+from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.roster import Address, Member
 
 
@@ -56,15 +57,30 @@ class DialerOwner:
 
 
 class Dialer:
-    """Dials `member` whenever the pair has no link. `yields`: the other end dials too and goes first."""
+    """Dials `member` whenever the pair has no link. `yields`: the other end dials too and goes first.
+
+    A member whose links end more often than it may connect to this site is dialled no more often than that: one that
+    ends each as soon as it has carried a frame would have this site dial at once for ever, at its own address or
+    through a relay.
+    """
 
     def __init__(
-        self, member: Member, owner: DialerOwner, backoff: Backoff, connector: Connector, *, yields: bool
+        self,
+        member: Member,
+        owner: DialerOwner,
+        backoff: Backoff,
+        connector: Connector,
+        now: Callable[[], float],
+        *,
+        yields: bool,
     ) -> None:
+        limits = connector.limits
         self._member = member
         self._owner = owner
         self._backoff = backoff
         self._connector = connector
+        self._now = now
+        self._links = TokenBucket(limits.opening_burst, limits.openings_per_s, now())
         self._yields = yields
         self._changed = asyncio.Event()
         self._fruitful = True
@@ -72,6 +88,7 @@ class Dialer:
     def link_closed(self, *, fruitful: bool) -> None:
         """The link has ended. One that carried no frame leaves the pauses as they are: mutual refusals slow down."""
         self._fruitful = fruitful
+        self._links.spend_on_credit(self._now())
         if fruitful:
             self._backoff.reset()
         self._changed.set()
@@ -88,6 +105,9 @@ class Dialer:
             if not self._owner.needs_link():
                 await self._improve()
                 pauses = self._yields or not self._fruitful
+                continue
+            if self._links.is_empty(self._now()):
+                await self._pause(self._connector.limits.dial_most_s)
                 continue
             if pauses:
                 await self._pause(self._backoff.pause())

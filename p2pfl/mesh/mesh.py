@@ -245,7 +245,9 @@ class Mesh:
         backoff = Backoff(site.limits.dial_first_s, site.limits.dial_most_s, site.clocks.draw)
         dialed_too = bool(site.roster[site.name].addresses) and self._listener is not None
         yields = dialed_too and not self._arbitrates(peer)
-        dialer = self._dialers[peer] = Dialer(site.roster[peer], owner, backoff, site.connector, yields=yields)
+        dialer = self._dialers[peer] = Dialer(
+            site.roster[peer], owner, backoff, site.connector, site.clocks.now, yields=yields
+        )
         self._relay_client.link_lost(peer)
         self._spawn(dialer.run())
 

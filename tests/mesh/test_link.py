@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.mesh import Limits, LinkClosed, MeshEvent, TlsFacts
-from p2pfl.mesh.dialer import Backoff, Dialer
+from p2pfl.mesh.connect import Connector, FirstAnswer
+from p2pfl.mesh.dialer import Backoff, Dialer, DialerOwner
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, GOODBYE, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
@@ -19,6 +21,7 @@ from p2pfl.mesh.local_ends import RouterEnd
 from p2pfl.mesh.opening import LinkHello, OpenedLink
 from p2pfl.mesh.queue_room import QueueRoom
 from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN
+from p2pfl.roster import Address
 from tests.mesh.sites import OVERALL_S
 
 LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
@@ -239,12 +242,49 @@ def test_a_link_that_brought_nothing_leaves_the_pauses_as_they_are() -> None:
     """Two ends that refuse each other's frames would else go up and down several times a second for ever."""
     backoff = Backoff(0.05, 2.0, lambda size: b"\x80\x00")
     nothing: Any = None
-    dialer = Dialer(nothing, nothing, backoff, nothing, yields=False)
+    dialer = Dialer(nothing, nothing, backoff, Connector(LIMITS), lambda: 0.0, yields=False)
     assert [backoff.pause() for _ in range(3)] == [0.05, 0.1, 0.2]
     dialer.link_closed(fruitful=False)
     assert backoff.pause() == 0.4
     dialer.link_closed(fruitful=True)
     assert backoff.pause() == 0.05
+
+
+def test_a_member_that_ends_each_link_at_once_is_dialled_as_often_as_it_may_dial() -> None:
+    """Each link was fruitful, so the pauses begin anew each time."""
+
+    async def scene() -> None:
+        clock, brought = [0.0], list[float]()
+        limits = replace(LIMITS, opening_burst=3, openings_per_s=0.5, dial_most_s=0.0)
+
+        async def connect(*of: object) -> FirstAnswer:
+            return FirstAnswer(nothing, address, ())
+
+        async def bring_up(sock: object, to: Address) -> None:
+            brought.append(clock[0])
+            dialer.link_changed()
+            dialer.link_closed(fruitful=True)
+
+        async def no_relay() -> None:
+            pass
+
+        nothing: Any = None
+        address = Address("10.0.0.1", 7443)
+        owner = DialerOwner(lambda: True, lambda: False, bring_up, lambda *of: None, no_relay)
+        member: Any = SimpleNamespace(name="bob", addresses=(address,))
+        connector: Any = SimpleNamespace(limits=limits, connect_first=connect)
+        backoff = Backoff(0.0, 0.0, bytes)
+        dialer = Dialer(member, owner, backoff, connector, lambda: clock[0], yields=False)
+        dialling = asyncio.ensure_future(dialer.run())
+        for second in range(20):
+            clock[0] = float(second)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        dialling.cancel()
+        assert len(brought) == 3 + 9
+        assert brought[:3] == [0.0] * 3
+
+    asyncio.run(scene())
 
 
 def test_letters_without_end_let_bulk_through_a_tunnel_never_empty() -> None:
