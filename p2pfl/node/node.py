@@ -95,13 +95,11 @@ class Node:
 
     async def start(self) -> None:
         """Open the port, dial everyone, and begin to listen. Raises what Mesh.start raises."""
-        heard = self.home.read(PEERS_ITEM)
-        if heard:
+        if heard := self.home.read(PEERS_ITEM):
             self.greetings.remember(heard)
         await self.mesh.start()
         await asyncio.to_thread(self.logs.started, self._site.incarnation)
-        listen = self._options.listen
-        self.observer(Listening(str(listen) if listen else NO_PORT))
+        self.observer(Listening(str(self._options.listen or NO_PORT)))
         self._spawn(self.inbox.listen())
         for peer in self._post.queues:
             self._spawn(self._post.deliver(peer))
@@ -213,7 +211,9 @@ class Node:
                 return
             missing = {name: "its first hello" for name in names if name not in genesis}
             event = await self.inbox.next_event(partial(Waiting, "genesis", 0, missing))
-            if isinstance(event, e.Received):
+            if isinstance(event, e.Received) and isinstance(event.letter.message, OF_HEADS):
+                self._witness.heed(event.letter)  # each is sent once on a link, and is of no run that begins
+            elif isinstance(event, e.Received):
                 self._unknown_runs.hold_letter(event.letter)
             elif isinstance(event, (e.LinkUp, e.LinkDown)):
                 await self._link(event)

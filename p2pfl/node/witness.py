@@ -213,7 +213,9 @@ class Witness:
             self._show(peer)
 
     def heed(self, letter: Letter[Message]) -> None:
-        """A peer shows a head of its log, or answers one of this site's."""
+        """A peer shows a head of its log, or answers one of this site's; in another epoch it may have another key."""
+        if letter.envelope.epoch != self._site.roster.epoch:
+            return
         if carries(letter, SiteHead):
             self._to_judge[letter.sender] = letter
             self._woken.set()
