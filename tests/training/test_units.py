@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +17,12 @@ from p2pfl.errors.federation import TableUnfit
 from p2pfl.errors.privacy_units import PatientMissing, PatientsUnknown, UnitsMixed
 from p2pfl.errors.training import MissingColumn
 from p2pfl.federation.description import parse_description
-from p2pfl.federation.federation import Federation, Privacy
+from p2pfl.federation.federation import NO_PRIVACY, Federation, Privacy
 from p2pfl.federation.table_facts import facts_of, schema_of
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
 from p2pfl.training.compression.subspace import Subspace
-from p2pfl.training.gradients.clipping import KeystreamOptimizer, SummingOptimizer
+from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer
 from p2pfl.training.local import Trainer
 from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.privacy.account import Account, delta_notices
@@ -118,6 +119,35 @@ def test_a_patient_with_a_thousand_equal_records_moves_the_sum_by_at_most_the_cl
     monkeypatch: pytest.MonkeyPatch, density: float | None
 ) -> None:
     assert 0.9 < gain_of_a_patient(monkeypatch, density) <= 1.0 + 1e-4
+
+
+@pytest.mark.claim("DP-1")
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", [KeystreamOptimizer, SummingOptimizer])
+def test_a_unit_whose_gradient_is_not_finite_moves_no_sum(odd: float, kind: type[ClippingOptimizer]) -> None:
+    """Else no sum that it is in is finite, and the pass ends: everybody sees that it was drawn."""
+
+    def summed(rows: list[int]) -> list[np.ndarray]:
+        samples = torch.linspace(-1, 1, 12).reshape(3, 4)
+        samples[1, 2] = odd
+        weights = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(4))]
+        more = (BitStream(SEED, "training/noise"),) if kind is KeystreamOptimizer else ()
+        optimizer = kind(torch.optim.SGD(weights, lr=0.1), PATIENTS, 1.0, *more)
+        optimizer.params[0].grad_sample, optimizer.params[1].grad_sample = torch.ones(3, 2)[rows], samples[rows]
+        optimizer.clip()
+        return [p.summed_grad.numpy() for p in optimizer.params]
+
+    for found, without in zip(summed([0, 1, 2]), summed([0, 2]), strict=True):
+        assert np.abs(without).max() > 0
+        assert np.allclose(found, without, rtol=1e-6), "of no parameter, its finite parts neither"
+
+
+def test_without_privacy_a_gradient_that_is_not_finite_stays_so() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    optimizer = KeystreamOptimizer(torch.optim.SGD(weights, lr=0.1), NO_PRIVACY, 1.0, BitStream(SEED, "training/noise"))
+    optimizer.params[0].grad_sample = torch.tensor([[1.0, math.nan]])
+    optimizer.clip()
+    assert optimizer.params[0].summed_grad.isnan().any(), "a model that diverges is told"
 
 
 @pytest.mark.claim("DP-10")

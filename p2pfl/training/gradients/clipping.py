@@ -6,6 +6,7 @@ A sum is made in place of what it is made of, block by block: beside the records
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -50,11 +51,12 @@ class ClippingOptimizer:
     def clip(self) -> None:
         """Clip each record's gradient, over all parameters together, and add it to the sums; they are gone then.
 
-        Without any record the sums are zeros. Raises ValueError where a parameter has no gradient for each record:
-        what the others have of a record would be clipped too little.
+        Without any record the sums are zeros; a record without a finite norm counts as zeros. Raises ValueError where a
+        parameter has no gradient for each record: what the others have of a record would be clipped too little.
         """
         flat = self._rows()
         norms = torch.stack([one.norm(2, dim=1).to(flat[0].device) for one in flat], dim=1).norm(2, dim=1)
+        norms = self._without_odd(flat, norms)
         factor = (self.max_grad_norm / (norms + STEADY)).clamp(max=1.0)  # (B,)
         for p in self.params:
             rows = flat.pop(0).to(p.dtype)
@@ -64,6 +66,18 @@ class ClippingOptimizer:
             for start in range(0, p.numel(), BLOCK):
                 block = slice(start, start + BLOCK)
                 p.summed_grad[block] += factor.to(p.device, p.dtype) @ rows[:, block]
+
+    def _without_odd(self, flat: list[torch.Tensor], norms: torch.Tensor) -> torch.Tensor:
+        """The norms (B,), 0 where one is not finite; in `flat` such a record is zeros then.
+
+        Else no sum that it is in would be finite: the pass would end, and tell that the record was drawn. What is not
+        clipped (`privacy: none`) stays, so that a model that diverges is told.
+        """
+        odd = ~norms.isfinite()
+        if not math.isfinite(self.max_grad_norm) or not odd.any():
+            return norms
+        flat[:] = [rows.masked_fill(odd.to(rows.device)[:, None], 0.0) for rows in flat]
+        return norms.masked_fill(odd, 0.0)
 
     def _rows(self) -> list[torch.Tensor]:
         """Of each parameter the records' gradients, as views.    (B, numel), B ≥ 0
@@ -131,14 +145,15 @@ class SummingOptimizer(ClippingOptimizer):
     def clip(self) -> None:
         """Add each unit's gradient, no longer than the clip, to `summed_grad`, which is float64 on the processor.
 
-        Raises ValueError where a parameter has no gradient for each unit.
+        A unit without a finite norm counts as zeros. Raises ValueError where a parameter has no gradient for each unit.
         """
         flat = [rows.detach().cpu() for rows in self._rows()]
         squares = torch.zeros(len(flat[0]), dtype=torch.float64)
         for rows in flat:
             for start in range(0, rows.shape[1], BLOCK):
                 squares += rows[:, start : start + BLOCK].double().square().sum(1)
-        factors = self.max_grad_norm * SHORTER / squares.sqrt().clamp(min=self.max_grad_norm)  # (B,)
+        norms = self._without_odd(flat, squares.sqrt())
+        factors = self.max_grad_norm * SHORTER / norms.clamp(min=self.max_grad_norm)  # (B,)
         for p, rows in zip(self.params, flat, strict=True):
             p.grad_sample = None
             if p.summed_grad is None:
