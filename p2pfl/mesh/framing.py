@@ -142,7 +142,7 @@ class Queued:
 
 
 class Outgoing:
-    """Frames that one peer's current incarnation has not acknowledged. At most `window` bytes are in flight.
+    """Frames of one session that the peer has not acknowledged. At most `window` bytes are in flight.
 
     Payloads are letters or bulk, each in their order. A letter overtakes all bulk of which nothing was sent, but no
     more than MOST_OVERTAKING bytes of them in a row do: then they wait for that bulk, also for its room in the window,
@@ -278,7 +278,7 @@ class Outgoing:
         return frames
 
     def resume(self, expected: int) -> None:
-        """A new link to the same incarnation: drop the frames that it holds; all others are sent again.
+        """A new link in the same session: drop the frames that it holds; all others are sent again.
 
         `expected` may be older than an acknowledgement on the link before: both were in flight.
         Raises MalformedFrame when it is a number that was never sent.
@@ -292,7 +292,7 @@ class Outgoing:
 
 
 class Incoming:
-    """Frames from one incarnation of a peer, which may send at most `window` bytes unacknowledged."""
+    """Frames of one session from a peer, which may send at most `window` bytes unacknowledged."""
 
     def __init__(self, window: int) -> None:
         self._window = window

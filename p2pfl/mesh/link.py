@@ -5,8 +5,8 @@ Connections come and go; `Outgoing` and `Incoming` stay as long as both processe
 else begin another: two processes of one site, or a connection that came up at one end alone, can never leave the two
 with counters of which each believes that they are the other's. A session takes the place of an earlier one with the
 same process once that process is heard in it: its hello may be older than the session that both have, and then the
-connection comes up at this end alone. When the far end returns as another incarnation, everything queued for the
-earlier process is dropped: it was meant for a process that is gone.
+connection comes up at this end alone. What was queued before another session began is dropped: mostly it was meant for
+a process that is gone. It is kept where nobody was heard yet, or not that process in the session before.
 
 A link is alive while bytes arrive. A heartbeat leaves when nothing else was sent for a while, and no frame has a
 deadline of its own. So a link that moves 1 MiB in a minute lives, and one on which nothing arrives for 20 s is cut and

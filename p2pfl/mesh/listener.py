@@ -162,5 +162,7 @@ class Listener:
             oldest.cancel()
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        # A fault of this program that a caller found ends its connection, and asyncio tells of it; it does not end the
+        # process, as one in dialling does: anybody may call.
         self._unknown.pop(task, None)
         self._tasks.discard(task)

@@ -156,7 +156,7 @@ class Mesh:
         overtakes bulk of which nothing was sent (framing.py).
         A payload may be given in several parts, which arrive as one. No part is copied before it is sent, so the memory
         behind a view must not change until `flushed` or an answer shows that it has arrived.
-        The queue outlives cuts, and is dropped when the peer returns as another incarnation.
+        The queue outlives cuts; what was queued before another session began is dropped (link.py).
         Raises NoSuchPeer, PayloadTooLarge (above 16 MiB).
         """
         link = self._link(peer, payload)
@@ -310,10 +310,7 @@ class Mesh:
         return self._site.name < peer
 
     def _choose(self, peer: str, tunnel: Tunnel, theirs: LinkHello) -> bool:
-        """Whether this connection may be the pair's link. The end whose name sorts first decides; the other agrees.
-
-        Raises OwnerBehind.
-        """
+        """Whether it may be the link: the end whose name sorts first decides, the other agrees. Raises OwnerBehind."""
         link = self._links[peer]
         if not self._arbitrates(peer):
             self._check_backlog(peer)
@@ -338,9 +335,8 @@ class Mesh:
         What the peer does about it is nothing wrong: it tries again and again, and keeps what it has queued.
         """
         if self._links[peer].backlog.is_full(self._site.clocks.now()):
-            limits = self._site.limits
-            evidence = f"more than {limits.undelivered_bytes} bytes of it wait, or it came too fast"
-            raise OwnerBehind(peer=peer, evidence=evidence)
+            most = self._site.limits.undelivered_bytes
+            raise OwnerBehind(peer=peer, evidence=f"more than {most} bytes of it wait, or it came too fast")
 
     async def _end_failed(self, tunnel: Tunnel, peer: str | None, route: Route, error: Exception) -> None:
         named = translate(error, peer=peer or route.label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)
