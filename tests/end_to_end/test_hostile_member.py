@@ -13,6 +13,7 @@ import pytest
 
 from p2pfl import messages
 from p2pfl.clocks import SYSTEM
+from p2pfl.codec import facts
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
@@ -82,7 +83,13 @@ class Liar:
             self.letter(messages.Want("words", (("ada", messages.Item.ROOT, 0),))),
             self.letter(messages.ModelPart(h, 1 << 50, 0, b"x")),
             self.letter(messages.Entries(0, 1 << 50, ((b"{}", ()),))),
+            *(self.letter(messages.Changed(record, (("ada", bytes(64)),))) for record in self.changes()),
         ]
+
+    def changes(self) -> list[bytes]:
+        """Records of the next epoch, as far as that goes without the others' signatures."""
+        before = {"before": self.federation.digest.hex(), "epoch": self.federation.roster.epoch + 1}
+        return [b"", b"[" * 1000, facts(before), facts({**before, "recovered": 5}), facts({**before, "added": 5})]
 
     @asynccontextmanager
     async def linked(self) -> AsyncIterator[None]:
