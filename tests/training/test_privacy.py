@@ -36,6 +36,26 @@ def test_epsilon_is_an_upper_bound_within_two_hundredths_of_another_accountant(
     assert reference <= found <= reference + 0.02
 
 
+@pytest.mark.claim("DP-5")
+def test_studies_that_charge_by_turns_cost_what_they_cost_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, and in no longer a composition, however often they took turns."""
+    from p2pfl.training.privacy import account, accountant
+
+    one, other, asked = Mechanism(1.1, 0.02, 80), Mechanism(2.0, 0.1, 3), list[list[tuple[float, float, int]]]()
+    bound = accountant.upper_bound
+
+    def seen(history: list[tuple[float, float, int]], delta: float) -> float:
+        asked.append(history)
+        return bound(history, delta)
+
+    monkeypatch.setattr(accountant, "upper_bound", seen)
+    account._composed.cache_clear()
+    by_turns, in_order = Account([one, other] * 3), Account([other] * 3 + [one] * 3)
+    assert by_turns.epsilon(1e-5) == in_order.epsilon(1e-5)
+    assert asked == [[(1.1, 0.02, 240), (2.0, 0.1, 9)]]
+    assert len(by_turns.history) == 6, "what was charged stays as it was charged"
+
+
 def test_the_renyi_bound_steps_in_where_the_prv_accountant_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     from p2pfl.training.privacy.accountant import PRVAccountant
 
@@ -264,7 +284,7 @@ def test_another_release_of_the_accountant_takes_nothing_back(monkeypatch: pytes
     account = Account()
     account.charge(PRIVACY)
     spent = account.epsilon(PRIVACY.delta)
-    monkeypatch.setattr("p2pfl.training.privacy.account._epsilon", lambda history, delta: spent / 2)
+    monkeypatch.setattr("p2pfl.training.privacy.account._composed", lambda history, delta: spent / 2)
     again = Account.from_bytes(account.to_bytes())
     assert (again.epsilon(PRIVACY.delta), again.after(Mechanism.of_pass(PRIVACY), PRIVACY.delta)) == (spent, spent)
 

@@ -316,14 +316,25 @@ def _joined(history: Iterable[Mechanism]) -> History:
     return tuple(joined)
 
 
-@functools.lru_cache(maxsize=256)  # one composition for each history and δ: a pass asks for it several times
 def _epsilon(history: History, delta: float) -> float:
+    """ε of all of it. In which order steps were made is no matter: those of a kind are composed as one, so that two
+    studies that charge the same records by turns cost no longer history than one behind the other."""
+    steps: dict[tuple[float, float], int] = {}
+    for one in history:
+        kind = one.noise_multiplier, one.sample_rate
+        steps[kind] = steps.get(kind, 0) + one.steps
+    return _composed(tuple((*kind, steps[kind]) for kind in sorted(steps)), delta)
+
+
+@functools.lru_cache(maxsize=256)  # one composition for each history and δ: a pass asks for it several times
+def _composed(history: tuple[tuple[float, float, int], ...], delta: float) -> float:
+    """ε of (noise multiplier, sample rate, steps) of each kind."""
     if not 0.0 < delta < 1.0:
         raise ValueError(f"δ = {delta}")
     if not history:
         return 0.0  # the PRV accountant raises on an empty history
-    if any(one.noise_multiplier == 0.0 for one in history):
+    if any(noise_multiplier == 0.0 for noise_multiplier, _, _ in history):
         return math.inf  # and on a step without noise
-    from p2pfl.training.privacy.accountant import upper_bound  # loads torch
+    from p2pfl.training.privacy.accountant import upper_bound  # loads numpy's and scipy's transforms
 
-    return upper_bound([(one.noise_multiplier, one.sample_rate, one.steps) for one in history], delta)
+    return upper_bound([*history], delta)
