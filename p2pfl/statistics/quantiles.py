@@ -51,7 +51,6 @@ class QuantilesResult(StatisticResult):
     """`error`: half the width of the widest bin, which no `value` is further from its quantile than."""
 
     kind: ClassVar[str] = "quantiles"
-    unbounded: ClassVar[str] = ""
     column: str
     count: int
     missing: int

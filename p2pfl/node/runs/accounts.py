@@ -95,7 +95,7 @@ class StudyAccounts:
 
     def alone(self) -> float | None:
         """The same against all other sites together; None where each site's noise was always enough by itself."""
-        return read_accounts(self.home).alone(self.marks, self.privacy.delta)
+        return read_accounts(self.home, self.item).alone(self.marks, self.privacy.delta)
 
     def after(self) -> float:
         """ε after one more pass."""

@@ -100,7 +100,7 @@ History = tuple[Mechanism, ...]
 
 
 class Charge:
-    """Permission for one pass: made by Account.charge or charge_again, used up by Trainer.train."""
+    """Permission for one pass: made by `charge` or Accounts.charge_again, used up by Trainer.train."""
 
     __slots__ = ("_used", "mechanism", "number")
 
@@ -195,16 +195,6 @@ class Account:
     def raise_to(self, delta: float, epsilon: float) -> None:
         """At least `epsilon` is reported as spent at `delta` from now on."""
         self._largest[delta] = max(epsilon, self.largest(delta))
-
-    def charge_again(self, privacy: Privacy) -> Charge:
-        """Permission to repeat the last pass, which is charged already and of which nothing has left.
-
-        Raises PassNotCharged when the last charge was for another kind of pass.
-        """
-        mechanism, last = Mechanism.of_pass(privacy), self._history[-1] if self._history else None
-        if last is None or replace(last, steps=mechanism.steps) != mechanism or last.steps < mechanism.steps:
-            raise PassNotCharged(evidence=f"charge {self._passes} was for another pass")
-        return Charge(mechanism, self._passes)
 
     def learn(self, privacy: Privacy, said: float) -> Mechanism | None:
         """Others hold that ε = `said` was spent here, more than this account knows: charge what it has forgotten.

@@ -2,7 +2,7 @@
 
 Whatever comes back is held to its form here: shapes, sizes, finite numbers. A process that ends is started again where
 nothing depends on what it held; a pass that it was making is cut (PassCut), and whoever drives the training repeats it
-from the same seed, at no charge (node/runs/training.py).
+from the same seed, at no charge (node/runs/making.py).
 """
 
 from __future__ import annotations

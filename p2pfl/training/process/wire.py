@@ -50,7 +50,7 @@ ASKED: Final[dict[str, tuple[Spec, ...]]] = {
     "layout": (),
     "owners": (),  # SHA-256 of whose each record is, (N, 32) bytes, into the buffer
     "names": (),  # what names each record, and each patient where there are any: 32 bytes each
-    "split": (),  # (N,) bytes in the buffer: 1 where the record is held out
+    "split": (),  # (N,) bytes in the buffer: of each record TRAINED, HELD or LEFT_OUT
     "try_records": (Whole(MOST_RECORDS), Whole(MOST_RECORDS)),  # the first of them, how many
     "steps": (Whole(1 << 40),),  # of a pass, where they are not those of peers.yaml
     "initial": (Raw(32, 32),),

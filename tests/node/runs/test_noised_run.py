@@ -13,6 +13,7 @@ from p2pfl import codec
 from p2pfl.errors.distributed_noise import NoiseGridTooCoarse
 from p2pfl.federation.distributed_noise import sensitivity
 from p2pfl.keys import Secret
+from p2pfl.node.runs.looks import MEASURED
 from p2pfl.node.runs.updates import NoisedUpdates
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -111,6 +112,12 @@ def test_both_figures_are_charged_and_noted_and_the_grid_is_in_the_configuration
     assert float(told["sensitivity"]) == sensitivity(place.federation, 2.0, 0) == 0.1
     assert float(told["step"]) * told["sigma"] == pytest.approx(1.1 * 0.1 / 2**0.5)
     assert offer.configuration["mechanism"] == "poisson-gaussian-of-parts"
+
+
+def test_what_passes_spent_against_all_others_is_no_part_of_other_accounts(place: Place) -> None:
+    run = place.started()
+    run.propose(1, 0)
+    assert replace(run.passes.accounts, item=MEASURED).alone() is None
 
 
 @pytest.mark.claim("NOISE-2")
