@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import socket
 import stat
@@ -53,6 +54,13 @@ def rubbish() -> None:
                 os.write(descriptor, b"\xff" * 64)
 
 
+def spoil() -> None:
+    """Make the weights of every model no numbers: the one that trains is a copy of what `model` returned."""
+    for one in gc.get_objects():
+        if type(one) is nn.Linear:
+            one.weight.data.fill_(float("nan"))
+
+
 class Odd(p2pfl.Task):
     """Four numbers and a label; `do` in the folder is what happens in the third step."""
 
@@ -100,7 +108,7 @@ class Odd(p2pfl.Task):
         elif what.startswith("reach "):
             reach(*what.split()[1:])
         elif what == "nan":
-            return x * float("nan")
+            spoil()
         elif what == "raise":
             raise KeyError("a patient's name")
         return x
