@@ -144,6 +144,11 @@ class Logs:
         with self._lock:
             return self.federation.root_at(size)
 
+    def site_root(self) -> bytes:
+        """The root of the site log, between two entries: another thread may be writing one."""
+        with self._lock:
+            return self.site.root()
+
     def site_head(self) -> str | None:
         """The note of the newest head that this site signed over its site log."""
         with self._lock:

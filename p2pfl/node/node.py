@@ -258,7 +258,7 @@ class Node:
             deadline_ms=offer.deadline_ms(await self.mesh.speeds(offer.measure_s), took_s),
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
-            site_head=self.logs.site.root(),
+            site_head=self.logs.site_root(),
             change=self.changes.to_announce(active.run.context.run, number),
         )
         self.inbox.add_event(LocalEvent(active.run.context.run, e.UpdateReady(self.clocks.now(), number, proposal)))

@@ -149,3 +149,22 @@ def test_nobody_is_shown_the_end_of_a_round_before_it_is_durable(long: LongLedge
     assert logs.entries == entries_before + 1
     assert free and not any(free)
     logs.close()
+
+
+def test_the_root_of_the_site_log_is_never_one_in_the_midst_of_an_entry(
+    long: LongLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread writes entries while the node's own asks for the root that goes into its proposal."""
+    logs, held = long.open(), threading.Event()
+    real = logs.site.root
+
+    def root() -> bytes:
+        taker = threading.Thread(target=lambda: held.set() if logs._lock.acquire(blocking=False) else None)
+        taker.start()
+        taker.join()
+        return real()
+
+    monkeypatch.setattr(logs.site, "root", root)
+    assert logs.site_root() == real()
+    assert not held.is_set(), "another thread could write meanwhile"
+    logs.close()
