@@ -776,7 +776,7 @@ def _table() -> tuple[Decoder, ...]:
                 ("federation.changefile:parse", "federation.federation:_lineage"), factor=600, fixed=2 * MIB),
         Decoder("change", lambda data: LINEAGE.check_change(Change(data, {})), (Malformed,),
                 (membership.all_three().record,), (), factor=600, fixed=2 * MIB),
-        Decoder("change that all have signed", lambda data: _changed(data), (Malformed,),
+        Decoder("change that all have signed", _changed, (Malformed,),
                 (membership.all_three().record,), (), factor=600, fixed=2 * MIB),
         Decoder("genesis", Lineage.of_genesis, (Malformed,), (membership.genesis_row()[0],),
                 ("federation.membership:Lineage.of_genesis",), factor=80),

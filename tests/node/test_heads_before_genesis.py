@@ -37,7 +37,7 @@ def test_sites_cosign_each_others_heads_before_the_last_site_has_come(tmp_path: 
                 await node.start()
             waiting = [asyncio.create_task(node._genesis()) for node in nodes.values()]
             while not (held(ada, ben) or ada._unknown_runs._held or ben._unknown_runs._held):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
             assert held(ada, ben)
             assert not len(ada.logs.federation)
             for task in waiting:

@@ -22,12 +22,16 @@ SHORTER: Final = 1.0 - 2.0**-40  # what float64 may have added to a norm is take
 STEADY: Final = 1e-6  # added to a norm before it divides: a record without gradient has one of 0
 
 
-def check_gradients(parameters: Iterable[Any], records: int) -> None:
-    """Raises ValueError where one has not as many gradients as there are records: each is clipped by itself, so that a
-    record with two would count twice."""
-    found = (getattr(p, "grad_sample", None) for p in parameters)
-    if any(not isinstance(one, torch.Tensor) or len(one) != records for one in found):
+def check_gradients(parameters: Iterable[Any], records: int | None = None) -> list[torch.Tensor]:
+    """The `grad_sample` (B, …) of each. Raises ValueError where one has not as many gradients as there are records.
+
+    Each is clipped by itself, so that a record with two would count twice. records: None, as many as the first has
+    """
+    found = [getattr(p, "grad_sample", None) for p in parameters]
+    samples = [one for one in found if isinstance(one, torch.Tensor)]
+    if len(samples) < len(found) or len({len(one) for one in samples} | ({records} - {None})) > 1:
         raise ValueError("a parameter has no gradient for each record")
+    return samples
 
 
 class ClippingOptimizer:
@@ -84,9 +88,7 @@ class ClippingOptimizer:
 
         Raises ValueError where a parameter has none for each record.
         """
-        samples = [p.grad_sample for p in self.params]
-        if any(not isinstance(one, torch.Tensor) or len(one) != len(samples[0]) for one in samples):
-            raise ValueError("a parameter has no gradient for each record")
+        samples = check_gradients(self.params)
         return [one.reshape(len(one), p.numel()) for one, p in zip(samples, self.params, strict=True)]
 
     def step(self) -> None:

@@ -14,6 +14,7 @@ from p2pfl.errors.distributed_noise import NoiseGridTooCoarse
 from p2pfl.federation.distributed_noise import sensitivity
 from p2pfl.keys import Secret
 from p2pfl.node.runs.looks import MEASURED
+from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.runs.updates import NoisedUpdates
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -66,6 +67,15 @@ def lowrank(tmp_path: Path) -> Iterator[Place]:
         yield one
 
 
+def killed_in_its_pass(place: Place, run: TrainingRun) -> TrainingRun:
+    """The next process, after one that died while the pass of round 1 was made."""
+    place.trainer.dies = True
+    with pytest.raises(Killed):
+        run.propose(1, 0)
+    place.trainer.dies = False
+    return place.started()
+
+
 @pytest.mark.claim("NOISE-2")
 def test_what_is_summed_is_the_rounded_update_and_noise_of_the_pass_own_seed(place: Place) -> None:
     run = place.started()
@@ -82,11 +92,7 @@ def test_what_is_summed_is_the_rounded_update_and_noise_of_the_pass_own_seed(pla
 @pytest.mark.claim("NOISE-2", "NOISE-3")
 def test_a_process_that_died_in_its_pass_comes_to_the_same_words_at_one_charge(place: Place) -> None:
     run = place.started()
-    place.trainer.dies = True
-    with pytest.raises(Killed):
-        run.propose(1, 0)
-    place.trainer.dies = False
-    run = place.started()
+    run = killed_in_its_pass(place, run)
     first = masked(run, 1, run.propose(1, 0))[0].words
     run = place.started()
     second = masked(run, 1, run.propose(1, 0), attempt=1)[0].words
@@ -176,11 +182,7 @@ def test_a_pass_that_was_begun_for_the_grid_of_another_round_is_not_repeated(tmp
     """A refused round leaves the model as it is and counts: by a schedule the next one's grid is another."""
     for place in home(tmp_path, "local.schedule=cosine"):
         run = place.started()
-        place.trainer.dies = True
-        with pytest.raises(Killed):
-            run.propose(1, 0)
-        place.trainer.dies = False
-        run = place.started()
+        run = killed_in_its_pass(place, run)
         facts = codec.facts({**run.configuration, **run.updates.facts(0), "unmeasured": ""})
         beyond = FIELDS[31].encode(np.full(4, FIELDS[31].p // 2, np.int64))
         scalars = e.Vector(61, np.zeros(place.trainer.counts + 2, np.uint64))
