@@ -126,12 +126,21 @@ def _items(home: Home, kind: KeptKind) -> list[str]:
 
 def last_entry(home: Home) -> datetime.date | None:
     """The day of the newest entry of either log, UTC; None where there is none."""
-    times = [
-        int(codec.read_facts(log[len(log) - 1].record).get("time", 0))
-        for log in (Log.open(home, "federation"), Log.open(home, "site"))
-        if len(log)
-    ]
-    return datetime.datetime.fromtimestamp(max(times), datetime.UTC).date() if times else None
+    times = [_newest(Log.open(home, "federation")), _newest(Log.open(home, "site"))]
+    known = [one for one in times if one is not None]
+    return datetime.datetime.fromtimestamp(max(known), datetime.UTC).date() if known else None
+
+
+def _newest(log: Log) -> int | None:
+    """Unix seconds of the last entry that says when it was made; 0 where none does, None of an empty log.
+
+    Of the federation log rounds alone do, in milliseconds.
+    """
+    for index in range(len(log) - 1, -1, -1):
+        held = codec.read_facts(log[index].record)
+        if "time" in held or "time_ms" in held:
+            return int(held["time"]) if "time" in held else int(held["time_ms"]) // 1000
+    return 0 if len(log) else None
 
 
 def after_years(day: datetime.date, years: int) -> datetime.date:

@@ -85,6 +85,17 @@ def test_nothing_goes_on_the_last_day_of_its_years_and_who_names_it_is_refused(p
     place.home.close()
 
 
+def test_years_are_counted_from_the_last_round_where_nothing_came_behind_it(tmp_path: Path) -> None:
+    """A site that took no part in it has it from the others, and nothing newer of its own."""
+    mine, other = places(tmp_path)
+    other.home.close()
+    run, later = mine.started(), datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)
+    model, outcome = summed(run, 1)
+    finished(mine, run, 1, model, outcome, time_ms=int(later.timestamp()) * 1000)
+    assert retention.last_entry(mine.home) == later.date()
+    mine.home.close()
+
+
 @pytest.mark.claim("HOME-16")
 def test_proofs_and_the_ledger_are_kept_for_six_years_whatever_a_site_sets(place: Place) -> None:
     for name in ("evidence", "ledger"):
