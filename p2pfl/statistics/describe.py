@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Final
 
@@ -87,7 +87,8 @@ def powers(values: Floats, quantity: Quantity) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class DescribedQuantity:
-    """`low_bin` and `high_bin`: between which edges the smallest and the largest value lie; () without bins."""
+    """`low_bin` and `high_bin`: between which edges the smallest and the largest value lie; () without bins, and with
+    noise: a bin that nobody is in has a count of its own then."""
 
     name: str
     count: int
@@ -142,7 +143,10 @@ class Described(StatisticResult):
 
 @dataclass(frozen=True)
 class Describe(Statistic):
-    """`bins` equal bins over the schema's bounds tell between which edges the extremes lie; 0: they are not told."""
+    """`bins` equal bins over the schema's bounds tell between which edges the extremes lie; 0: they are not told.
+
+    With noise the bins are not summed: an empty one would look as if somebody were in it, and each takes noise.
+    """
 
     kind: ClassVar[str] = "describe"
     unbounded: ClassVar[str] = ""
@@ -166,6 +170,8 @@ class Describe(Statistic):
         return Cost(2 if moments else 1, who.width + moments)
 
     def steps(self, table: SiteTable) -> Steps:
+        if table.noised and self.bins:
+            return (yield from replace(self, bins=0).steps(table))
         columns = [(one, table.read(one)) for one in self.columns]
         who, counts = self._who(), dict[str, object](records=table.records)
         for one, values in columns:

@@ -257,6 +257,20 @@ def test_figures_lie_about_the_pooled_ones_as_far_as_their_stated_errors_say() -
         assert abs(np.mean(one)) < 0.6, name
 
 
+@pytest.mark.claim("STAT-8")
+def test_with_noise_no_extremes_are_told_and_none_is_spent_on_them() -> None:
+    """Of a column whose values lie in one bin: the others, which nobody is in, have counts of noise."""
+    columns = {"x": np.full(200, 1.0)}
+    question = Describe((X,), bins=8)
+    (exact,) = in_lockstep(question, [SiteTable(columns, {})]).result.quantities
+    assert exact.low_bin == exact.high_bin == (0.0, 2.5)
+    result, sums = answered(question, dealt(SiteTable(columns, {}, noised=True), 4, 0), 2.0, draws("extremes"))
+    (told,) = result.quantities
+    assert told.low_bin == told.high_bin == ()
+    _, plain = answered(Describe((X,)), noised_sites(), 2.0, draws("none"))
+    assert [len(one.total) for one in sums] == [len(one.total) for one in plain]
+
+
 def test_the_errors_have_the_answers_keys_and_follow_from_public_numbers_alone() -> None:
     question = Histogram(X, (-5.0, 0.0, 5.0))
     result, sums = answered(question, noised_sites(), 1.0, draws("one"))
