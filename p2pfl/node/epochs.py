@@ -74,12 +74,13 @@ def enter(home: Home, given: Federation) -> Federation:
     each change. Raises NotAMember, NotInRoster, NewKeyMissing, PeersFileUnknown, MembershipBroken.
     """
     federation = _reached(home, given)
-    _take_key(home, federation)
-    before = home.read(AGREED)
+    waits, before = _key_waits(home, federation), home.read(AGREED)
+    if before is not None and (waits or before != federation.raw):  # also behind a leap that was cut short
+        _let_go(home, *(OF_A_PASS if _recovered(home, federation) else ()))
     if before != federation.raw:
-        if before is not None:
-            _let_go(home, *(OF_A_PASS if _recovered(home, federation) else ()))
         home.replace(AGREED, federation.raw)
+    if waits:
+        _take_key(home, federation.roster[home.name])
     return federation
 
 
@@ -95,9 +96,13 @@ def leap(home: Home, federation: Federation) -> bool:
     new = Federation.parse(lineage.after(change).file, "the next peers.yaml")
     if home.name in new.roster and new.roster[home.name].key == home.identity().key:
         return False  # it is spoken with, and shown what it lacks
-    _take_key(home, new)
-    _let_go(home)
+    waits = _key_waits(home, new)
+    # The file first: no ledger leads to it yet, and with its new key this site is nobody in the epoch before. What
+    # rounds left goes only then: without its ballots this site would vote once more in an epoch that it has not left.
     home.replace(AGREED, new.raw)
+    _let_go(home)
+    if waits:
+        _take_key(home, new.roster[home.name])
     return True
 
 
@@ -165,8 +170,11 @@ def _akin(given: Federation, lineage: Lineage) -> bool:
     return given.digest in lineage.digests or (given.first, given.genesis) == (lineage.first, lineage.genesis)
 
 
-def _take_key(home: Home, federation: Federation) -> None:
-    """This home's key is the one that the epoch lists, or becomes it."""
+def _key_waits(home: Home, federation: Federation) -> bool:
+    """The key that the epoch lists is the next one of this home, not yet taken, or not wholly.
+
+    False when it is the home's. Raises NotAMember, NotInRoster, NewKeyMissing when it is neither.
+    """
     roster, name, key = federation.roster, home.name, home.identity().key
     if name not in roster:
         if roster.epoch > 1:
@@ -175,13 +183,15 @@ def _take_key(home: Home, federation: Federation) -> None:
         raise NotInRoster(name=name, source=federation.source, evidence=f"key here {key.hex()[:16]}, there none")
     listed, made = roster[name], next_identity(home)
     if made is not None and made.key == listed.key:  # not yet taken, or by a process that died before it had done all
-        take_identity(home, lambda: _publish(home, listed))
-    elif listed.key != key:
+        return True
+    if listed.key != key:
         evidence = f"key here {key.hex()[:16]}, there {listed.key.hex()[:16]}"
         if roster.epoch > 1:
             raise NewKeyMissing(name=name, epoch=roster.epoch, evidence=evidence)
         raise NotInRoster(name=name, source=federation.source, evidence=evidence)
+    return False
 
 
-def _publish(home: Home, listed: Member) -> None:
-    home.publish_card(Card.sign(home.identity(), listed.name, listed.addresses).to_bytes())
+def _take_key(home: Home, listed: Member) -> None:
+    """The next key becomes this home's, last of all: while it waits, `enter` lets go of what the epoch before left."""
+    take_identity(home, lambda: home.publish_card(Card.sign(home.identity(), listed.name, listed.addresses).to_bytes()))

@@ -32,12 +32,12 @@ ROWS = two_epochs(MADE, after=0)
 LEFT = (ITEMS[0], ITEMS[1], ITEMS[-1], PEERS_ITEM)
 
 
-def at_the_end(folder: Path, name: str) -> Home:
+def at_the_end(folder: Path, name: str, entries: int = len(ROWS) - 1) -> Home:
     """A home of that site whose ledger ends with the round that announces the change, and which holds it."""
     home = make(folder, name)
     home.replace("identity", IDENTITIES[name].reveal())
     log = Log.open(home, "federation")
-    log.extend(ROWS[:-1])
+    log.extend(ROWS[:entries])
     log.sign_head(home.identity())
     log.close()
     home.replace(AGREED, OLD.raw)
@@ -62,6 +62,28 @@ def everything_is_new(home: Home) -> None:
         assert home.read(NEXT) is None
 
 
+def deaths(folder: Path, name: str, go: Callable[[Home, Federation], object]) -> Iterator[Home]:
+    """The home of that site in `folder`, as the next process opens it after one that died at each step of `go`."""
+    key = KeyFile(folder / "keys" / f"{name}.key")
+    for step in itertools.count():
+        place = folder / str(step)
+        shutil.copytree(folder / name, place)
+        fault = Strike(Crash, step)
+        with suppress(Crash), Home.open(place, unlock=[key]) as home:  # it may die while it closes its home, too
+            home.disk.fault = fault
+            try:
+                go(home, OLD)
+            except Crash:
+                home.disk.fail("the process is dead")
+                raise
+        with Home.open(place, unlock=[key]) as again:
+            yield again
+        if fault.seen <= step:
+            break
+        shutil.rmtree(place)
+    assert step > 12
+
+
 @pytest.mark.claim("MEMBER-10")
 @pytest.mark.parametrize("name", ["ada", "ben"])
 def test_a_death_anywhere_leaves_one_epoch_whole(tmp_path: Path, name: str) -> None:
@@ -70,27 +92,27 @@ def test_a_death_anywhere_leaves_one_epoch_whole(tmp_path: Path, name: str) -> N
         if name == "ben":
             with home.beside():
                 home.replace(NEXT, IDENTITIES["ben again"].reveal())
-    key = KeyFile(tmp_path / "keys" / f"{name}.key")
-    for step in itertools.count():
-        folder = tmp_path / str(step)
-        shutil.copytree(tmp_path / name, folder)
-        fault = Strike(Crash, step)
-        with suppress(Crash), Home.open(folder, unlock=[key]) as home:  # it may die while it closes its home, too
-            home.disk.fault = fault
-            try:
-                enter(home, OLD)
-            except Crash:
-                home.disk.fail("the process is dead")
-                raise
-        if fault.seen <= step:
-            break
-        with Home.open(folder, unlock=[key]) as again:
-            assert enter(again, OLD).digest == NEW.digest
-            everything_is_new(again)
-        shutil.rmtree(folder)
-    assert step > 12
-    with Home.open(folder, unlock=[key]) as home:
-        everything_is_new(home)
+    for again in deaths(tmp_path, name, enter):
+        assert enter(again, OLD).digest == NEW.digest
+        everything_is_new(again)
+
+
+@pytest.mark.claim("MEMBER-10")
+def test_a_site_that_dies_while_it_follows_the_others_can_follow_them_still(tmp_path: Path) -> None:
+    """With its new key, which no ledger of its own leads to yet. While it has not gone it keeps what it signed."""
+    with at_the_end(tmp_path, "ben", len(ROWS) - 2) as home, home.beside():
+        home.replace(NEXT, IDENTITIES["ben again"].reveal())
+    stayed = 0
+    for again in deaths(tmp_path, "ben", leap):
+        if enter(again, OLD).digest == OLD.digest:
+            stayed += 1
+            assert again.identity().key == OLD.roster["ben"].key
+            assert all(again.read(item) == b"of the epoch before" for item in LEFT)
+            assert leap(again, OLD)
+        assert enter(again, OLD).digest == NEW.digest
+        Log.open(again, "federation").extend(ROWS[-2:])
+        everything_is_new(again)
+    assert stayed
 
 
 @pytest.fixture
