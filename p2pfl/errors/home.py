@@ -230,6 +230,17 @@ class LastKeyslot(ConfigurationError):
     command = "p2pfl keys add --help"
 
 
+class NoOtherKeyShown(ConfigurationError):
+    """No key that was given here opens the home of {name} without slot {slot}: that another one does is not shown."""
+
+    code = "P2P-KEY-015"
+    likely = (
+        "the home was opened with the key that is to go; open it with one that stays",
+        "a rotation was cut short: the key file still holds the old key, and the new one lies beside it",
+    )
+    command = "p2pfl keys remove --help"
+
+
 class TooManyKeyslots(ConfigurationError):
     """The home of {name} has {most} keyslots, and takes no more."""
 

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pfl.errors.home import KeyFileMissing, LastKeyslot, NoSuchKeyslot, TooManyKeyslots
+from p2pfl.errors.home import KeyFileMissing, LastKeyslot, NoOtherKeyShown, NoSuchKeyslot, TooManyKeyslots
 from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import keyslots, notes
 from p2pfl.home.creation import write_key_file
 from p2pfl.home.home import MOST_KEYSLOTS, Home
-from p2pfl.home.keyslots import MOST_SLOTS, KeyFile, KeySource, Slot
+from p2pfl.home.keyslots import MOST_SLOTS, NEXT, KeyFile, KeySource, Slot
 from p2pfl.home.sealing import SALT_BYTES
 from p2pfl.keys import Secret
 
 ID_DIGITS: Final = 8
-NEXT: Final = ".next"  # behind the name of a key file that is about to be replaced
 
 
 def id_of(slot: Slot) -> str:
@@ -62,26 +61,35 @@ def add(home: Home, key: KeySource, at: int) -> Slot:
 
     Raises TooManyKeyslots, KeyFileExists, KeyFileInsideHome, and what the key raises.
     """
+    # A key command may take a minute, and a node may wait for the lock.
+    made = None if isinstance(key, KeyFile) else keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
     with home.beside():
         held = slots_of(home)
-        if len(held) >= MOST_SLOTS:
-            raise TooManyKeyslots(name=home.name, most=MOST_SLOTS, evidence=_told(held))
+        _check_room(home, held)
         if isinstance(key, KeyFile) and key.path is not None:
             fresh = Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
             write_key_file(home.disk, key.path.absolute(), home.name, fresh)
-        made = keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
+        made = made or keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
         _note(home, "keys add", at, made)
         _write(home, (*held, made))
         return made
 
 
-def remove(home: Home, which: str, at: int) -> Slot:
-    """The key of that slot opens the home no more. Raises NoSuchKeyslot; LastKeyslot, and nothing is removed."""
+def remove(home: Home, which: str, at: int, keys: Sequence[KeySource]) -> Slot:
+    """The key of that slot opens the home no more. Raises NoSuchKeyslot; LastKeyslot, NoOtherKeyShown: nothing is gone.
+
+    keys    those with which the home was opened. One of them opens a slot that stays: a slot says nothing of whether
+            anybody still has its key, and of two with one path at most one has (`rotate_file`, cut short).
+    """
+    # Before the lock, which a node may wait for: a key command may take a minute.
+    stays = keyslots.one_that_opens([slot for slot in slots_of(home) if id_of(slot) != which], home.name, keys)
     with home.beside():
         held = slots_of(home)
         gone = _named(home, held, which)
         if len(held) == 1:
             raise LastKeyslot(name=home.name, evidence=f"{id_of(gone)}, {gone.kind}")
+        if stays not in held:
+            raise NoOtherKeyShown(name=home.name, slot=which, evidence=f"{_told(held)}{_told_of_files(held)}")
         _note(home, "keys remove", at, gone)
         _write(home, [slot for slot in held if slot is not gone])
         return gone
@@ -92,10 +100,10 @@ def rotate(home: Home, which: str, key: KeySource, at: int) -> tuple[Slot, Slot]
 
     key     of the slot's kind; of a key file `rotate_file` says how. Raises NoSuchKeyslot, and what the key raises.
     """
+    made = keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))  # before the lock, as in `add`
     with home.beside():
         held = slots_of(home)
         gone = _named(home, held, which)
-        made = keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
         _note(home, "keys rotate", at, gone, made)
         _write(home, [made if slot is gone else slot for slot in held])
         return gone, made
@@ -105,21 +113,23 @@ def rotate_file(home: Home, which: str, at: int, keep: Path | None = None) -> tu
     """As `rotate`, of a key file: its path holds another key. At each step one of the two opens the home.
 
     keep    a new file for the key that is replaced: older backups of the home open with it alone
-    The new key lies beside the old one, then has a slot, then takes its place; then the old one's slot is gone.
-    Raises NoSuchKeyslot, KeyFileMissing, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
+    The new key has a slot, then lies beside the old one, then takes its place; then the old one's slot is gone. In this
+    order: beside it may lie the one key that opens, of a rotation that was cut short.
+    Raises NoSuchKeyslot, TooManyKeyslots, KeyFileMissing, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
     """
     with home.beside():
         held = slots_of(home)
         gone = _named(home, held, which)
+        _check_room(home, held)
         path = Path(where_of(gone))
         old = _key_in(path, home.name)
         if keep is not None:
             write_key_file(home.disk, keep.absolute(), home.name, old)
         beside, fresh = path.with_name(path.name + NEXT), Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
-        home.disk.replace(beside, (keyslots.key_text(home.name, fresh),))
         made = keyslots.wrap(home.master, home.name, _FreshFile(path, fresh), home.draw(SALT_BYTES))
         _note(home, "keys rotate", at, gone, made)
         _write(home, (*held, made))
+        home.disk.replace(beside, (keyslots.key_text(home.name, fresh),))
         home.disk.fault("rename", path)
         try:
             os.replace(beside, path)
@@ -165,6 +175,11 @@ def _named(home: Home, held: Sequence[Slot], which: str) -> Slot:
     return found[0]
 
 
+def _check_room(home: Home, held: Sequence[Slot]) -> None:
+    if len(held) >= MOST_SLOTS:
+        raise TooManyKeyslots(name=home.name, most=MOST_SLOTS, evidence=_told(held))
+
+
 def _note(home: Home, command: str, at: int, slot: Slot, now: Slot | None = None) -> None:
     """The site log will say so: durable before the keyslots change."""
     options = {"slot": id_of(slot), "kind": slot.kind}
@@ -173,6 +188,13 @@ def _note(home: Home, command: str, at: int, slot: Slot, now: Slot | None = None
 
 def _told(held: Sequence[Slot]) -> str:
     return ", ".join(f"{id_of(slot)} ({slot.kind})" for slot in held)
+
+
+def _told_of_files(held: Sequence[Slot]) -> str:
+    """Key files that a rotation left beside those that it was to replace."""
+    paths = {path for slot in held if (path := where_of(slot))}
+    left = sorted(path + NEXT for path in paths if Path(path + NEXT).exists())
+    return f"; a rotation was cut short and left {', '.join(left)}: try --key-file with that" if left else ""
 
 
 def _write(home: Home, slots: Sequence[Slot]) -> None:

@@ -16,6 +16,7 @@ import stat
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -24,6 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from p2pfl.errors import P2PFLError
 from p2pfl.errors.home import (
     CredentialMissing,
     KeyCommandFailed,
@@ -49,6 +51,7 @@ COMMAND_SECONDS: Final = 60
 # RFC 9106 §4, second recommended option: 3 passes over 64 MiB with 4 lanes.
 ARGON2: Final[Mapping[str, int]] = {"iterations": 3, "memory_kib": 65536, "lanes": 4}
 ARGON2_MOST: Final[Mapping[str, int]] = {"iterations": 16, "memory_kib": 1 << 20, "lanes": 16}
+NEXT: Final = ".next"  # behind the name of a key file that is about to be replaced
 KEY_LINE: Final = re.compile(r"(?:p2pfl-key/1 (?P<name>[a-z][a-z0-9-]{0,30}) )?(?P<hex>[0-9a-f]{64})")
 
 
@@ -139,8 +142,14 @@ class KeyFile(KeySource):
                     raise KeyFileOpenToOthers(evidence=f"its mode is {mode:04o}, 0600 is wanted", path=path)
                 text = file.read(LONGEST_KEY_TEXT + 1)
         except OSError as error:
-            raise KeyFileMissing(evidence=f"{error.strerror}", path=path) from None
+            raise KeyFileMissing(evidence=f"{error.strerror}{_told_of_next(path)}", path=path) from None
         return parse_key(text, name, self.kind, str(path))
+
+
+def _told_of_next(path: Path) -> str:
+    """Where a rotation that was cut short left the new key of this file."""
+    beside = path.with_name(path.name + NEXT)
+    return f"; a rotation was cut short and left {beside}: try --key-file with that" if beside.exists() else ""
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,25 @@ def wrap(master: Secret, name: str, key: KeySource, salt: bytes) -> Slot:
     return Slot(slot.kind, slot.facts, salt, sealed)
 
 
+def _opened(slot: Slot, name: str, key: KeySource) -> Secret | None:
+    """The master key, when `key` opens the slot. Raises what `key.obtain` raises."""
+    try:
+        opened = AESGCM(_wrapping_key(key, name, slot)).decrypt(NONCE, slot.wrapped, slot.associated(name))
+    except (InvalidTag, ValueError):
+        return None
+    return Secret(opened, f"master key of {name}")
+
+
+def one_that_opens(slots: Sequence[Slot], name: str, keys: Sequence[KeySource]) -> Slot | None:
+    """The first of these slots that one of the keys opens; a key that is not to be had opens none."""
+    for slot in slots:
+        for key in (key for key in keys if key.kind == slot.kind):
+            with suppress(P2PFLError):
+                if _opened(slot, name, key) is not None:
+                    return slot
+    return None
+
+
 def unwrap(slots: Sequence[Slot], name: str, keys: Sequence[KeySource]) -> Secret:
     """The master key, by the first of `keys` that has a slot of its kind.
 
@@ -294,14 +322,12 @@ def unwrap(slots: Sequence[Slot], name: str, keys: Sequence[KeySource]) -> Secre
     for key in keys:
         fitting = [slot for slot in slots if slot.kind == key.kind]
         for slot in fitting:
-            try:
-                opened = AESGCM(_wrapping_key(key, name, slot)).decrypt(NONCE, slot.wrapped, slot.associated(name))
-            except (InvalidTag, ValueError):
-                continue
-            return Secret(opened, f"master key of {name}")
+            if (master := _opened(slot, name, key)) is not None:
+                return master
         if fitting:
             where = str(fitting[0].facts.get("path") or key.where) if key == KeyFile() else key.where
             evidence = f"AES-256-GCM refuses it for {len(fitting)} of {len(fitting)} keyslots of that kind"
+            evidence += _told_of_next(Path(where)) if isinstance(key, KeyFile) else ""
             raise KeyDoesNotOpen(evidence=evidence, kind=key.kind, where=where, name=name)
     given, there = ", ".join(key.kind for key in keys) or "nothing", ", ".join(slot.kind for slot in slots)
     raise NoFittingKeyslot(evidence=f"given: {given}; keyslots: {there}", name=name)

@@ -194,4 +194,8 @@ def _key_waits(home: Home, federation: Federation) -> bool:
 
 def _take_key(home: Home, listed: Member) -> None:
     """The next key becomes this home's, last of all: while it waits, `enter` lets go of what the epoch before left."""
-    take_identity(home, lambda: home.publish_card(Card.sign(home.identity(), listed.name, listed.addresses).to_bytes()))
+
+    def publish() -> None:
+        home.publish_card(Card.sign(home.identity(), listed.name, listed.addresses).to_bytes())
+
+    take_identity(home, publish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from p2pfl.errors.home import (
     KeyFileInsideHome,
     LastKeyslot,
     NoFittingKeyslot,
+    NoOtherKeyShown,
     NoSuchKeyslot,
     TooManyKeyslots,
 )
@@ -57,7 +59,7 @@ def test_keys_come_and_go_while_another_process_works_in_the_home(tmp_path: Path
         assert keyring.id_of(gone) == added != keyring.id_of(made)
         assert not opens(running.path, old)
         assert opens(running.path, new)
-        assert keyring.remove(beside, first, AT + 2).kind == "key file"
+        assert keyring.remove(beside, first, AT + 2, [new]).kind == "key file"
         assert not opens(running.path)
         running.replace("state/residual", b"it goes on")
     assert opens(tmp_path / "charite", new)
@@ -108,12 +110,71 @@ def test_the_last_key_stays(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         only = only_slot(home)
         with pytest.raises(LastKeyslot):
-            keyring.remove(home, only, AT)
+            keyring.remove(home, only, AT, [KeyFile()])
         with pytest.raises(NoSuchKeyslot) as refused:
-            keyring.remove(home, "00000000", AT)
+            keyring.remove(home, "00000000", AT, [KeyFile()])
         assert only in refused.value.evidence
         assert notes.pending(home) == []
     assert opens(tmp_path / "charite")
+
+
+@pytest.mark.claim("HOME-11")
+def test_no_key_is_taken_away_before_another_one_is_shown_to_open(tmp_path: Path) -> None:
+    """A slot says nothing of whether anybody has its key: after a rotation that was cut short one of two has none."""
+    make(tmp_path).close()
+    path, key = tmp_path / "charite", tmp_path / "keys" / "charite.key"
+    beside = key.with_name(key.name + keyslots.NEXT)
+    with Home.open(path, write=False) as home:
+        home.disk.fault = _dies_before(key)
+        old = only_slot(home)
+        with pytest.raises(Crash):
+            keyring.rotate_file(home, old, AT)
+    with Home.open(path, write=False) as home:
+        told = len(notes.pending(home))
+        with pytest.raises(NoOtherKeyShown) as refused:
+            keyring.remove(home, old, AT, [KeyFile()])
+        assert str(beside) in refused.value.evidence
+        assert len(notes.pending(home)) == told
+    assert opens(path)
+    with Home.open(path, unlock=[KeyFile(beside)], write=False) as home:
+        keyring.remove(home, old, AT, [KeyFile(beside)])
+    with pytest.raises(KeyDoesNotOpen) as closed:
+        Home.open(path, write=False)
+    assert str(beside) in closed.value.evidence
+    assert opens(path, KeyFile(beside))
+
+
+def _dies_before(place: Path) -> Callable[[str, Path], None]:
+    """A fault hook: the process dies before a file takes that place."""
+
+    def fault(step: str, path: Path) -> None:
+        if (step, path) == ("rename", place):
+            raise Crash
+
+    return fault
+
+
+def test_the_one_key_that_opens_is_not_written_over_before_another_one_has_a_slot(tmp_path: Path) -> None:
+    """The key file holds none any more, and the one that opens lies beside it, where the next rotation writes."""
+    steps = 0
+    for at in range(100):
+        folder = tmp_path / str(at)
+        make(folder).close()
+        path, key = folder / "charite", folder / "keys" / "charite.key"
+        beside = key.with_name(key.name + keyslots.NEXT)
+        shutil.copy2(key, beside)
+        key.write_bytes(keyslots.key_text("charite", Secret(bytes(32))))
+        with Home.open(path, unlock=[KeyFile(beside)], write=False) as opened:
+            opened.disk.fault = Strike(Crash, at)
+            try:
+                keyring.rotate_file(opened, only_slot(opened), AT)
+            except Crash:
+                steps += 1
+            else:
+                break
+        assert opens(path) or opens(path, KeyFile(beside)), at
+    assert opens(path)
+    assert steps > 10
 
 
 def test_a_home_takes_no_more_keys_than_it_reads(tmp_path: Path) -> None:
@@ -123,6 +184,9 @@ def test_a_home_takes_no_more_keys_than_it_reads(tmp_path: Path) -> None:
             keyring.add(home, phrase(b"a phrase of length %d" % number), AT)
         with pytest.raises(TooManyKeyslots):
             keyring.add(home, phrase(b"one phrase too many"), AT)
+        first = next(slot for slot in keyring.slots_of(home) if slot.kind == KeyFile.kind)
+        with pytest.raises(TooManyKeyslots):  # it needs one more for a moment
+            keyring.rotate_file(home, keyring.id_of(first), AT)
     assert opens(tmp_path / "charite")
 
 
@@ -148,7 +212,7 @@ def test_every_change_of_keys_is_noted_before_it_happens_and_without_a_secret(tm
         first = only_slot(home)
         added = keyring.id_of(keyring.add(home, recovery, AT))
         _, made = keyring.rotate(home, added, phrase(b"a phrase of some length"), AT + 1)
-        keyring.remove(home, keyring.id_of(made), AT + 2)
+        keyring.remove(home, keyring.id_of(made), AT + 2, [KeyFile()])
         _, file = keyring.rotate_file(home, first, AT + 3)
         told = [(one.command, one.at, one.options["slot"]) for one in notes.pending(home)]
         assert told == [

@@ -20,10 +20,12 @@ from p2pfl.home import Home, keyring
 def remove(*, slot: str, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Take the key of SLOT away, as `p2pfl keys list` names it: it opens this home no more. The last one stays.
 
+    Open the home with a key that stays: --pass-phrase, --recovery, --key-file or --key-command.
     Whoever kept the key and an older copy of the home still opens that copy.
     """
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-        gone = keyring.remove(opened, slot, int(time.time()))
+    keys = unlock.keys()
+    with Home.open(home, unlock=keys, write=False) as opened:
+        gone = keyring.remove(opened, slot, int(time.time()), keys)
         name, left = opened.name, keyring.slots_of(opened)
     lines = [
         f"{name}: {gone.kind} {slot} opens the home no more; {output.counted(len(left), 'key')} left",
