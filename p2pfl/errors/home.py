@@ -161,7 +161,7 @@ class KeyFileExists(ConfigurationError):
     code = "P2P-KEY-005"
     likely = (
         "it opens another home, so name a file of its own: --key-file FILE at init, --new-key-file FILE at keys",
-        "an earlier init was interrupted, and the file opens nothing: move it away",
+        "its home was removed, or an earlier init was interrupted: the file opens nothing any more, move it away",
     )
     command = "ls -l {path}"
 

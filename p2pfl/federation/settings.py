@@ -128,7 +128,7 @@ SETTINGS: Final = (
         "0.0",
         "of each sum, in units of what one unit moves; 0: exact and guarded",
     ),
-    Setting("weights", weights, "equal", "each record counts the same, wherever it lies; no site's size is told"),
+    Setting("weights", weights, "equal", "each record counts the same, wherever it lies; no letter states a size"),
     Setting("model.threshold", nothing_or(decimal(0, 1)), "null", "probability from which predict says yes, or null"),
     Setting("model.licence", nothing_or(LICENCE), "null", "of the model that comes out, as CC-BY-4.0, or null"),
     Setting("agreement.sha256", nothing_or(HEX32), "null", "digest of the business associate agreement, or null"),

@@ -1,4 +1,4 @@
-"""`p2pfl stats`: statistics over the tables of all sites; no site learns another's."""
+"""`p2pfl stats`: statistics over the tables of all sites; no site sees another's table."""
 
 from __future__ import annotations
 
@@ -54,5 +54,6 @@ stats = StatsVerbs(
     "p2pfl.cli.stats",
     VERBS,
     chapters=CHAPTERS,
-    text="Statistics over the tables of all sites, of which nothing is opened but sums; no site learns another's.",
+    text="Statistics over the tables of all sites, of which nothing is opened but sums and, for meta, the estimates "
+    "of sites that agree to that.",
 )
