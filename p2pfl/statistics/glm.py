@@ -89,7 +89,8 @@ def wald(design: Design, fit: Fit) -> tuple[tuple[Coefficient, ...], tuple[tuple
         se = math.sqrt(max(covariance[place][place], 0.0))
         low, high = one - wide * se, one + wide * se
         ratios = (_exp(one), _exp(low), _exp(high))
-        found.append(Coefficient(name, one, se, low, high, one / se, normal_two_sided(one / se), *ratios))
+        over = one / se if se else math.nan  # rounding may leave no variance
+        found.append(Coefficient(name, one, se, low, high, over, normal_two_sided(over), *ratios))
     return tuple(found), tuple(map(tuple, covariance))
 
 

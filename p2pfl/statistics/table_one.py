@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from p2pfl.errors.questions import GroupTooSmall
 from p2pfl.errors.statistics import EmptyGroup
 from p2pfl.statistics.checks import check_columns, refuse
 from p2pfl.statistics.describe import Moments
@@ -64,7 +63,7 @@ class FactorByGroup:
 
 @dataclass(frozen=True)
 class TableOneResult(StatisticResult):
-    """`complete`: of the records with every value; `left_out`: how many others, None where too few to be counted."""
+    """`complete`: of the records with every value; `left_out`: how many others, None where all records are in it."""
 
     kind: ClassVar[str] = "table-one"
     group: str
@@ -96,16 +95,16 @@ class TableOneResult(StatisticResult):
     def _others(self) -> str:
         if not self.complete:
             return f"{self.without_group} records without it"
-        many = "fewer records than may be counted" if self.left_out is None else f"{self.left_out} records"
-        return f"{many} with a value missing are left out"
+        return f"{self.left_out} records with a value missing are left out"
 
 
 @dataclass(frozen=True)
 class TableOne(Statistic):
     """Each of `columns` by the levels of `group`.
 
-    With `complete` over the records that have every value: so a handful of missing values, which no cell may count,
-    ends no table. How many are left out is told where that many may be counted.
+    With `complete` over the records that have every value: a missing value is counted once, and not by column and
+    group. How many are left out is counted first, and too few end the question: a table without them, less one that
+    holds them, is theirs (docs/adr/0097).
     """
 
     kind: ClassVar[str] = "table-one"
@@ -176,13 +175,10 @@ class TableOne(Statistic):
         plan = SumPlan("left out").counts("records", ("", "complete", "with a value missing"), moves=1)
         return plan.total(("records", 0), [("records", 1), ("records", 2)])
 
-    def _count_left_out(self, known: Truths) -> Generator[Ask, OpenedSum, int | None]:
-        """How many records lack a value; None where that many may not be counted: nothing of them is opened then."""
+    def _count_left_out(self, known: Truths) -> Generator[Ask, OpenedSum, int]:
+        """How many records lack a value."""
         plan = self._left_out()
-        try:
-            opened = yield plan.ask({"records": [known.size, int(known.sum()), int((~known).sum())]})
-        except GroupTooSmall:
-            return None
+        opened = yield plan.ask({"records": [known.size, int(known.sum()), int((~known).sum())]})
         return plan.read(opened).counts("records")[2]
 
     def _shape(self, factor: Factor) -> tuple[int, int]:

@@ -63,44 +63,60 @@ def test_table_one_of_four_hospitals_is_that_of_all_their_patients() -> None:
         assert sum(map(sum, one.counts)) + sum(one.missing) == 920
 
 
-def few_missing() -> SiteTable:
-    """Of sixty records three lack x, and a fourth its group."""
+def few_missing(*, again: bool = False) -> SiteTable:
+    """Of sixty records three lack x, and a fourth its group; `again`: three more lack x."""
     x, group = np.arange(60.0), np.repeat([0.0, 1.0], 30)
-    x[[3, 31, 32]], group[8] = np.nan, np.nan
+    x[[3, 31, 32, *((10, 11, 40) if again else ())]], group[8] = np.nan, np.nan
     return pooled({"x": x, "group": group}, {"group": ("a", "b")})
 
 
-def of_small_cells(question: TableOne, table: SiteTable) -> tuple[TableOneResult, int]:
-    """As one site with the rule on small groups: what comes out, and how many sums were refused."""
-    steps, refused_ = question.steps(table), 0
+def of_small_cells(question: TableOne, table: SiteTable) -> TableOneResult:
+    """As one site with the rule on small groups."""
+    steps = question.steps(table)
     ask = next(steps)
     while True:
         try:
             if np.any((ask.values[ask.people] > 0) & (ask.values[ask.people] < 5)):
-                refused_ += 1
                 ask = steps.throw(GroupTooSmall(evidence="a few", query="table-one", least=5))
             else:
                 ask = steps.send(OpenedSum(ask.values, 1))
         except StopIteration as ended:
-            return ended.value, refused_
+            found: TableOneResult = ended.value
+            return found
 
 
 @pytest.mark.claim("STAT-2")
-def test_a_few_missing_values_end_a_table_one_unless_they_are_left_out_uncounted() -> None:
+def test_a_few_missing_values_end_a_table_one_of_complete_records_too() -> None:
     question = TableOne(AB, (number("x", 0, 60),))
-    with pytest.raises(GroupTooSmall):
-        of_small_cells(question, few_missing())
-    found, refused_ = of_small_cells(replace(question, complete=True), few_missing())
-    held = few_missing()
+    for one in (question, replace(question, complete=True)):
+        with pytest.raises(GroupTooSmall):
+            of_small_cells(one, few_missing())
+
+
+def test_a_table_one_of_complete_records_is_of_them_alone_and_counts_the_others() -> None:
+    question, held = TableOne(AB, (number("x", 0, 60),)), few_missing(again=True)
     known = ~(np.isnan(held.columns["x"]) | np.isnan(held.columns["group"]))
     kept = replace(held, columns={name: values[known] for name, values in held.columns.items()})
-    bare = over(question, kept)
-    assert refused_ == 1 and found.left_out is None and "fewer records than may be counted" in found.tables()[0].title
-    assert found.records == bare.records == (28, 28)
+    found, bare = of_small_cells(replace(question, complete=True), held), over(question, kept)
+    assert found.left_out == 7 and "7 records with a value missing are left out" in found.tables()[0].title
+    assert found.records == bare.records == (26, 27)
     assert found.quantities[0].means == pytest.approx(bare.quantities[0].means, rel=1e-12)
     assert not any("missing" in str(row[0]) for row in found.tables()[0].rows)
-    counted = over(replace(question, complete=True), few_missing())
-    assert counted.left_out == 4 and counted.records == found.records
+    assert over(replace(question, complete=True), held).left_out == 7
+
+
+def test_were_the_few_left_out_uncounted_two_tables_would_tell_their_values() -> None:
+    """One of sixty lacks a laboratory value: her group and x follow from a table with that column, and one without."""
+    table = few_missing()
+    lab = np.where(np.arange(60) == 20, np.nan, np.arange(60) % 9)
+    held = replace(table, columns={"x": np.arange(60.0), "group": np.repeat([0.0, 1.0], 30), "lab": lab})
+    x, other = number("x", 0, 60), number("lab", 0, 10)
+    one, two = TableOne(AB, (x, other), complete=True), TableOne(AB, (x,))
+    with pytest.raises(GroupTooSmall):
+        of_small_cells(one, held)
+    (without, *_), (whole, *_) = over(one, held).quantities, of_small_cells(two, held).quantities
+    sums = [[n * mean for n, mean in zip(each.counts, each.means, strict=True)] for each in (without, whole)]
+    assert np.subtract(sums[1], sums[0]) == pytest.approx([20, 0], abs=1e-9)
 
 
 def test_what_a_refusal_names_is_said_in_the_columns_own_words() -> None:

@@ -18,8 +18,10 @@ from p2pfl.errors.statistics import (
     TooFewForModel,
     WrongQuestion,
 )
-from p2pfl.statistics.glm import Logistic, LogisticLikelihood, Poisson
+from p2pfl.statistics.design import Design
+from p2pfl.statistics.glm import Logistic, LogisticLikelihood, Poisson, wald
 from p2pfl.statistics.linear import Linear
+from p2pfl.statistics.newton import Fit
 from p2pfl.statistics.question import Factor, OpenedSum, Quantity, SiteTable, Variable
 from p2pfl.statistics.solve import triangle
 from tests.statistics.hospitals import (
@@ -233,6 +235,11 @@ def test_a_level_without_events_separates_a_poisson_regression() -> None:
     table = made(arm=arm, events=np.where(arm == 1, 0, np.floor(noise(4) / 3)))
     error = refused(OutcomeSeparated, Poisson(number("events", 0, 10), (Factor("arm", ("a", "b")),)), table)
     assert "arm=b" in str(error)
+
+
+def test_a_coefficient_of_which_rounding_left_no_variance_has_no_test() -> None:
+    rows, _ = wald(Design((X,)), Fit([0.5, 1.0], [[0.0, 0.0], [0.0, -1e-20]], -1.0, -2.0, 3))
+    assert [(one.se, np.isnan(one.p)) for one in rows] == [(0.0, True), (0.0, True)]
 
 
 def test_groups_and_outcomes_with_nobody_are_named() -> None:

@@ -26,7 +26,7 @@ SAID: Final[Mapping[str, str]] = {
     "by_site": "Each site's own risk sets, added up (stratified by site): no grid is needed.",
     "column": "The column.",
     "columns": "The columns.",
-    "complete": "Of the records with every value alone: a few missing ones, which may not be counted, end it else.",
+    "complete": "Of the records with every value alone; how many others there are is counted, and too few end it.",
     "correlation.bins": "Of spearman: equal bins over each column's bounds, whose middle ranks are taken.",
     "covariates": "The columns that explain it; of a code the first level is the reference.",
     "crosstab.columns": "The code whose levels are the columns of the table.",
