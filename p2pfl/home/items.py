@@ -186,14 +186,20 @@ class ItemStore:
             self._journal.settle(self._write_file)
 
     def left_journal(self) -> Contents | None:
-        """What the journal's file holds, of the process that works or worked here. Raises ItemDamaged."""
+        """What the journal's file holds, of the process that works or worked here. Raises ItemDamaged, DiskRefused.
+
+        Whoever may only read, and may not enter state/, sees what lies elsewhere. A process that writes would take
+        older files for what the items hold, and write another journal over this one: ballots and secrets would be gone.
+        """
         name = self.full_name(journal.ITEM)
         try:
             data = read_file(self.path / name, MOST_ITEM)
             return read_journal(data, lambda sealed: unseal(self.master, self.name, name, sealed))
-        except (FileNotFoundError, PermissionError):  # whoever may not enter state/ sees what lies elsewhere
+        except FileNotFoundError:
             return None
         except OSError as error:
+            if isinstance(error, PermissionError) and not self.locked:
+                return None
             self.disk.refuse("read", self.path / name, error)
         except ValueError as error:
             raise ItemDamaged(evidence=str(error), item=journal.ITEM, name=self.name, path=self.path) from None
