@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from p2pfl.errors.home import HomeExists, KeyFileExists, KeyFileInsideHome
 from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.home import keyslots
-from p2pfl.home.disk import Disk
+from p2pfl.home.disk import NEW, Disk
 from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.home.lock import check_owner
 from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, SHARED_DIRECTORIES, seal
@@ -97,7 +98,12 @@ def write_key_file(disk: Disk, path: Path, name: str, key: Secret) -> None:
         _make_folders(path.parent, 0o700)
     except OSError as error:
         disk.refuse("make", path.parent, error)
-    disk.replace(path, (keyslots.key_text(name, key),), over=False)
+    try:
+        disk.replace(path, (keyslots.key_text(name, key),), over=False)
+    except BaseException:  # interrupted, too: outside of the home nobody looks for what is left
+        with suppress(OSError):
+            path.with_name(path.name + NEW).unlink(missing_ok=True)
+        raise
 
 
 def _undo(build: Path, key_files: Sequence[Path], *, keep: bool) -> None:

@@ -36,6 +36,10 @@ def has_hole(data: bytes, at: int) -> bool:
     return any(sector and not sector.strip(b"\0") for sector in sectors)
 
 
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def _unused(new: Path) -> Path:
     """`new`, after removing whatever a crash or somebody left there."""
     new.unlink(missing_ok=True)
@@ -110,8 +114,16 @@ class Disk:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # of all that it has
 
     def sync_directory(self, path: Path) -> None:
-        """Names made, renamed or removed in `path` are on the medium."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Names made, renamed or removed in `path` are on the medium. Raises SyncFailed; after that every step does.
+
+        Who can still leave all as it was opens the folder before it changes a name in it: that needs a descriptor.
+        """
+        try:
+            descriptor = _open_folder(path)
+        except OSError as error:
+            why = f"opening {path.name} to sync it: {error.strerror or error}"
+            self.fail(why)
+            raise SyncFailed(evidence=why, path=path, home=self.home) from None
         try:
             self.sync(descriptor, path)
         finally:
@@ -168,13 +180,18 @@ class Disk:
 
         Nothing happens when it was not there.
         """
+        folder = None
         try:
+            folder = _open_folder(path.parent) if lasting else None
             self.fault("unlink", path)
             path.unlink(missing_ok=True)
+            if folder is not None:
+                self.sync(folder, path.parent)
         except OSError as error:
             self.refuse("remove", path, error)
-        if lasting:
-            self.sync_directory(path.parent)
+        finally:
+            if folder is not None:
+                os.close(folder)
 
 
 class NewFile:
@@ -204,18 +221,23 @@ class NewFile:
 
     def take_place(self, *, over: bool = True) -> None:
         """It is the file at `path`, whole and durable. over=False: there must be none."""
+        folder = None
         try:
             self._disk.sync(self._open, self._new)
             self.close()
+            folder = _open_folder(self._path.parent)
             self._disk.fault("rename", self._path)
             if over:
                 os.replace(self._new, self._path)
             else:
                 os.link(self._new, self._path)  # unlike rename, fails when the name is taken
                 self._new.unlink()
+            self._disk.sync(folder, self._path.parent)
         except OSError as error:
             self._give_up(error)
-        self._disk.sync_directory(self._path.parent)
+        finally:
+            if folder is not None:
+                os.close(folder)
 
     def drop(self) -> None:
         """Nothing comes of it, and nothing is left."""
@@ -241,14 +263,21 @@ class NewFile:
 
 
 class Appender:
-    """A new file that grows. Once an append has failed nothing can be added: the caller goes on in another one."""
+    """A new file that grows. Once an append has failed nothing can be added: the caller goes on in another one.
+
+    Its folder is open from before it is made until its name is on the medium: an append that could not sync the folder
+    would be durable and told as failed, and the next segment would begin with the same entry.
+    """
 
     def __init__(self, disk: Disk, path: Path) -> None:
         self._disk, self._path = disk, path
         self.size = 0  # bytes
+        self._folder: int | None = None
         try:
+            self._folder = _open_folder(path.parent)
             self._descriptor = disk.open(path, os.O_CREAT | os.O_EXCL | os.O_APPEND)
         except OSError as error:
+            self._close_folder()
             disk.refuse("make", path, error)
         self.named = False
         """Its name is on the medium, too."""
@@ -258,8 +287,7 @@ class Appender:
         self.write(data)
         self.sync()
         if not self.named:
-            self._disk.sync_directory(self._path.parent)
-            self.named = True
+            self._sync_name()
 
     def write(self, data: bytes) -> int:
         """`data` is at the end of the file, not yet durable; returns where it begins. On an error nothing is there."""
@@ -279,15 +307,25 @@ class Appender:
         self._disk.sync(self._descriptor, self._path)
 
     def rename(self, path: Path) -> None:
-        """The file takes the place of the one at `path`, durably."""
+        """The file takes the place of the one at `path`, of the same folder, durably."""
         try:
             self._disk.fault("rename", path)
             os.replace(self._path, path)
         except OSError as error:
             self._disk.refuse("write", path, error)
         self._path = path
-        self._disk.sync_directory(path.parent)
+        self._sync_name()
+
+    def _sync_name(self) -> None:
+        if self._folder is not None:
+            self._disk.sync(self._folder, self._path.parent)
+        self._close_folder()
         self.named = True
+
+    def _close_folder(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
 
     def _take_back(self) -> None:
         """Cut off what a failed write left: a later segment may only follow one that ends well."""
@@ -299,8 +337,10 @@ class Appender:
             self._disk.fail(f"cutting {self._path.name} back: {error.strerror or error}")
             return
         self._disk.sync(self._descriptor, self._path)
-        self._disk.sync_directory(self._path.parent)
+        if self._folder is not None:
+            self._disk.sync(self._folder, self._path.parent)
 
     def close(self) -> None:
         """No more appends."""
+        self._close_folder()
         os.close(self._descriptor)

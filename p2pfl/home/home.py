@@ -172,8 +172,6 @@ class Home(ItemStore):
     def _tidy(self, directory: Path) -> None:
         """A folder of the home is there, without what a crash left in it. Raises DiskRefused."""
         try:
-            if directory.is_file():  # of an earlier version, which this one cannot use
-                self.disk.remove(directory)
             directory.mkdir(mode=0o700, exist_ok=True)
             # In a shared folder another process may be in the middle of one.
             shared = directory.name + "/" in (BESIDE, ACCOUNTS)
@@ -232,7 +230,10 @@ class Home(ItemStore):
         except OSError as error:
             self.disk.refuse("open", lock, error)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # of this descriptor: it keeps threads of one process apart too
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # of this descriptor: it keeps threads of one process apart too
+            except OSError as error:
+                self.disk.refuse("lock", lock, error)
             self._held.add(folder)
             yield
         finally:

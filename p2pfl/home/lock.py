@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from p2pfl.errors.home import HomeBusy, HomeOfAnotherUser
 from p2pfl.home.disk import Disk
+
+HELD: Final = (errno.EWOULDBLOCK, errno.EACCES)  # of a lock that another process has
 
 
 def check_owner(home: Path) -> None:
@@ -47,7 +51,10 @@ def take(path: Path, home: Path | None = None) -> int:
         Disk(path).refuse("open", path / "lock", error)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in HELD:  # out of locks, or a file system that has none
+            os.close(descriptor)
+            Disk(path).refuse("lock", path / "lock", error)
         holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise HomeBusy(evidence=f"its lock is held by process {holder}", path=home or path) from None

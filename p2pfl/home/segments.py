@@ -90,6 +90,8 @@ class SegmentFiles:
         try:
             os.ftruncate(descriptor, size)
             self._home.disk.sync(descriptor, path)
+        except OSError as error:
+            self._home.disk.refuse("cut", path, error)
         finally:
             os.close(descriptor)
         self._home.disk.sync_directory(self._directory)
