@@ -20,7 +20,7 @@ from p2pfl.keys import SIGNATURE_BYTES, Identity, digest, verify, verify_again
 from p2pfl.messages.schema import BULK_HEAD, ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
 from p2pfl.roster import MOST_PEERS, Roster
 
-MOST_REMEMBERED: Final = 64 << 10  # bytes of the largest letter that is kept in `_opened_again`
+MOST_REMEMBERED: Final = 2 * SMALL  # bytes of the largest letter that is kept in `_opened_again`
 _PLACE: Final = attrgetter(*(name for name, _ in ENVELOPE[1:]))  # what an envelope says, in the order of the wire
 BULK_BEGINS: Final = b"\x92"  # an array of two; that of a signed letter is of three
 M = TypeVar("M", bound=Message)

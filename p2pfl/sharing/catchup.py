@@ -57,6 +57,7 @@ class CatchUpRules:
     def __init__(self, ledger: Ledger, roster: Roster, genesis: bytes) -> None:
         self._ledger, self._roster, self._genesis = ledger, roster, genesis
         self._asked: dict[str, float] = {}  # by peer: when
+        self._open: set[str] = set()  # peers that were asked, and of whose entries none have been judged since
         self._claimed: dict[str, int] = {}  # by peer: entries that its log holds, as far as it said or showed so
         self._went_on = ("", 0.0)  # who was asked by `ask_on` the last time, and when
 
@@ -67,6 +68,7 @@ class CatchUpRules:
         if now - self._asked.get(peer, -AGAIN_S) < AGAIN_S:
             return None
         self._asked[peer] = now
+        self._open.add(peer)
         return Behind(self._ledger.entries, b"", 0)
 
     def ask_on_link(self, peer: str, entries: int, now: float) -> Behind | None:
@@ -131,14 +133,17 @@ class CatchUpRules:
         return [Entries(question.entries, self._ledger.entries, listed)] if rows else []
 
     def rows_that_count(self, sender: str, message: Entries, current: Mapping[bytes, int]) -> list[SignedRecord]:
-        """The rows of an answer that the ledger is to take over, in order.
+        """The rows of an answer that the ledger is to take over, in order; of a peer that was not asked, none.
+
+        Each row holds a quorum of signatures to be checked: a liar's rows are as many as this site asked it for.
 
         current   by run, the round whose sum is still wanted here (`wanted_round`)
         Raises MalformedMessage naming `sender` when they do not hold.
         """
         self._claimed[sender] = message.entries
-        if message.first != self._ledger.entries or not message.rows:
+        if sender not in self._open or message.first != self._ledger.entries or not message.rows:
             return []
+        self._open.discard(sender)
         rows = [(record, dict(signed)) for record, signed in message.rows]
         try:
             counted = check_rows(rows, self._roster, self._ledger.bases(), self._steps(rows))

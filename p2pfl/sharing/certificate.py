@@ -7,10 +7,9 @@ docs/spec/sharing.md §7.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from p2pfl.codec import Malformed
 from p2pfl.messages import (
@@ -34,6 +33,8 @@ from p2pfl.roster import Roster
 from p2pfl.sharing.digests import attempt_digest
 
 M = TypeVar("M", bound=Message)
+
+MOST_GROUND: Final = 2 * SMALL  # bytes of one letter that says why a peer is left out: a ballot, a LEAVE, an Ack
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,35 @@ class Composition:
     proposals: dict[str, Propose]
 
 
-@functools.lru_cache(maxsize=32)
+class Compositions:
+    """The last few that were found, by digest of the letter: each vote on an attempt rests on its one set.
+
+    Of the letter nothing is kept: a liar's may be as large as a letter can be, and one of each size costs a signature.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._found = most, dict[tuple[bytes, Roster], Composition]()
+
+    def get(self, members: Letter[Members], roster: Roster) -> Composition:
+        """That of `members`. Raises Malformed."""
+        key = members.digest, roster
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = _compose(members, roster)
+            for oldest in list(self._found)[: -self._most]:
+                self._found.pop(oldest, None)
+        return found
+
+
+COMPOSITIONS: Final = Compositions(most=8)
+
+
 def compose(members: Letter[Members], roster: Roster) -> Composition:
+    """What `_compose` finds, once for each letter. Raises Malformed."""
+    return COMPOSITIONS.get(members, roster)
+
+
+def _compose(members: Letter[Members], roster: Roster) -> Composition:
     """Check that U holds together. Raises Malformed when it does not; then its letter alone proves that.
 
     At least q members in roster order; each acknowledged the same bundle of every other; each proposed, on one
@@ -150,6 +178,8 @@ def compose(members: Letter[Members], roster: Roster) -> Composition:
         raise Malformed("members that are not of the roster, or not in its order")
     if len(chosen) < roster.quorums.q:
         raise Malformed(f"U of {len(chosen)}, fewer than the quorum of {roster.quorums.q}")
+    if any(len(wire) > MOST_GROUND for wire in message.grounds):
+        raise Malformed("grounds larger than any ballot, LEAVE or acknowledgement")
     if message.owners != chosen and (len(message.owners) != 1 or message.owners[0] not in chosen):
         raise Malformed("owners are neither the members in order nor one of them")
     bundles = {name: letter.digest for name, letter in _of_each(message.bundles, Bundle, members, roster).items()}

@@ -50,6 +50,7 @@ class Proposals:
     acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
     unlinked: tuple[str, ...] = ()  # peers without a link to this one, by the same
     passed_on: frozenset[str] = frozenset()  # peers whose Ack and proposal the coordinator was shown at half-time
+    acks_passed_on: dict[str, set[bytes]] = field(default_factory=dict)  # digests of those handed to the coordinator
     refused: str = ""  # why this peer does not accept the coordinator's U
     declined: Letter[Members] | None = None  # that U
     early: bool = False  # it came before half-time, and may be what its coordinator saw
@@ -77,6 +78,7 @@ class Masking:
     ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known
     ahead_with: dict[str, bytes] = field(default_factory=dict)  # peers whose edges are in them: their bundles' digests
     expanding: bool = False  # they were asked for, and have not come
+    expansions: int = 0  # times that they were asked for in this attempt
     words: tuple[Vector, ...] | None = None  # x, until its masks are there
     making: Making | None = None  # y, of which the first chunks have left
     mine: tuple[Vector, ...] = ()  # y of this peer, once it is whole

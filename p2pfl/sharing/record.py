@@ -17,7 +17,7 @@ from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.digests import attempt_digest, record_salt
 
 
-@functools.lru_cache(maxsize=16)  # nearly every confirmation of a round says the same
+@functools.lru_cache(maxsize=4)  # nearly every confirmation of a round says the same
 def make(members: Letter[Members], view: bytes, roster: Roster, total: bytes, model: bytes, outcome: bytes) -> bytes:
     """The record of the attempt of `members` under V = `view`. Raises Malformed.
 

@@ -354,9 +354,7 @@ def help_out(state: State, asker: str, lacking: Sequence[Lacking]) -> list[Effec
                 handed.append(gathering.sum_digests[index].wire)
                 words = piece_of(masked, gathering.pieces[index]) if masked else gathering.sums[index]
                 effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, words.tobytes()))))
-    if handed:
-        effects.insert(0, Send(asker, state.seal(Handed(tuple(handed)))))
-    return effects
+    return [*(Send(asker, state.seal(Handed(group))) for group in roots.groups(handed)), *effects]
 
 
 def field_of(state: State, index: int) -> Field:

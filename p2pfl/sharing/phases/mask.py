@@ -45,6 +45,10 @@ from p2pfl.sharing.state import State
 # Root would wait behind them, and no owner could check and hand on a sum before it has it.
 LEADING: Final = 6
 
+# Times in an attempt that masks are expanded before U is known: once, and again for whoever died and dealt anew. A liar
+# makes up as many processes as it likes, and each would cost the others an expansion of the whole vector.
+MOST_AHEAD: Final = 4
+
 
 def request(state: State, event: Accepted) -> list[Effect]:
     """D is durable: start the clocks of MASK and GATHER and, in U, ask for the words."""
@@ -210,18 +214,23 @@ def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
 
 
 def ahead(state: State) -> list[Effect]:
-    """Ask for the masks of the edges that are known now; those of peers outside of U are taken out of them later."""
+    """Ask for the masks of the edges that are known now; those of peers outside of U are taken out of them later.
+
+    One expansion at a time, and few in an attempt: without them the words are masked from the seeds, piece by piece.
+    """
+    masking = state.masking
     known = {name: bundle.digest for name, bundle in state.proposals.bundles.items() if name != state.context.me}
-    if known == state.masking.ahead_with:
+    if known == masking.ahead_with or masking.expanding or masking.expansions == MOST_AHEAD:
         return []
-    state.masking.ahead, state.masking.ahead_with, state.masking.expanding = (), known, True
+    masking.ahead, masking.ahead_with, masking.expanding = (), known, True
+    masking.expansions += 1
     return [Ahead(state.round, state.attempt, known, edges(state, frozenset(known), own=True).masks)]
 
 
 def hold(state: State, event: MasksReady) -> list[Effect]:
     """The masks have come, or word that there are none. They are void when a peer has dealt anew meanwhile."""
     if event.bundles == state.masking.ahead_with:
-        state.masking.ahead, state.masking.expanding = event.masks, False
+        state.masking.ahead, state.masking.expanding = event.masks if _still_hold(state) else (), False
     return []
 
 

@@ -124,7 +124,7 @@ def _excused(state: State, grounds: tuple[bytes, ...]) -> Mapping[str, int]:
     return _named_in(grounds, state.context.run, state.round, state.attempt, state.context.roster)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _named_in(grounds: tuple[bytes, ...], run: bytes, number: int, attempt: int, roster: Roster) -> Mapping[str, int]:
     """`_excused`, cached: it is asked after every letter, of the same grounds."""
     counts: dict[tuple[int, str], set[str]] = {}

@@ -179,8 +179,10 @@ def pass_on(state: State) -> list[Effect]:
 
 
 def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
-    """The coordinator takes what others hold of peers that it has not heard itself."""
+    """The coordinator takes what others hold of peers that it has not heard itself; anybody else has no use for it."""
     roster = state.context.roster
+    if state.coordinator != state.context.me or max(len(letter.message.acks), len(letter.message.proposes)) > state.n:
+        return []
     try:
         acks = [open_letter(wire, roster, Ack) for wire in letter.message.acks]
         proposes = [open_letter(wire, roster, Propose) for wire in letter.message.proposes]
@@ -194,8 +196,11 @@ def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
             if held is None or (state.context.me in ack.message.unlinked and ack.sender in state.peers.down):
                 state.proposals.acks[ack.sender] = ack  # by one without a link, what others heard of it is newer
     for propose in proposes:
-        if _is_of_use(state, propose) and fault(state, propose.sender, propose.message) is None:
-            state.proposals.proposes.setdefault(propose.sender, propose)
+        author = propose.sender  # looked at before it is judged: its support may name a million positions
+        if author in state.proposals.proposes or not _is_of_use(state, propose):
+            continue
+        if fault(state, author, propose.message) is None:
+            state.proposals.proposes[author] = propose
     return []
 
 

@@ -64,11 +64,11 @@ def show(state: State, names: Iterable[str] = ()) -> list[Effect]:
     if not chosen:
         state.due["roots shown"] = state.now
     wires = [letter.wire for name, letter in state.laid_out.roots.items() if not chosen or name in chosen]
-    return [Send(None, state.seal(Handed(group))) for group in _groups(wires)]
+    return [Send(None, state.seal(Handed(group))) for group in groups(wires)]
 
 
-def _groups(wires: list[bytes]) -> list[tuple[bytes, ...]]:
-    """In their order, as many together as fit into a letter."""
+def groups(wires: list[bytes]) -> list[tuple[bytes, ...]]:
+    """In their order, as many together as fit into one `Handed`."""
     groups: list[tuple[bytes, ...]] = []
     room = 0
     for wire in wires:

@@ -8,12 +8,15 @@ is agreed at once. The word of one alone excuses nobody: a liar could leave out 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from p2pfl.messages import Ack, Held, Letter, Members, Message, Reveal, open_letter
 from p2pfl.roster import Roster
 from p2pfl.sharing.certificate import same_attempt
 from p2pfl.sharing.events import Effect, LinkDown, Send, SetTimer, Tick
 from p2pfl.sharing.state import State
+
+PASSED_ON: Final = 2  # times n: an honest peer's acknowledgement grows by a dealer or a link at a time
 
 
 def told(state: State, name: str) -> tuple[str, ...]:
@@ -56,10 +59,17 @@ def grounds_for(state: State, chosen: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def pass_on(state: State, ack: Letter[Ack]) -> list[Effect]:
-    """The coordinator cannot hear one who has no link to it: it is told so by all who can."""
-    coordinator = state.coordinator
+    """The coordinator cannot hear one who has no link to it: it is told so by all who can.
+
+    Each acknowledgement once, and few of one peer: of a liar's as many as of its letters would come to the coordinator
+    from each honest peer, until a queue between two of those is full.
+    """
+    coordinator, passed = state.coordinator, state.proposals.acks_passed_on.setdefault(ack.sender, set())
     if coordinator not in ack.message.unlinked or coordinator in (state.context.me, ack.sender):
         return []
+    if ack.digest in passed or len(passed) == PASSED_ON * state.n:
+        return []
+    passed.add(ack.digest)
     return [Send(coordinator, state.seal(Held((ack.wire,), ())))]
 
 

@@ -51,6 +51,7 @@ class Site:
 
     def take(self, letter: Letter, current: dict[bytes, int] | None = None) -> dict[bytes, tuple[int, bytes]]:
         assert isinstance(letter.message, Entries)
+        self.rules.ask_on_link(letter.sender, self.logs.entries, self.now)  # only who was asked is listened to
         rows = self.rules.rows_that_count(letter.sender, letter.message, current or {})
         return take_over(self.logs, rows)
 

@@ -42,7 +42,9 @@ class Newcomer:
         )
         message = letter.message
         assert isinstance(message, Entries)
-        return take_over(self.logs, self.asks().rows_that_count(letter.sender, message, {}))
+        rules = self.asks()
+        assert rules.ask(letter.sender, 0.0) is not None
+        return take_over(self.logs, rules.rows_that_count(letter.sender, message, {}))
 
 
 @pytest.fixture
