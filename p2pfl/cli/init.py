@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.keys.new_key import asked_phrase, words_of
+from p2pfl.cli.keys.new_key import asked_phrase, show_words, words_of
 from p2pfl.cli.options import Unlock, fit_name, home_option, json_option, listening
 from p2pfl.cli.options import key_command as command_of
+from p2pfl.errors.home import WordsUnseen
 from p2pfl.errors.people import WrongName, WrongUse
 from p2pfl.federation.cards import Card
 from p2pfl.federation.members import read_address
@@ -97,7 +98,24 @@ def init(
     with Home.create(home, name, [*keys, recovery] if recovery else keys) as made:
         own = Card.sign(made.identity(), name, reached)
         path = made.publish_card(own.to_bytes())
-    _tell(home, own, path, keys, recovery, as_json)
+        text, facts = _told(home, own, path, keys, recovery)
+        if recovery is not None:
+            _show_words(made, text, facts, keys, as_json, home)
+            return
+    output.result(text, facts, as_json)
+
+
+def _show_words(
+    made: Home, text: str, facts: Mapping[str, object], keys: Sequence[KeySource], as_json: bool, home: Path
+) -> None:
+    """Print it all; words that nobody saw open nothing. Raises WordsUnseen."""
+    try:
+        show_words(text, facts, as_json, home)
+    except WordsUnseen:
+        for slot in keyring.slots_of(made):
+            if slot.kind == RecoveryKey.kind:
+                keyring.remove(made, keyring.id_of(slot), int(time.time()), keys)
+        raise
 
 
 def _addresses(listen: str | None, addresses: Sequence[str]) -> list[Address]:
@@ -115,12 +133,16 @@ def _add(home: Path, name: str, keys: Sequence[KeySource], recovery_words: bool,
     with Home.open(home, unlock=[KeyFile()] if fresh else unlock.keys(), write=False) as opened:
         if opened.name != name:
             raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
-        for key in new:
+        kinds = [key.kind for key in new]
+        words, secret = words_of(new[-1])
+        text, facts = f"{name}: {', '.join(kinds)} added{words}", {"name": name, "home": str(home), "added": kinds}
+        for key in new[:-1] if words else new:
             keyring.add(opened, key, int(time.time()))
-    kinds = [key.kind for key in new]
-    words, secret = words_of(new[-1])
-    facts: dict[str, object] = {"name": name, "home": str(home), "added": kinds}
-    output.result(f"{name}: {', '.join(kinds)} added{words}", facts | secret, as_json)
+        if words:
+            shown = facts | secret
+            keyring.add(opened, new[-1], int(time.time()), lambda _: show_words(text, shown, as_json, home))
+            return
+    output.result(text, facts, as_json)
 
 
 def _write_card(home: Path, name: str, reached: Sequence[Address], unlock: Unlock, as_json: bool) -> None:
@@ -145,9 +167,9 @@ def _card_lines(card: Card, path: Path) -> list[str]:
     ]
 
 
-def _tell(
-    home: Path, card: Card, path: Path, keys: Sequence[KeySource], recovery: RecoveryKey | None, as_json: bool
-) -> None:
+def _told(
+    home: Path, card: Card, path: Path, keys: Sequence[KeySource], recovery: RecoveryKey | None
+) -> tuple[str, dict[str, object]]:
     one = card.member
     lines = [f"{one.name}: identity, home and card made", *_card_lines(card, path)]
     file = next((key for key in keys if isinstance(key, KeyFile)), None)
@@ -159,7 +181,10 @@ def _tell(
         ]
     words, secret = words_of(recovery) if recovery is not None else ("", {})
     lines[-1] += words
-    lines += ["next, at one site, with the cards of all:", f"  p2pfl peers create {one.name}.card … -o peers.yaml"]
+    lines += [
+        "next, at one site, with the cards of all:",
+        f"  p2pfl peers create {shlex.quote(str(path))} … -o peers.yaml",
+    ]
     facts: dict[str, object] = {
         "name": one.name,
         "home": str(home),
@@ -169,4 +194,4 @@ def _tell(
         "addresses": list(map(str, one.addresses)),
         "key_file": str(file.path) if file else None,
     }
-    output.result("\n".join(lines), facts | secret, as_json)
+    return "\n".join(lines), facts | secret

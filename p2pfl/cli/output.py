@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.counts import counted as counted
-from p2pfl.errors.people import NotWritten
+from p2pfl.errors.people import ResultUnseen
 from p2pfl.report.words import amount as amount
 
 SILENT_S: Final = 1.5  # seconds that something may take before a line says what it is
@@ -37,6 +37,7 @@ class Foot(Protocol):
 
 
 _foot: Foot | None = None
+_unread: Final = set[TextIO]()  # streams that lead to nobody: closed from the beginning, or their reader has left
 
 
 def take_foot(foot: Foot | None) -> None:
@@ -73,6 +74,7 @@ def prepare() -> None:
         if stream is None:
             stream = open(os.devnull, mode)  # noqa: SIM115 - for as long as the process lives
             setattr(sys, name, stream)
+            _unread.add(stream)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace" if name == "stdin" else "backslashreplace")
 
@@ -87,12 +89,13 @@ def settle() -> None:
 
 
 def _forget(stream: TextIO) -> None:
+    _unread.add(stream)
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _say(text: str, stream: TextIO) -> None:
-    """One print. Raises NotWritten when it is the result that cannot be written."""
+def _say(text: str, stream: TextIO) -> bool:
+    """One print, and whether it was written. Raises ResultUnseen when it is the result that a device refuses."""
     try:
         with lifted():
             print(shown(text) + "\n", end="", file=stream, flush=True)  # in one piece: several threads tell of progress
@@ -101,7 +104,8 @@ def _say(text: str, stream: TextIO) -> None:
     except OSError as error:
         _forget(stream)
         if stream is sys.stdout:
-            raise NotWritten(evidence=error.strerror or type(error).__name__, path="stdout") from None
+            raise ResultUnseen(evidence=f"stdout: {error.strerror or type(error).__name__}") from None
+    return stream not in _unread
 
 
 def shown(text: str) -> str:
@@ -122,16 +126,25 @@ def loading_torch(tell: Callable[[str], None] = progress) -> None:
         tell("loading PyTorch")
 
 
-def result(text: str, facts: Mapping[str, object], as_json: bool) -> None:
-    """The command's one result on stdout: `text`, or `facts` as one line of JSON."""
-    _say(json.dumps(facts, allow_nan=False) if as_json else text, sys.stdout)
+def result(text: str, facts: Mapping[str, object], as_json: bool) -> bool:
+    """The command's one result on stdout: `text`, or `facts` as one line of JSON. False: nobody reads it.
+
+    Raises ResultUnseen.
+    """
+    return _say(json.dumps(facts, allow_nan=False) if as_json else text, sys.stdout)
+
+
+def seen_result(text: str, facts: Mapping[str, object], as_json: bool) -> None:
+    """As `result`, of what is lost where nobody reads it. Raises ResultUnseen then, too."""
+    if not result(text, facts, as_json):
+        raise ResultUnseen(evidence="nobody reads stdout")
 
 
 def failure(error: P2PFLError, as_json: bool) -> None:
     """The error on stderr; with --json also as the last line of stdout."""
     _say(error.render(), sys.stderr)
     if as_json:
-        with contextlib.suppress(NotWritten):
+        with contextlib.suppress(ResultUnseen):
             _say(json.dumps({"error": error.as_json()}), sys.stdout)
 
 

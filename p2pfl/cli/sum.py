@@ -18,6 +18,7 @@ from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.errors.counts import counted
+from p2pfl.errors.people import ResultUnseen
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 
@@ -142,18 +143,20 @@ def sum_(
         return f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}{kept}", facts
 
     def at_once(result: SumResult) -> bool:
-        """Print the result, and say whether that could be done: then the home need not keep it."""
+        """Print the result, and say whether that could be done: then the home need not keep it. Raises ResultUnseen."""
         try:
             text, facts = report(result)
         except NothingToAverage:  # said at the end: the others are served first
             return False
-        output.result(text, facts, as_json)
+        output.seen_result(text, facts, as_json)
         monitor.tell("waiting for the others to have it")
         return True
 
     with monitor.running(federation, "sum"):
-        result = run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
+        result, unseen = run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
     report(result)  # raises what could not be said at once
+    if unseen is not None:
+        raise unseen
 
 
 async def _sum(
@@ -164,7 +167,8 @@ async def _sum(
     watch: Watch,
     monitor: Monitor,
     at_once: Callable[[SumResult], bool],
-) -> SumResult:
+) -> tuple[SumResult, ResultUnseen | None]:
+    """The sum; and why nobody read it, where that is so: then the home keeps it, and the same command tells it."""
     async with access.join(federation, watch, "sum", monitor, name=asked.name) as peer:
         given, mine = numbers
         result = await peer.sum(
@@ -176,6 +180,10 @@ async def _sum(
             records=len(given) if asked.records else None,
             patience_s=asked.patience_s,
         )
-        if at_once(result):
-            await peer.forget_answer()
-        return result
+        try:
+            if at_once(result):
+                await peer.forget_answer()
+        except ResultUnseen as error:  # said at the end: the others are served first
+            peer.keep_answer()
+            return result, ResultUnseen(evidence=f"{error.evidence}; the same command tells the answer")
+        return result, None

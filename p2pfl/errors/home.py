@@ -249,6 +249,14 @@ class TooManyKeyslots(ConfigurationError):
     command = "p2pfl keys remove --help"
 
 
+class WordsUnseen(LocalFault):
+    """The recovery words could not be shown, so they open nothing, and every other key opens {home} as before."""
+
+    code = "P2P-KEY-016"
+    likely = ("stdout leads into a pipe whose reader has left", "stdout is closed", "it is a file on a full disk")
+    command = "p2pfl keys add --home {home} --new-recovery-words"
+
+
 class KeptLonger(ConfigurationError):
     """It is not time to let this go: {what}."""
 

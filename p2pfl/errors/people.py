@@ -104,6 +104,14 @@ class NotWritten(LocalFault):
     command = "ls -ld {folder}"
 
 
+class ResultUnseen(LocalFault):
+    """What was to be printed could not be written to stdout. What the command did stands."""
+
+    code = "P2P-USE-035"
+    likely = ("stdout is a file on a full disk", "the device behind it fails")
+    command = "df -h"
+
+
 class NoDifferentFile(ConfigurationError):
     """No other peers.yaml of {peer} is known here."""
 

@@ -8,13 +8,21 @@ Unix seconds. docs/spec/home.md.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pfl.errors.home import KeyFileMissing, LastKeyslot, NoOtherKeyShown, NoSuchKeyslot, TooManyKeyslots
+from p2pfl.errors.home import (
+    KeyDoesNotOpen,
+    KeyFileMissing,
+    LastKeyslot,
+    NoOtherKeyShown,
+    NoSuchKeyslot,
+    TooManyKeyslots,
+)
 from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import keyslots, notes
 from p2pfl.home.creation import write_key_file
@@ -56,9 +64,10 @@ def slots_of(home: Home) -> tuple[Slot, ...]:
     return keyslots.from_bytes(raw, path)[1]
 
 
-def add(home: Home, key: KeySource, at: int) -> Slot:
+def add(home: Home, key: KeySource, at: int, first: Callable[[Slot], None] | None = None) -> Slot:
     """`key` opens the home from now on, as the others do. A KeyFile is written and must be new.
 
+    first    shows the key to a person, before it counts: where that cannot be done, it raises, and nothing has changed
     Raises TooManyKeyslots, KeyFileExists, KeyFileInsideHome, and what the key raises.
     """
     # A key command may take a minute, and a node may wait for the lock.
@@ -70,6 +79,8 @@ def add(home: Home, key: KeySource, at: int) -> Slot:
             fresh = Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
             write_key_file(home.disk, key.path.absolute(), home.name, fresh)
         made = made or keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
+        if first is not None:
+            first(made)
         _note(home, "keys add", at, made)
         _write(home, (*held, made))
         return made
@@ -95,34 +106,46 @@ def remove(home: Home, which: str, at: int, keys: Sequence[KeySource]) -> Slot:
         return gone
 
 
-def rotate(home: Home, which: str, key: KeySource, at: int) -> tuple[Slot, Slot]:
+def rotate(
+    home: Home, which: str, key: KeySource, at: int, first: Callable[[Slot, Slot], None] | None = None
+) -> tuple[Slot, Slot]:
     """`key` opens the home in place of that slot's; the slot that is gone, and the new one.
 
-    key     of the slot's kind; of a key file `rotate_file` says how. Raises NoSuchKeyslot, and what the key raises.
+    key     of the slot's kind; of a key file `rotate_file` says how
+    first   as of `add`, with the slot that goes and the new one
+    Raises NoSuchKeyslot, and what the key raises.
     """
     made = keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))  # before the lock, as in `add`
     with home.beside():
         held = slots_of(home)
         gone = _named(home, held, which)
+        if first is not None:
+            first(gone, made)
         _note(home, "keys rotate", at, gone, made)
         _write(home, [made if slot is gone else slot for slot in held])
         return gone, made
 
 
-def rotate_file(home: Home, which: str, at: int, keep: Path | None = None) -> tuple[Slot, Slot]:
+def rotate_file(
+    home: Home, which: str, at: int, keep: Path | None = None, named: Path | None = None
+) -> tuple[Slot, Slot]:
     """As `rotate`, of a key file: its path holds another key. At each step one of the two opens the home.
 
+    A slot names its file by the path that it had when it was written. In a copy of a home, or one that was restored
+    elsewhere, another home's key may lie there by now: a file whose key opens no slot of that path is not touched.
+    named   the file that the home was opened with: where its key is that of the slot, it is the one that is written,
+            and the new slot names it
     keep    a new file for the key that is replaced: older backups of the home open with it alone
     The new key has a slot, then lies beside the old one, then takes its place; then the old one's slot is gone. In this
     order: beside it may lie the one key that opens, of a rotation that was cut short.
-    Raises NoSuchKeyslot, TooManyKeyslots, KeyFileMissing, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
+    Raises NoSuchKeyslot, TooManyKeyslots, KeyFileMissing, KeyDoesNotOpen, KeyFileExists, KeyFileInsideHome, DiskFull,
+    DiskRefused.
     """
     with home.beside():
         held = slots_of(home)
         gone = _named(home, held, which)
         _check_room(home, held)
-        path = Path(where_of(gone))
-        old = _key_in(path, home.name)
+        path, old = _file_of(home, held, gone, named)
         if keep is not None:
             write_key_file(home.disk, keep.absolute(), home.name, old)
         beside, fresh = path.with_name(path.name + NEXT), Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
@@ -137,13 +160,30 @@ def rotate_file(home: Home, which: str, at: int, keep: Path | None = None) -> tu
             home.disk.refuse("replace", path, error)
         home.disk.sync_directory(path.parent)
         # One that a rotation before this left, when it was cut short, has no key any more.
-        _write(home, [*(slot for slot in held if slot.kind != gone.kind or where_of(slot) != where_of(gone)), made])
+        keyless = [slot for slot in held if slot.kind == gone.kind and where_of(slot) == str(path)]
+        _write(home, [*(slot for slot in held if slot is not gone and slot not in keyless), made])
         return gone, made
+
+
+def _file_of(home: Home, held: Sequence[Slot], gone: Slot, named: Path | None) -> tuple[Path, Secret]:
+    """Where the key of that slot lies, and the key. Raises KeyFileMissing, KeyDoesNotOpen."""
+    if named is not None:
+        path = named.absolute()
+        key = _key_in(path, home.name)
+        with contextlib.suppress(KeyDoesNotOpen):
+            keyslots.unwrap((gone,), home.name, (_FreshFile(path, key),))
+            return path, key
+    path = Path(where_of(gone))
+    key = _key_in(path, home.name)
+    # A rotation that was cut short leaves two slots of one file: its key opens the other one.
+    fitting = [slot for slot in held if slot.kind == gone.kind and where_of(slot) == where_of(gone)]
+    keyslots.unwrap(fitting, home.name, (_FreshFile(path, key),))
+    return path, key
 
 
 @dataclass(frozen=True)
 class _FreshFile(KeySource):
-    """A key file whose key is here before it lies at its path."""
+    """A key file whose key is here: before it lies at its path, or read from there."""
 
     path: Path
     key: Secret

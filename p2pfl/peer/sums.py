@@ -182,6 +182,10 @@ class Sums(InEpoch):
         if given:
             await asyncio.to_thread(answers.forget, self.node.home)
 
+    def keep_answer(self) -> None:
+        """Nobody got what the caller was given: the home keeps it, and tells it to the next call of the same."""
+        self._given = False
+
     async def _sum(
         self,
         asked: Asked,

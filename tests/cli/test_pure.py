@@ -507,6 +507,37 @@ def test_an_answer_is_told_before_the_wait_for_the_others(
     assert not capsys.readouterr().out
 
 
+def test_a_sum_that_nobody_read_stays_in_the_home_and_ends_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was let go of as if it had been told, and the exit status said that all was well."""
+
+    class Summed:
+        async def sum(self, *_: object, **__: object) -> SumResult:
+            return SumResult((Decimal(36), Decimal(3)), NAMES, 1, 3)
+
+        async def forget_answer(self) -> None:
+            raise AssertionError("it was forgotten")
+
+        def keep_answer(self) -> None:
+            kept.append(True)
+
+    @asynccontextmanager
+    async def join(*_: object, **__: object) -> AsyncIterator[Summed]:
+        yield Summed()
+
+    kept = list[bool]()
+    monkeypatch.setattr(Access, "join", join)
+    (tmp_path / "peers.yaml").write_bytes(peers_yaml())
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        monkeypatch.setattr("sys.stdout", nobody)
+        assert run(["sum", "--peers", str(tmp_path / "peers.yaml"), "--home", str(tmp_path), "--value", "12"]) == 1
+    assert kept == [True]
+    assert "the same command tells the answer" in capsys.readouterr().err
+
+
 # ── options ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

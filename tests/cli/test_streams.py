@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.home import Home
-from p2pfl.home.keyslots import KeyFile
+from p2pfl.home import Home, keyring
+from p2pfl.home.keyslots import KeyFile, RecoveryKey
 from tests.ledger import sample
 
 DEADLINE_S = 600  # a hang, not a speed
@@ -84,8 +84,36 @@ def test_with_a_closed_stderr_stdout_still_holds_one_object_alone(home: Path) ->
 
 
 def test_a_full_device_is_said_and_ends_with_1(home: Path) -> None:
+    """It led to `ls -ld .`, as if a folder were in the way."""
     done = shell("p2pfl status --home $H > /dev/full", home)
-    assert (done.returncode, "P2P-USE-013" in done.stderr) == (1, True)
+    assert (done.returncode, "P2P-USE-035" in done.stderr, "df -h" in done.stderr) == (1, True, True)
+
+
+@pytest.mark.parametrize("out", ["> /dev/full", ">&-", "| true"])
+@pytest.mark.parametrize(
+    "verb", ["keys rotate SLOT", "keys add --new-recovery-words", "init --name charite --add --recovery-words"]
+)
+def test_recovery_words_that_nobody_could_read_open_nothing(home: Path, verb: str, out: str) -> None:
+    """A rotation took the old words away, and the new ones were in no hand: the home was lost with the last key."""
+    known = RecoveryKey.fresh(os.urandom)
+    with Home.open(home, write=False) as opened:
+        slot = keyring.id_of(keyring.add(opened, known, 1_700_000_000))
+    before = (home / "keyslots").read_bytes()
+    line = f"{verb.replace('SLOT', slot)} --home $H"
+    done = shell(f"{{ p2pfl {line}; echo $? >&2; }} {out}", home)
+    assert "P2P-KEY-016" in done.stderr
+    assert done.stderr.splitlines()[-1] == "1"
+    assert (home / "keyslots").read_bytes() == before
+    with Home.open(home, unlock=[known], write=False) as opened:
+        keyring.remove(opened, slot, 1_700_000_001, [KeyFile(home.with_name("site.key"))])
+
+
+def test_a_new_home_has_no_slot_of_words_that_nobody_could_read(home: Path) -> None:
+    new = home.with_name("new")
+    line = f"init --name mayo --home {new} --key-file {home.with_name('mayo.key')} --recovery-words > /dev/full"
+    done = shell(f"p2pfl {line}", home)
+    assert (done.returncode, "P2P-KEY-016" in done.stderr) == (1, True)
+    assert [slot.kind for slot in Home.slots_at(new)[1]] == ["key file"]
 
 
 def test_a_locale_of_few_letters_still_gets_every_line(home: Path) -> None:

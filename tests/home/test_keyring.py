@@ -83,6 +83,36 @@ def test_a_backup_opens_with_the_old_key_alone_and_the_home_with_the_new_one_alo
     assert not opens(tmp_path / "backup", KeyFile(key))
 
 
+def test_a_copy_leaves_the_key_file_of_the_home_alone_once_that_has_another_key(tmp_path: Path) -> None:
+    """The slots of a copy name the home's own file, by its whole path."""
+    make(tmp_path).close()
+    home, copy, key, own = (tmp_path / one for one in ("charite", "copy", "keys/charite.key", "copy.key"))
+    shutil.copytree(home, copy)
+    shutil.copy2(key, own)
+    with Home.open(home, write=False) as opened:
+        keyring.rotate_file(opened, only_slot(opened), AT)
+    before = key.read_bytes()
+    with Home.open(copy, unlock=[KeyFile(own)], write=False) as opened:
+        with pytest.raises(KeyDoesNotOpen):
+            keyring.rotate_file(opened, only_slot(opened), AT)
+        keyring.rotate_file(opened, only_slot(opened), AT, named=own)
+        assert [keyring.where_of(slot) for slot in keyring.slots_of(opened)] == [str(own)]
+    assert key.read_bytes() == before
+    assert opens(home)
+    assert opens(copy)  # at the path that its slot names now
+
+
+def test_a_key_file_that_opens_another_slot_is_not_the_one_that_is_rotated(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        first, second = only_slot(home), tmp_path / "second.key"
+        keyring.add(home, KeyFile(second), AT)
+        before = second.read_bytes()
+        keyring.rotate_file(home, first, AT, named=second)
+        assert second.read_bytes() == before
+    assert opens(tmp_path / "charite", KeyFile(second))
+    assert opens(tmp_path / "charite", KeyFile(tmp_path / "keys" / "charite.key"))
+
+
 def test_a_rotation_that_is_cut_short_at_any_step_leaves_a_key_that_opens(tmp_path: Path) -> None:
     steps = 0
     for at in range(100):
@@ -155,7 +185,7 @@ def _dies_before(place: Path) -> Callable[[str, Path], None]:
 
 
 def test_the_one_key_that_opens_is_not_written_over_before_another_one_has_a_slot(tmp_path: Path) -> None:
-    """The key file holds none any more, and the one that opens lies beside it, where the next rotation writes."""
+    """The key file holds none any more, and the one that opens lies beside it, where a rotation would write."""
     steps = 0
     for at in range(100):
         folder = tmp_path / str(at)
@@ -167,7 +197,7 @@ def test_the_one_key_that_opens_is_not_written_over_before_another_one_has_a_slo
         with Home.open(path, unlock=[KeyFile(beside)], write=False) as opened:
             opened.disk.fault = Strike(Crash, at)
             try:
-                keyring.rotate_file(opened, only_slot(opened), AT)
+                keyring.rotate_file(opened, only_slot(opened), AT, named=beside)
             except Crash:
                 steps += 1
             else:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from p2pfl.cli import output
 from p2pfl.cli.options import key_command as command_of
 from p2pfl.cli.options import typed
-from p2pfl.errors.people import WrongUse
+from p2pfl.errors.home import WordsUnseen
+from p2pfl.errors.people import ResultUnseen, WrongUse
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, Slot
 
 Callback = Callable[..., Any]
@@ -83,6 +85,14 @@ def words_of(key: KeySource) -> tuple[str, dict[str, object]]:
     words = key.words.reveal().decode()
     told = f"\n  recovery     {words}\n               write them down now: they are not kept"
     return told, {"recovery_words": words}
+
+
+def show_words(text: str, facts: Mapping[str, object], as_json: bool, home: Path) -> None:
+    """Print a result with recovery words in it, before they open anything. Raises WordsUnseen where nobody reads it."""
+    try:
+        output.seen_result(text, facts, as_json)
+    except ResultUnseen as error:
+        raise WordsUnseen(evidence=error.evidence, home=home) from None
 
 
 def new_key_options(command: Callback) -> Callback:

@@ -17,6 +17,7 @@ from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
+from p2pfl.errors.people import ResultUnseen
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeySource
@@ -104,12 +105,14 @@ def ask_together(
     access = Access(home, keys, listen, wait_s, proxy, document)
 
     def told(answer: StatisticAnswer) -> None:
-        output.result(_text(inquiry.called, answer), _facts(statistic, answer), as_json)
+        output.seen_result(_text(inquiry.called, answer), _facts(statistic, answer), as_json)
         monitor.tell("waiting for the others to have it")
 
     with monitor.running(federation, "sum"):
         how = (records, columns, shows_own, patience_s)
-        run(_asked(federation, statistic, how, access, watch, monitor, told))
+        unseen = run(_asked(federation, statistic, how, access, watch, monitor, told))
+    if unseen is not None:
+        raise unseen
 
 
 def _check_approved(inquiry: Inquiry, home: Path, keys: Sequence[KeySource]) -> None:
@@ -129,11 +132,16 @@ async def _asked(
     watch: Watch,
     monitor: Monitor,
     told: Callable[[StatisticAnswer], None],
-) -> None:
+) -> ResultUnseen | None:
+    """Why nobody read the answer, where that is so."""
     data, columns, shows_own, patience_s = how
     async with access.join(federation, watch, f"stats {statistic.kind}", monitor) as peer:
         answer = await peer.ask(statistic, data, columns=columns, shows_own=shows_own, patience_s=patience_s)
-        told(answer)
+        try:
+            told(answer)
+        except ResultUnseen as error:  # said at the end: the others are served first
+            return ResultUnseen(evidence=f"{error.evidence}; the answer is lost, and may be asked for once more")
+    return None
 
 
 def _facts(statistic: Statistic, answer: StatisticAnswer) -> dict[str, Any]:
