@@ -35,7 +35,7 @@ from p2pfl.federation import Federation
 from p2pfl.federation.difference import first_difference
 from p2pfl.keys import Identity
 from p2pfl.node.epochs import current
-from p2pfl.node.pending_change import refuse, revoked_keys
+from p2pfl.node.revocations import refuse, revoked_keys
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:

@@ -273,6 +273,14 @@ class KeptForever(ConfigurationError):
     command = "p2pfl ledger export --help"
 
 
+class WithdrawalsLost(IntegrityError):
+    """The home {home} no longer knows all those who withdrew their consent: nothing is computed of its records."""
+
+    code = "P2P-HOME-018"
+    likely = ("accounts/withdrawn was removed, or an older copy of it was put back", "the disk is failing")
+    command = "p2pfl withdraw --help"
+
+
 class AnswerLost(IntegrityError):
     """A sum is final, and its number is lost from the home of {name}: from now on the same command sums anew."""
 

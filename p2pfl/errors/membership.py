@@ -181,6 +181,14 @@ class ChangeNeverDue(ConfigurationError):
     command = "p2pfl peers propose --help"
 
 
+class RevocationsLost(IntegrityError):
+    """This home no longer holds what was decided here on the key of {peer}, and its site log tells of."""
+
+    code = "P2P-FED-056"
+    likely = ("membership/revoked was removed, or an older copy of it was put back", "the disk is failing")
+    command = "p2pfl peers revoke {peer} --home {home}"
+
+
 class NotRevoked(ConfigurationError):
     """The key of {name} is not revoked at this site."""
 

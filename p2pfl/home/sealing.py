@@ -96,7 +96,11 @@ LAYOUT: Final = (
     ItemRule("membership/former", "home/state", "public keys that were this site's"),
     ItemRule("membership/signed", "home/state", "the one change to the next epoch that this site signed"),
     ItemRule("membership/change", "home/state", "the next change, with signatures enough"),
-    ItemRule("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
+    ItemRule(
+        "membership/revoked",
+        "home/state",
+        "keys of which this site accepts nothing any more, and those that it accepted again",
+    ),
     ItemRule("membership/tasks", "home/state", "the files of tasks that this site's people approved", True),
     ItemRule(
         "membership/questions", "home/state", "the questions, and kinds of them, that this site's people approved"

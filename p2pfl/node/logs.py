@@ -237,6 +237,16 @@ class Logs:
         with self._lock:
             return list(self._index.standing(marks))
 
+    def revocations(self) -> dict[bytes, int]:
+        """By key of a peer, how often this site revoked it, or accepted it again."""
+        with self._lock:
+            return self._index.revocations()
+
+    def withdrawn(self) -> int:
+        """How many records and patients the site log tells of whose consent was withdrawn."""
+        with self._lock:
+            return self._index.withdrawn()
+
     def unsummed(self, run_id: bytes) -> tuple[dict[int, str], int]:
         """By round of `run` that went without this site although it was there, who named the set; and the last round
         of which this site's operator has seen that."""

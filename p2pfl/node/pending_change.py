@@ -8,13 +8,12 @@ say so; what follows from that is the rounds' to say (sharing/phases/confirm.py)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from p2pfl import codec
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.membership import Revoked
 from p2pfl.federation import Federation
 from p2pfl.federation.amend import settings_of
 from p2pfl.federation.membership import Change, Lineage, due
@@ -25,9 +24,17 @@ from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.epochs import CHANGE, held_change, keep_change
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import ChangeApproved, Observer
-from p2pfl.roster import Member
+from p2pfl.node.revocations import (
+    REVOKED,
+    check_whole,
+    decisions_of,
+    is_revoked,
+    refuse,
+    revocation,
+    revoked_keys,
+)
+from p2pfl.node.site_index import REVOKE
 
-REVOKED: Final = "membership/revoked"
 WATCH_S: Final = 1.0  # seconds between looks at the home
 
 
@@ -36,10 +43,14 @@ class EpochOver(Exception):
 
 
 class PendingChange:
-    """`pending` is the next change, checked. Each new one is told to every peer once `watch` runs."""
+    """`pending` is the next change, checked. Each new one is told to every peer once `watch` runs.
+
+    Raises RevocationsLost.
+    """
 
     def __init__(self, home: Home, logs: Logs, federation: Federation, observer: Observer) -> None:
         self._home, self._logs, self._federation, self._observer = home, logs, federation, observer
+        check_whole(home, federation.roster.members, decisions_of(home), logs.revocations())  # before a link is up
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,34 +84,29 @@ class PendingChange:
                 seen = now
                 self.parted |= (revoked := set(await asyncio.to_thread(self._look)))
                 for peer in sorted(revoked):
-                    cut(peer, _revocation(self._federation.roster[peer]))
+                    cut(peer, revocation(self._federation.roster[peer]))
             await asyncio.sleep(WATCH_S)
 
     def _stamps(self) -> tuple[int, ...]:
         return tuple(_stamp(self._home.place(item)) for item in (CHANGE, REVOKED, notes.NOTES))
 
     def _look(self) -> list[str]:
-        """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log.
+        """Take up the change; the peers whose keys are revoked. Each decision on a key is noted once in the site log.
 
-        So is what people did beside this process, or while there was none (home/notes.py).
+        So is what people did beside this process, or while there was none (home/notes.py). Raises RevocationsLost.
         """
         notes.hand_over(self._home, self._note)
         held = held_change(self._home)
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
             self._accept(held, keep=False)
-        keys, found = revoked_keys(self._home), []
-        noted = [one.record for one in self._logs.site.records() if b'"peers revoke"' in one.record]
-        for member in self._federation.roster.members:
-            options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}
-            told = [record for record in noted if member.key.hex().encode() in record]
-            before = bool(told) and b'"undo":true' not in told[-1]
-            if member.key in keys:
-                found.append(member.name)
-            else:
-                options["undo"] = True
-            if (member.key in keys) != before:
-                self._logs.note(OperatorEntry(time=self._logs.time, command="peers revoke", options=options))
-        return found
+        members, decisions, noted = self._federation.roster.members, decisions_of(self._home), self._logs.revocations()
+        check_whole(self._home, members, decisions, noted)
+        for member in members:
+            for number in range(noted.get(member.key, 0) + 1, decisions.get(member.key, 0) + 1):
+                options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}
+                options |= {} if is_revoked(number) else {"undo": True}
+                self._logs.note(OperatorEntry(time=self._logs.time, command=REVOKE, options=options))
+        return [member.name for member in members if is_revoked(decisions.get(member.key, 0))]
 
     def _note(self, one: notes.Note) -> None:
         """An entry of a note, unless a process that died before it was gone has written it."""
@@ -172,19 +178,3 @@ def _stamp(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def revoked_keys(home: Home) -> list[bytes]:
-    """The keys that were revoked at this site."""
-    data = home.read(REVOKED) or b""
-    return [data[at : at + 32] for at in range(0, len(data), 32)]
-
-
-def refuse(member: Member, keys: Collection[bytes]) -> None:
-    """Raises Revoked when the member's key is one of these."""
-    if member.key in keys:
-        raise _revocation(member)
-
-
-def _revocation(member: Member) -> Revoked:
-    return Revoked(peer=member.name, evidence=f"key {member.key.hex()[:16]}")

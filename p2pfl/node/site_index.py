@@ -14,6 +14,8 @@ from p2pfl import codec
 from p2pfl.ledger.entry import Entry, own_facts
 
 ASKED_FOR: Final = re.compile(rb'"kind":"(?:abandoned|charge|missed|operator|query)"')
+REVOKE: Final = "peers revoke"
+WITHDRAW: Final = "withdraw"
 GO_ON: Final = "go-on"  # the option of `p2pfl join`, and what the site log says of it
 
 
@@ -35,6 +37,8 @@ class SiteIndex:
         self._queries: dict[str, list[codec.Facts]] = defaultdict(list)  # by what names the data
         self._missed: dict[str, dict[int, str]] = defaultdict(dict)  # by run and round: who named a set without us
         self._looked: dict[str, int] = {}  # by run: the last round of which an operator has seen that
+        self._revocations: Counter[str] = Counter()  # by key: how often it was revoked, or accepted again
+        self._withdrawn = 0
 
     def charged(self) -> float:
         """The largest epsilon that a charge came to."""
@@ -67,6 +71,16 @@ class SiteIndex:
         self._go_on()
         return self._looked.get(run.hex(), 0)
 
+    def revocations(self) -> dict[bytes, int]:
+        """By key, how often this site revoked it, or accepted it again."""
+        self._go_on()
+        return {bytes.fromhex(key): count for key, count in self._revocations.items()}
+
+    def withdrawn(self) -> int:
+        """How many records and patients it tells of whose consent was withdrawn."""
+        self._go_on()
+        return self._withdrawn
+
     def _go_on(self) -> None:
         """Read what has been appended since."""
         while self._read < len(self._log):
@@ -87,6 +101,13 @@ class SiteIndex:
                 self._over[place] = max(facts["attempt"], self._over.get(place, -1))
             case "missed":
                 self._missed[facts["run"]][facts["round"]] = facts["coordinator"]
-            case "operator" if "run" in facts["options"]:
-                run = facts["options"]["run"]
-                self._looked[run] = facts["options"].get(GO_ON, self._looked.get(run, 0))
+            case "operator":
+                self._take_act(facts["command"], facts["options"])
+
+    def _take_act(self, command: str, options: codec.Facts) -> None:
+        if "run" in options:
+            self._looked[options["run"]] = options.get(GO_ON, self._looked.get(options["run"], 0))
+        elif command == REVOKE:
+            self._revocations[options["key"]] += 1
+        elif command == WITHDRAW:
+            self._withdrawn += int(options.get("records", 0))

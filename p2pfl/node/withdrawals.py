@@ -12,8 +12,13 @@ from typing import Final
 
 import numpy as np
 
+from p2pfl.errors.home import WithdrawalsLost
 from p2pfl.home import Home, notes
+from p2pfl.ledger.log import Log
+from p2pfl.node.logs import Logs
 from p2pfl.node.runs.accounts import read_accounts
+from p2pfl.node.site_index import WITHDRAW, SiteIndex
+from p2pfl.node.studies import Elsewhere
 from p2pfl.training.records.withdrawn import LeavesOut, Withdrawn
 
 ITEM: Final = "accounts/withdrawn"
@@ -34,12 +39,22 @@ class Told:
     used: int
 
 
+def checked_list(home: Home, logs: Logs) -> Withdrawn:
+    """Those of this home. Raises as `read_withdrawn`; WithdrawalsLost when its site logs tell of more of them."""
+    found = read_withdrawn(home)
+    told = logs.withdrawn() + sum(other.withdrawn() for _, other in Elsewhere(home, logs.others).site_logs())
+    if found.marks.size < told:
+        raise WithdrawalsLost(evidence=f"the site log tells of {told}, {ITEM} has {found.marks.size}", home=home.path)
+    return found
+
+
 def withdraw(home: Home, names: Iterable[bytes], at: int) -> Told:
     """The records, and those of the patients, of these names are left out from now on; durable on return.
 
     names   as of `Records.names`, or of a question's records
     at      Unix seconds
-    The site log says that somebody was left out, and how many, once a process writes it; not who.
+    The site log says that somebody was left out, and how many, once a process writes it; not who. The list is first:
+    it never has fewer than the logs tell of. What one that died did not say, the next one does.
     """
     with home.charging():
         held = read_withdrawn(home)
@@ -48,9 +63,19 @@ def withdraw(home: Home, names: Iterable[bytes], at: int) -> Told:
         used = [group.marks for group in read_accounts(home).groups]
         told = Told(marks.size, new.size, int(np.isin(marks, np.concatenate(used)).sum()) if used else 0)
         if new.size:
-            notes.put(home, "withdraw", at, {"records": int(new.size)})
             home.replace(ITEM, held.more(new).to_bytes())
+    with home.beside():
+        untold = held.marks.size + new.size - _told(home)
+        if untold > 0:
+            notes.put_beside(home, WITHDRAW, at, {"records": int(untold)})
     return told
+
+
+def _told(home: Home) -> int:
+    """How many the notes and the site logs of all studies tell of."""
+    waiting = sum(int(one.options.get("records", 0)) for one in notes.pending(home) if one.command == WITHDRAW)
+    logs = (Log.open(one, "site") for one in home.studies() if (one.folder / "ledger" / "site").is_dir())
+    return waiting + sum(SiteIndex(log).withdrawn() for log in logs)
 
 
 @dataclass
@@ -58,12 +83,18 @@ class Withdrawals:
     """What a training knows of them: read before each round."""
 
     home: Home
+    logs: Logs
     trainer: object
     taken: Withdrawn | None = None
 
     def take_up(self) -> bool:
-        """Who withdrew is left out of what comes; True when that are others than before. Raises TooFewRecords."""
-        found = read_withdrawn(self.home)
+        """Who withdrew is left out of what comes; True when that are others than before.
+
+        Raises TooFewRecords, WithdrawalsLost.
+        """
+        found = checked_list(self.home, self.logs) if self.taken is None else read_withdrawn(self.home)
+        if self.taken is not None and (lost := np.setdiff1d(self.taken.marks, found.marks)).size:
+            raise WithdrawalsLost(evidence=f"{ITEM} had {lost.size} more in this process", home=self.home.path)
         if self.taken is None and not found.marks.size:
             self.taken = found
         if found == self.taken or not isinstance(self.trainer, LeavesOut):

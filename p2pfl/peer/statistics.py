@@ -27,7 +27,7 @@ from p2pfl.node.runs.site_tables import AskedRecords
 from p2pfl.node.runs.statistics import Inquiry, Part
 from p2pfl.node.runs.sums import Asked, SumRun, salt
 from p2pfl.node.source import PATIENCE_S
-from p2pfl.node.withdrawals import read_withdrawn
+from p2pfl.node.withdrawals import checked_list
 from p2pfl.peer.attendance import Attendance
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
@@ -134,7 +134,7 @@ class Statistics(Averages):
         while True:  # each time another site came or went, before anything of the data was summed
             inquiry = Inquiry.of(statistic, self.federation, self.node.clocks.draw, attendance.aside)
             inquiry.check()
-            withdrawn = await asyncio.to_thread(read_withdrawn, self.node.home)
+            withdrawn = await asyncio.to_thread(checked_list, self.node.home, self.node.logs)
             records = await asyncio.to_thread(inquiry.read, data, mapped, shows_own, withdrawn)
             try:
                 asking = await asyncio.to_thread(_Asking, self, inquiry, records, patience_s, attendance)

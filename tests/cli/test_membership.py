@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,8 +38,9 @@ from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.ledger.witness import HeldNotes
 from p2pfl.node.epochs import enter, held_change, standing
-from p2pfl.node.pending_change import PendingChange, revoked_keys
+from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.pledge import genesis_of, pledge_of
+from p2pfl.node.revocations import revoked_keys
 from p2pfl.roster import Address
 from tests.cli.sites import DEADLINE_S
 from tests.federation.sample import TASK
@@ -509,6 +511,7 @@ def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_o
     with opened("ada") as home:
         logs: Any = SimpleNamespace(
             site=SimpleNamespace(records=lambda: noted),
+            revocations=lambda: Counter(bytes.fromhex(read_facts(one.record)["options"]["key"]) for one in noted),
             time=1,
             note=noted.append,
         )

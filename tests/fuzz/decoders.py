@@ -66,7 +66,7 @@ from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import GREETING, READY, MalformedZmtp
 from p2pfl.mesh.zmtp import Decoder as ZmtpDecoder
 from p2pfl.messages import Envelope, Letter, authentic
-from p2pfl.node import question_file, retention
+from p2pfl.node import question_file, retention, revocations
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.runs import answers
@@ -856,6 +856,9 @@ def _table() -> tuple[Decoder, ...]:
                 lambda found: b"".join(map(bytes, found.to_bytes())), factor=80),
         Decoder("years of retention", retention.parse_years, (Malformed,), (codec.facts({"models": 1, "ledger": 6}),),
                 ("node.retention:parse_years",), codec.facts, factor=80),
+        Decoder("keys that were revoked", revocations.parse_decisions, (Malformed,),
+                (b"", revocations.packed({bytes(32): 1, bytes([7]) * 32: 2})),
+                ("node.revocations:parse_decisions",), revocations.packed, factor=80),
         Decoder("who withdrew", lambda data: Withdrawn.from_bytes(Secret(bytes(32)), data), (Malformed,),
                 (b"", np.array([3, 5, 8], "<u8").tobytes()), ("training.records.withdrawn:Withdrawn.from_bytes",),
                 Withdrawn.to_bytes, factor=80),
@@ -948,6 +951,7 @@ OWN: Final = {
     "node.runs.models:Models.skip_to": "a record that q sites signed",
     "sharing.digests:leaving_draw": "a hash",
     "node.site_index:SiteIndex.charges": "the same",
+    "node.site_index:SiteIndex.revocations": "this site's own log",
     "training.privacy.accounts:marks_of": "hashes that were made here",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",
     "node.runs.sums:_uniform": "this process's own random bytes",

@@ -15,7 +15,7 @@ from p2pfl.home.rekey import NEXT as NEXT_KEY
 from p2pfl.home.sealing import DIRECTORIES
 from p2pfl.node.epochs import AGREED, CHANGE
 from p2pfl.node.hello import PEERS_ITEM
-from p2pfl.node.pending_change import REVOKED
+from p2pfl.node.revocations import REVOKED
 from p2pfl.node.runs.models import BEGUN, MODEL, NEXT
 from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING
 from p2pfl.node.witness import HEADS_ITEM

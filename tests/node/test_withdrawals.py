@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 from p2pfl import codec
+from p2pfl.errors.home import WithdrawalsLost
 from p2pfl.federation import Federation
 from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.node.pending_change import PendingChange
+from p2pfl.node.progress import unseen
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.site_tables import read_records
 from p2pfl.node.runs.training import TrainingRun
-from p2pfl.node.withdrawals import read_withdrawn, withdraw
+from p2pfl.node.withdrawals import ITEM, read_withdrawn, withdraw
 from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.records.given_table import GivenTable
@@ -121,6 +124,47 @@ def test_a_process_that_dies_within_a_withdrawal_leaves_the_old_list_or_the_new_
         home = Home.open(home.path, unlock=[KeyFile(tmp_path / "keys" / "charite.key")])
         assert read_withdrawn(home).marks.size in (before, before + 1)
     home.close()
+
+
+def test_a_withdrawal_that_died_untold_is_told_by_the_next_and_none_twice(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    strike = Strike(Crash)
+    home.disk.fault = strike
+    withdraw(home, RECORDS[:1], 2)
+    for at in range(strike.seen):
+        home.disk.fault = Strike(Crash, at)
+        with pytest.raises(Crash):
+            withdraw(home, [bytes([100 + at]) * 32], 3)
+        home.disk.fail("dead")
+        home.close()
+        home = Home.open(home.path, unlock=[KeyFile(tmp_path / "keys" / "charite.key")])
+        withdraw(home, [bytes([100 + at]) * 32], 4)
+        assert sum(int(one.options["records"]) for one in notes.pending(home)) == read_withdrawn(home).marks.size
+    home.close()
+
+
+@pytest.mark.claim("HOME-15")
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "older"])
+def test_nobody_who_withdrew_comes_back_with_a_list_that_is_lost_or_older(place: Place, lost: bool) -> None:
+    withdraw(beside(place), RECORDS[:1], 1_700_000_000)
+    older = (place.home.path / ITEM).read_bytes()
+    withdraw(beside(place), RECORDS[1:2], 1_700_000_001)
+    run = place.started()
+    notes.hand_over(place.home, PendingChange(place.home, run.logs, place.federation, unseen)._note)
+    summed(run, 1)
+    if lost:
+        (place.home.path / ITEM).unlink()
+    else:
+        (place.home.path / ITEM).write_bytes(older)
+    with pytest.raises(WithdrawalsLost, match="no longer knows"):
+        summed(run, 2)
+    place.trainer = Leaves()
+    with pytest.raises(WithdrawalsLost):
+        place.started()
+    withdraw(beside(place), RECORDS[:2], 1_700_000_002)
+    assert place.started().trainer.brings == RECORDS[2:]  # type: ignore[attr-defined]
+    assert notes.pending(place.home) == []
+    place.home.close()
 
 
 @pytest.mark.claim("HOME-15")

@@ -11,8 +11,10 @@ from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, re
 from p2pfl.errors.membership import NoSuchSite, NotRevoked, RevokedTooMany
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.ledger.log import Log
 from p2pfl.node.epochs import standing
-from p2pfl.node.pending_change import REVOKED, revoked_keys
+from p2pfl.node.revocations import Decisions, decide, decisions_of, revoked_keys
+from p2pfl.node.site_index import SiteIndex
 
 
 @click.command()
@@ -33,15 +35,14 @@ def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unloc
         if name not in roster or name == opened.name:
             others = ", ".join(one for one in roster.names if one != opened.name)
             raise NoSuchSite(name=name, evidence=f"others: {others}")
+        noted, key = SiteIndex(Log.open(opened, "site")).revocations(), roster[name].key
+        if undo:
+            return _accepted_again(opened, name, noted, key, as_json)
         with opened.beside():
-            keys, key = revoked_keys(opened), roster[name].key
-            if undo:
-                return _accepted_again(opened, name, [one for one in keys if one != key], key, as_json)
-            left = [one.name for one in roster.members if one.key not in {*keys, key}]
+            left = [one.name for one in roster.members if one.key not in {*revoked_keys(opened), key}]
             if len(left) < roster.quorums.q:
                 raise RevokedTooMany(name=name, quorum=roster.quorums.q, evidence=f"left: {', '.join(left)}")
-            if key not in keys:
-                opened.replace(REVOKED, b"".join([*keys, key]))
+            decide(opened, noted, key, revoked=True)
     lines = [
         f"{name} is revoked at this site; a join that runs closes its link within a second",
         "the others go on with it until they revoke it too, or until this is approved; meanwhile a sum holds this "
@@ -51,10 +52,11 @@ def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unloc
     output.result("\n".join(lines), {"revoked": name, "key": key.hex(), "left": left}, as_json)
 
 
-def _accepted_again(home: Home, name: str, keys: list[bytes], key: bytes, as_json: bool) -> None:
-    """`keys` are those that stay revoked. Raises NotRevoked."""
-    if len(keys) == len(revoked_keys(home)):
-        raise NotRevoked(name=name, evidence=f"keys that are revoked here: {len(keys)}")
-    home.replace(REVOKED, b"".join(keys))
+def _accepted_again(home: Home, name: str, noted: Decisions, key: bytes, as_json: bool) -> None:
+    """Raises NotRevoked."""
+    with home.beside():
+        before = decisions_of(home)
+        if not decide(home, noted, key, revoked=False) and decisions_of(home) == before:
+            raise NotRevoked(name=name, evidence=f"keys that are revoked here: {len(revoked_keys(home))}")
     text = f"{name} is accepted again at this site; a join that runs has its link back within seconds"
     output.result(text, {"revoked": None, "key": key.hex()}, as_json)

@@ -66,7 +66,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
             self.trainer.stopping = False
-        self.withdrawals = Withdrawals(self.home, self.trainer)
+        self.withdrawals = Withdrawals(self.home, self.logs, self.trainer)
         self.withdrawals.take_up()
         self.updates = updates_of(self.federation, self.trainer)
         self.compressor = self.updates.compressor

@@ -14,7 +14,7 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
-from p2pfl.node.pending_change import REVOKED
+from p2pfl.node.revocations import REVOKED, packed
 from p2pfl.roster import Address
 from tests.federation.changes import NAMES, member
 from tests.federation.sample import TASK
@@ -27,7 +27,7 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
         )
         run, cut = node._maker.make(bytes(32), ()), asyncio.Queue[str]()
         assert run.peers.parted == set()
-        home.replace(REVOKED, federation.roster["eve"].key)
+        home.replace(REVOKED, packed({federation.roster["eve"].key: 1}))
 
         def ends(peer: str, error: P2PFLError) -> None:
             cut.put_nowait(peer)
