@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_a_table_is_written_with_what_is_done_to_its_columns(schema: TableSchema
     ]
     records = Records(task.read(text, "new.csv", labelled=False))
     assert np.allclose(ran(written, np.array(coded, np.float64)), predict(task, vector, records), atol=1e-5)
+
+
+def test_the_file_holds_no_path_of_this_machine_and_no_text_of_a_program() -> None:
+    task = TableTask(of_heart("age", "cp"))
+    written, checked = as_onnx(task, vector_of(task))
+    assert checked
+    assert str(Path(onnx_export.__file__).parent).encode() not in written
+    assert b".py" not in written
+    assert b"forward" not in written
 
 
 class Untraceable(nn.Module):

@@ -124,6 +124,7 @@ def _exported(whole: ExportedModule, inputs: NDArray[Any]) -> bytes:
         if program is None:
             raise TypeError("no program came out")
         made = program.model_proto
+        _forget_traces(made)
         row = made.metadata_props.add()
         row.key, row.value = "columns", json.dumps(columns_told(whole), ensure_ascii=False)
         written: bytes = made.SerializeToString()
@@ -131,6 +132,17 @@ def _exported(whole: ExportedModule, inputs: NDArray[Any]) -> bytes:
     except Exception as error:  # of torch's exporter, which has many
         told = (str(error).strip().splitlines() or [""])[0][:200]
         raise NotExportable(evidence=f"{type(error).__name__}: {told}") from None
+
+
+def _forget_traces(message: Any) -> None:
+    """No note is left in `message` or below it: torch's exporter writes into each operation which lines of which files
+    it came from, so the paths of this machine and the text of the task, many times the size of a small model."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for one in value if hasattr(value, "__len__") else (value,):
+                _forget_traces(one)
 
 
 def columns_told(whole: ExportedModule) -> list[dict[str, Any]]:
