@@ -64,6 +64,7 @@ class GroupTooSmall(RoundLeftBehind):
     code = "P2P-STATS-007"
     likely = (
         "a level or an interval is rare: merge it with its neighbour, or ask in coarser steps",
+        "beside a number, regressions by steps take twice as many of each level: ask linear, table-one, cox --by-site",
         "few have the value, or few lack it: leave the column out",
         "of times, an interval in which few had the event or left: fewer and wider ones, the last to the longest time",
     )

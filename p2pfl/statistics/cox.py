@@ -18,11 +18,12 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from p2pfl.errors.statistics import NoVariation, TooFewForModel
+from p2pfl.statistics.basis import INFORMATION_BITS, LOGLIK_BITS, SCORE_BITS, Basis
 from p2pfl.statistics.checks import check_between, check_level, refuse
 from p2pfl.statistics.design import Complete, Design, combination_labels
-from p2pfl.statistics.glm import MOST_RIDGE, MOST_STEPS, RegressionResult, is_any, wald
+from p2pfl.statistics.glm import MOST_RIDGE, MOST_STEPS, RegressionResult, add_products, evaluated, is_any, wald
 from p2pfl.statistics.newton import Evaluated, maximise
-from p2pfl.statistics.plan import SumPlan, cells
+from p2pfl.statistics.plan import EXACT, SumPlan, cells
 from p2pfl.statistics.question import (
     Ask,
     Cost,
@@ -36,10 +37,11 @@ from p2pfl.statistics.question import (
     Steps,
     Variable,
 )
-from p2pfl.statistics.solve import Matrix, Vector, dot, symmetric, triangle
+from p2pfl.statistics.solve import Vector, dot, symmetric, triangle
 from p2pfl.statistics.survival import ENDS, check_times, ends_of, on_grid, refuse_beyond
 
 MOST_GROWTH: Final = 12.0  # of ln w: a larger one is cut, and the step halved
+BLOCKS: Final = ("Σw", "Σwz", "Σwzz")  # over those at risk, at each time with an event
 LEAST: Final = 1e-12  # information for each event: below it a column does not vary
 
 
@@ -96,47 +98,73 @@ class GridLikelihood:
 
     def __init__(self, names: tuple[str, ...], z: Floats, at: Integers, life: LifeTable) -> None:
         self.names, self._z, self._at, self.life = names, z, at, life
+        self._basis, self._shift, self._at_risk = Basis.plain(len(names)), [0.0] * len(names), list[float]()
         self.width = self._plan([0.0] * len(names), "").width
         self.least = LEAST * sum(life.events)
         self.hazard: list[float] = []  # at each of the rows, of the last point that was read
+        self._weights: Vector = []  # Σw at each of the rows, of the same point
 
     def ask(self, beta: Vector, name: str) -> Ask:
         growth = np.minimum(self._z @ np.array(beta) - dot(beta, self.life.centre), 2 * MOST_GROWTH)
-        sums = risk_sums(self._z, np.exp(growth), self._at, len(self.life.events))
-        rows = self.life.rows
+        u = (self._z - self._shift) @ np.array(self._basis.across).T
+        sums = risk_sums(u, np.exp(growth), self._at, len(self.life.events))
         return self._plan(beta, name).ask(
-            {block: one[rows] for block, one in zip(("Σw", "Σwz", "Σwzz"), sums, strict=True)}
+            {f"{block} {row}": one[row] for block, one in zip(BLOCKS, sums, strict=True) for row in self.life.rows}
         )
 
     def read(self, beta: Vector, name: str, total: OpenedSum) -> Evaluated | None:
         opened, size, rows = self._plan(beta, name).read(total), len(self.names), self.life.rows
-        weights, first, second = (opened.reals(block) for block in ("Σw", "Σwz", "Σwzz"))
+        weights = [opened.real(f"Σw {row}") for row in rows]
         if weights[0] >= self._bound(beta) * (1 - 1e-9) or min(weights) <= 0:
             return None
         shift = dot(beta, self.life.centre)
         loglik = dot(beta, self.life.by_column) - sum(self.life.events) * shift
-        gradient, packed = list(self.life.by_column), [0.0] * len(triangle(size))
-        self.hazard = []
-        for place, row in enumerate(rows):
-            events, weight = self.life.events[row], weights[place]
-            mean = [one / weight for one in first[place * size : (place + 1) * size]]
+        means, packed = [0.0] * size, [0.0] * len(triangle(size))
+        self.hazard, self._weights = [], weights
+        for row, weight in zip(rows, weights, strict=True):
+            events = self.life.events[row]
+            mean, second = [one / weight for one in opened.reals(f"Σwz {row}")], opened.reals(f"Σwzz {row}")
             loglik -= events * math.log(weight)
             self.hazard.append(events / weight * math.exp(-shift))
-            gradient = [one - events * more for one, more in zip(gradient, mean, strict=True)]
+            means = [one + events * more for one, more in zip(means, mean, strict=True)]
             for at, (i, j) in enumerate(triangle(size)):
-                packed[at] += events * (second[place * len(packed) + at] / weight - mean[i] * mean[j])
-        return Evaluated(loglik, gradient, symmetric(packed, size))
+                packed[at] += events * (second[at] / weight - mean[i] * mean[j])
+        expected = zip(self._shift, self._basis.vector_back(means), strict=True)
+        at_risk = [sum(self.life.events) * one + more for one, more in expected]
+        gradient = [one - more for one, more in zip(self.life.by_column, at_risk, strict=True)]
+        slack = len(rows) * opened.sites * 2.0**-LOGLIK_BITS if self._basis.coarse else 0.0
+        information = self._basis.products_back(packed)
+        return Evaluated(loglik, gradient, information, slack, self._basis.blurs(opened.sites))
+
+    def refine(self, basis: Basis) -> None:
+        """About the mean of those with an event, and in units of what one event tells."""
+        self._basis, self._shift = basis.of_each(sum(self.life.events)), self.life.centre
+        self._at_risk = self._weights
 
     def _bound(self, beta: Vector) -> float:
         most = sum(abs(one) * (1 + abs(centre)) for one, centre in zip(beta, self.life.centre, strict=True))
         return self.life.count * 2.0 ** math.ceil(min(most, MOST_GROWTH) / math.log(2) + 1)
 
     def _plan(self, beta: Vector, name: str) -> SumPlan:
-        plan, bound, rows = SumPlan(name), self._bound(beta), self.life.rows
+        plan, bound = SumPlan(name), self._bound(beta)
         pairs = [f"{self.names[i]} × {self.names[j]}" for i, j in triangle(len(self.names))]
-        plan.reals("Σw", [f"{row}" for row in rows], bound)
-        plan.reals("Σwz", [f"{row}, {one}" for row in rows for one in self.names], bound)
-        return plan.reals("Σwzz", [f"{row}, {pair}" for row in rows for pair in pairs], bound)
+        far = self._basis.reach * (1 + max(map(abs, self._shift)))
+        for block, labels, most in zip(BLOCKS, (("",), self.names, pairs), (1.0, far, far * far), strict=True):
+            for place, row in enumerate(self.life.rows):
+                plan.reals(f"{block} {row}", labels, bound * most, bits=self._bits(block, place))
+        return plan
+
+    def _bits(self, block: str, place: int) -> int:
+        """A number is rounded to a part of those at risk: the fewer events are there, the less is needed of it."""
+        if not self._basis.coarse:
+            return EXACT
+        events, weight = self.life.events[self.life.rows[place]], self._at_risk[place]
+        grain, bits = {
+            "Σw": (weight / events, LOGLIK_BITS),
+            "Σwz": (weight / math.sqrt(events), SCORE_BITS),
+            "Σwzz": (weight, INFORMATION_BITS),
+        }[block]
+        return max(bits + 1 - math.frexp(grain)[1], 0)
 
 
 # ── stratified by site ────────────────────────────────────────────────────────────────────────────────────────
@@ -148,13 +176,14 @@ class StratifiedLikelihood:
     def __init__(self, names: tuple[str, ...], z: Floats, time: Floats, event: Floats, totals: tuple[int, int]) -> None:
         self.names, self._z, self._event = names, z, event
         self._count, self._events = totals  # records and events at all sites
-        self.least = LEAST * totals[1]
+        self.least, self._basis = LEAST * totals[1], Basis.plain(len(names))
         times, self._at = np.unique(time, return_inverse=True)
         self._deaths = np.bincount(self._at, event, times.size)
         self.width = self._plan([0.0] * len(names), "").width
 
     def ask(self, beta: Vector, name: str) -> Ask:
-        loglik, gradient, packed = 0.0, np.zeros(len(self.names)), np.zeros(len(triangle(len(self.names))))
+        size = len(self.names)
+        loglik, gradient, information = 0.0, np.zeros(size), np.zeros((size, size))
         rows = self._deaths > 0
         if rows.any():
             linear = self._z @ np.array(beta)
@@ -164,21 +193,28 @@ class StratifiedLikelihood:
             deaths, mean = self._deaths[rows], first / weight[:, None]
             loglik = float(self._event @ linear - deaths @ (np.log(weight) + top))
             gradient = self._event @ self._z - deaths @ mean
-            outer = np.stack([mean[:, i] * mean[:, j] for i, j in triangle(len(self.names))], axis=1)
-            packed = deaths @ (second / weight[:, None] - outer)
-        return self._plan(beta, name).ask({"loglik": loglik, "score": gradient, "information": packed})
+            outer = np.stack([mean[:, i] * mean[:, j] for i, j in triangle(size)], axis=1)
+            information = np.array(symmetric((deaths @ (second / weight[:, None] - outer)).tolist(), size))
+        mine = {
+            "loglik": loglik,
+            "score": self._basis.vector(gradient),
+            "information": self._basis.products(information),
+        }
+        return self._plan(beta, name).ask(mine)
 
     def read(self, beta: Vector, name: str, total: OpenedSum) -> Evaluated | None:
         found = self._plan(beta, name).read(total)
-        information: Matrix = symmetric(found.reals("information"), len(self.names))
-        return Evaluated(found.real("loglik"), found.reals("score"), information)
+        return evaluated(self._basis, found, found.real("loglik"), found.reals("score"))
+
+    def refine(self, basis: Basis) -> None:
+        self._basis = basis
 
     def _plan(self, beta: Vector, name: str) -> SumPlan:
         """|η| is at most Σ|β|; a risk set has at most `count` records; variances of z in [−1, 1] are at most 1."""
         most = 2 * sum(map(abs, beta)) + self._count.bit_length()
-        plan = SumPlan(name).reals("loglik", ("",), self._events * most).reals("score", self.names, 2 * self._events)
-        pairs = [f"{self.names[i]} × {self.names[j]}" for i, j in triangle(len(self.names))]
-        return plan.reals("information", pairs, 2 * self._events)
+        plan = SumPlan(name).reals("loglik", ("",), self._events * most, bits=self._basis.bits(LOGLIK_BITS))
+        score = 2 * self._events * self._basis.reach
+        return add_products(plan, self.names, self._basis, score, score * self._basis.reach)
 
 
 # ── the question ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -219,16 +255,16 @@ class Cox(Statistic):
 
     @property
     def _who(self) -> Complete:
-        return Complete(self._design, Factor(self.event.name, ENDS))
+        return Complete(self._design, Factor(self.event.name, ENDS), weighed=True)
 
     def cost(self) -> Cost:
         p, who = len(self._design.names), self._who.plan().width
         one = 1 + p + p * (p + 1) // 2
         if self.by_site:
             return Cost(1 + self.most_steps, who + self.most_steps * one)
-        leaving = sum(math.prod(len(one.levels) for one in each) for each in self._design.crossings)
+        leaving = sum(math.prod(len(one.levels) for one in each) for each in _crossings(self._design))
         before = who + 2 * len(self.grid) + (len(self.grid) + 1) * leaving + p
-        return Cost(3 + bool(leaving) + self.most_steps, before + self.most_steps * one * len(self.grid))
+        return Cost(4 + self.most_steps, before + self.most_steps * one * len(self.grid))
 
     def steps(self, table: SiteTable) -> Steps:
         design, who = self._design, self._who
@@ -253,15 +289,14 @@ class Cox(Statistic):
             plan = SumPlan("life table").counts("ends", [f"{g:g}, {end}" for g in self.grid for end in ENDS[:2]], count)
             lives: Any = yield plan.ask({"ends": cells([at.astype(np.float64), event], shape)})
             events = plan.read(lives).counts("ends")[1::2]
-            if design.crossings:
-                leavers = _leavers(design, events, count)
-                mine = {name: one[within] for name, one in of_factor.items()}
-                leavers.read((yield leavers.ask(_leaving(design, events, at, mine))))
+            leavers = _leavers(design, events, count)
+            mine = {name: one[within] for name, one in of_factor.items()}
+            leavers.read((yield leavers.ask(_leaving(design, events, at, mine))))
             plan = SumPlan("events").reals("Σz", design.names, by_end[1])
             by_column = plan.read((yield plan.ask({"Σz": event @ z}))).reals("Σz")
             likelihood = GridLikelihood(design.names, z, at, LifeTable(tuple(events), by_column, count))
         zeros, ridge = [0.0] * len(design.names), [self.ridge] * len(design.names)
-        fit = yield from maximise(likelihood, zeros, self.most_steps, ridge)
+        fit = yield from maximise(likelihood, zeros, self.most_steps, ridge, coarse=design.has_number)
         coefficients, covariance = wald(design, fit)
         times, hazard = _baseline(likelihood, self.grid)
         return CoxResult(
@@ -282,15 +317,21 @@ class Cox(Statistic):
         )
 
 
+def _crossings(design: Design) -> tuple[tuple[Factor, ...], ...]:
+    """What leavers are counted by: of numbers alone by nothing."""
+    return design.crossings or ((),)
+
+
 def _leavers(design: Design, events: Sequence[int], count: int) -> SumPlan:
     """Who leaves between two times with an event, and before the first and after the last, by combination of levels.
 
     The sums over those at risk tell it: of a code Σw is the number of them times one weight.
     """
     plan, spans = SumPlan("leavers"), sum(map(bool, events)) + 1
-    for place, crossing in enumerate(design.crossings):
-        labels = combination_labels(crossing)
-        plan.counts(f"crossing {place}", [f"span {span}, {label}" for span in range(spans) for label in labels], count)
+    for place, crossing in enumerate(_crossings(design)):
+        behind = [f", {label}" if label else "" for label in combination_labels(crossing)]
+        labels = [f"span {span}{label}" for span in range(spans) for label in behind]
+        plan.counts(f"crossing {place}", labels, count, crowded=design.has_number)
     return plan
 
 
@@ -302,7 +343,7 @@ def _leaving(design: Design, events: Sequence[int], at: Integers, codes: Mapping
         f"crossing {place}": cells(
             [span, *(codes[one.name] for one in crossing)], (rows.size + 1, *(len(one.levels) for one in crossing))
         )
-        for place, crossing in enumerate(design.crossings)
+        for place, crossing in enumerate(_crossings(design))
     }
 
 

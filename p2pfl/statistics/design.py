@@ -44,6 +44,10 @@ class Design:
         return tuple(one for one in self.covariates if isinstance(one, Factor))
 
     @property
+    def has_number(self) -> bool:
+        return len(self.factors) < len(self.covariates)
+
+    @property
     def crossings(self) -> tuple[tuple[Factor, ...], ...]:
         """The codes whose combinations of levels the steps of a regression count between them.
 
@@ -51,7 +55,7 @@ class Design:
         few kinds of record that a few steps are equations enough for how many are of each; with a number among the
         columns every record has a weight of its own.
         """
-        if len(self.factors) < 3 or len(self.factors) < len(self.covariates):
+        if len(self.factors) < 3 or self.has_number:
             return tuple(combinations(self.factors, 2)) or tuple((one,) for one in self.factors)
         return (self.factors,)
 
@@ -107,22 +111,26 @@ class Complete:
 
     Those are sums over the complete records. Products of the columns of two codes count the people in each pair of
     levels; those with an outcome that is a code, the people with each outcome in each level; and steps (`stepwise`),
-    those in each combination of levels (Design.crossings).
+    those in each combination of levels (Design.crossings). Beside a number such steps, and Cox's (`weighed`), weigh the
+    people of each level and pair of levels anew: more of them must be there (Ask.crowded). With an outcome they are
+    counted and no more.
     """
 
     design: Design
     outcome: Factor | None = None
     stepwise: bool = False
+    weighed: bool = False
 
     def plan(self) -> SumPlan:
         plan = SumPlan("who").counts("records", ("", "complete", "missing"))
         plan.total(("records", 0), [("records", 1), ("records", 2)])
+        crowded = (self.stepwise or self.weighed) and self.design.has_number
         for one in self._factors:
-            plan.counts(f"levels:{one.name}", one.levels)
+            plan.counts(f"levels:{one.name}", one.levels, crowded=crowded and one is not self.outcome)
             plan.total(("records", 1), [(f"levels:{one.name}", level) for level in range(len(one.levels))])
         for block, (one, other) in self._pairs():
             labels = [f"{one.name} {a}, {other.name} {b}" for a in one.levels for b in other.levels]
-            plan.counts(block, labels)
+            plan.counts(block, labels, crowded=crowded and self.outcome not in (one, other))
             for row in range(len(one.levels)):
                 inner = range(row * len(other.levels), (row + 1) * len(other.levels))
                 plan.total((f"levels:{one.name}", row), [(block, place) for place in inner])

@@ -6,12 +6,13 @@ Ridge: a penalty ½ · ridge · β² on each coefficient but the intercept, of t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
 
 from p2pfl.errors.statistics import NoVariation, SumsImpossible
+from p2pfl.statistics.basis import INFORMATION_BITS, LOGLIK_BITS, SCORE_BITS, Basis
 from p2pfl.statistics.checks import check_between, check_level, refuse
 from p2pfl.statistics.design import Coefficient, Complete, Design, coefficient_rows
 from p2pfl.statistics.newton import Evaluated, Fit, maximise
@@ -30,7 +31,7 @@ from p2pfl.statistics.question import (
     TextTable,
     Variable,
 )
-from p2pfl.statistics.solve import Vector, dot, symmetric, triangle
+from p2pfl.statistics.solve import Vector, dot, triangle
 from p2pfl.statistics.tails import normal_quantile, normal_two_sided
 
 MOST_STEPS: Final = 100
@@ -103,6 +104,20 @@ def start_of(value: float) -> float:
     return round(value * 1024) / 1024
 
 
+def add_products(plan: SumPlan, names: tuple[str, ...], basis: Basis, score: float, information: float) -> SumPlan:
+    """The blocks of a step that are of columns: at most `score` and `information` in each of their entries."""
+    pairs = [f"{names[i]} × {names[j]}" for i, j in triangle(len(names))]
+    plan.reals("score", names, score, bits=basis.bits(SCORE_BITS))
+    return plan.reals("information", pairs, information, bits=basis.bits(INFORMATION_BITS))
+
+
+def evaluated(basis: Basis, found: Totals, loglik: float, score: Vector) -> Evaluated:
+    """What a step opened, in z."""
+    slack = found.sites * 2.0**-LOGLIK_BITS if basis.coarse else 0.0
+    information = basis.products_back(found.reals("information"))
+    return Evaluated(loglik, basis.vector_back(score), information, slack, basis.blurs(found.sites))
+
+
 # ── logistic ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -113,6 +128,7 @@ class LogisticLikelihood:
 
     def __init__(self, names: tuple[str, ...], z: Floats, y: Floats, count: int) -> None:
         self.names, self._z, self._y, self._count = names, z, y, count
+        self._basis = Basis.plain(len(names))
         self.width = self._plan([0.0] * len(names), "").width
 
     def ask(self, beta: Vector, name: str) -> Ask:
@@ -122,22 +138,23 @@ class LogisticLikelihood:
         information = self._z.T @ weighted
         mine = {
             "loglik": self._y @ linear - np.logaddexp(0, linear).sum(),
-            "score": self._z.T @ (self._y - mean),
-            "information": [information[place] for place in triangle(len(self.names))],
+            "score": self._basis.vector(self._z.T @ (self._y - mean)),
+            "information": self._basis.products(information),
         }
         return self._plan(beta, name).ask(mine)
 
     def read(self, beta: Vector, name: str, total: OpenedSum) -> Evaluated | None:
         found = self._plan(beta, name).read(total)
-        information = symmetric(found.reals("information"), len(self.names))
-        return Evaluated(found.real("loglik"), found.reals("score"), information)
+        return evaluated(self._basis, found, found.real("loglik"), found.reals("score"))
+
+    def refine(self, basis: Basis) -> None:
+        self._basis = basis
 
     def _plan(self, beta: Vector, name: str) -> SumPlan:
         """|η| is at most Σ|β|, since |z| is at most 1."""
-        most = sum(map(abs, beta)) + 1
-        plan = SumPlan(name).reals("loglik", ("",), self._count * most).reals("score", self.names, self._count)
-        pairs = [f"{self.names[i]} × {self.names[j]}" for i, j in triangle(len(self.names))]
-        return plan.reals("information", pairs, self._count / 4)
+        most, reach = sum(map(abs, beta)) + 1, self._basis.reach
+        plan = SumPlan(name).reals("loglik", ("",), self._count * most, bits=self._basis.bits(LOGLIK_BITS))
+        return add_products(plan, self.names, self._basis, self._count * reach, self._count / 4 * reach * reach)
 
 
 @dataclass(frozen=True)
@@ -186,7 +203,7 @@ class Logistic(Statistic):
         likelihood = LogisticLikelihood(design.names, z, y, count)
         start = [start_of(math.log(events / (count - events)))] + [0.0] * (len(design.names) - 1)
         ridge = [0.0] + [self.ridge] * (len(design.names) - 1)
-        fit = yield from maximise(likelihood, start, self.most_steps, ridge)
+        fit = yield from maximise(likelihood, start, self.most_steps, ridge, coarse=design.has_number)
         coefficients, covariance = wald(design, fit)
         null = events * math.log(events / count) + (count - events) * math.log(1 - events / count)
         return LogisticResult(
@@ -232,25 +249,31 @@ class PoissonLikelihood:
 
     def __init__(self, names: tuple[str, ...], site: tuple[Floats, Floats], by_column: Vector) -> None:
         self.names, (self._z, self._offset), self._by_column = names, site, by_column
-        self._bound = 4 * (by_column[0] + 1)
+        self._bound, self._basis = 4 * (by_column[0] + 1), Basis.plain(len(names))
         self.width = self._plan("").width
 
     def ask(self, beta: Vector, name: str) -> Ask:
         mean = np.exp(np.minimum(self._z @ np.array(beta) + self._offset, MOST_EXPONENT))
         with np.errstate(over="ignore", invalid="ignore"):
-            information = self._z.T @ (self._z * mean[:, None])
-        return self._plan(name).ask({"information": [information[place] for place in triangle(len(self.names))]})
+            information, score = self._z.T @ (self._z * mean[:, None]), self._basis.vector(self._z.T @ mean)
+        mine = {"expected": mean.sum(), "score": score, "information": self._basis.products(information)}
+        return self._plan(name).ask(mine)
 
     def read(self, beta: Vector, name: str, total: OpenedSum) -> Evaluated | None:
-        information = symmetric(self._plan(name).read(total).reals("information"), len(self.names))
-        if information[0][0] >= self._bound * (1 - 1e-9):
+        found = self._plan(name).read(total)
+        if (expected := found.real("expected")) >= self._bound * (1 - 1e-9):
             return None
-        gradient = [one - mean for one, mean in zip(self._by_column, information[0], strict=True)]
-        return Evaluated(dot(beta, self._by_column) - information[0][0], gradient, information)
+        whole = evaluated(self._basis, found, dot(beta, self._by_column) - expected, found.reals("score"))
+        gradient = [one - mean for one, mean in zip(self._by_column, whole.gradient, strict=True)]
+        return replace(whole, gradient=gradient)
+
+    def refine(self, basis: Basis) -> None:
+        self._basis = basis
 
     def _plan(self, name: str) -> SumPlan:
-        pairs = [f"{self.names[i]} × {self.names[j]}" for i, j in triangle(len(self.names))]
-        return SumPlan(name).reals("information", pairs, self._bound)
+        reach = self._basis.reach
+        plan = SumPlan(name).reals("expected", ("",), self._bound, bits=self._basis.bits(LOGLIK_BITS))
+        return add_products(plan, self.names, self._basis, self._bound * reach, self._bound * reach * reach)
 
 
 @dataclass(frozen=True)
@@ -287,7 +310,8 @@ class Poisson(Statistic):
 
     def cost(self) -> Cost:
         p = len(self._design.names)
-        return Cost(2 + self.most_steps, self._who.plan().width + p + 1 + self.most_steps * p * (p + 1) // 2)
+        one = 1 + p + p * (p + 1) // 2
+        return Cost(2 + self.most_steps, self._who.plan().width + p + 1 + self.most_steps * one)
 
     @property
     def _who(self) -> Complete:
@@ -312,7 +336,7 @@ class Poisson(Statistic):
         likelihood = PoissonLikelihood(design.names, (z, np.log(exposure)), by_column)
         start = [start_of(math.log(by_column[0] / exposed))] + [0.0] * (len(design.names) - 1)
         ridge = [0.0] + [self.ridge] * (len(design.names) - 1)
-        fit = yield from maximise(likelihood, start, self.most_steps, ridge)
+        fit = yield from maximise(likelihood, start, self.most_steps, ridge, coarse=design.has_number)
         coefficients, covariance = wald(design, fit)
         return PoissonResult(
             outcome=self.outcome.name,

@@ -1,7 +1,8 @@
 """Newton's method over sums: where it is evaluated is public, and each evaluation is one sum.
 
 A step that lowers the likelihood, or under which a number may have been cut to its bound, is halved. It has converged
-when the decrement gᵀH⁻¹g, twice what the log-likelihood can still gain, is below 10⁻¹⁶; then one more step is taken.
+when the decrement gᵀH⁻¹g, twice what the log-likelihood can still gain, is below 10⁻¹⁶, or below what rounding makes of
+it where steps are rounded; then one more step is taken.
 Outcomes that the columns separate have no maximum (Albert and Anderson 1984): there the decrement falls by e a step for
 ever, where it falls quadratically otherwise.
 """
@@ -14,6 +15,7 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from p2pfl.errors.statistics import NotConverged, OutcomeSeparated, SingularDesign
+from p2pfl.statistics.basis import Basis
 from p2pfl.statistics.question import Ask, OpenedSum
 from p2pfl.statistics.solve import Factored, Matrix, Singular, Vector, dot
 
@@ -27,11 +29,16 @@ SLACK: Final = 1e-10  # of a log-likelihood: what rounding may take from it
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """At one point: log-likelihood, its gradient (p,), minus its second derivatives (p, p)."""
+    """At one point: log-likelihood, its gradient (p,), minus its second derivatives (p, p).
+
+    slack, noise   what rounding alone may make of the log-likelihood, and of a decrement
+    """
 
     loglik: float
     gradient: Vector
     information: Matrix
+    slack: float = 0.0
+    noise: float = 0.0
 
 
 class Likelihood(Protocol):
@@ -49,6 +56,10 @@ class Likelihood(Protocol):
         """The whole; None where a number was beyond its bound: that step was too long."""
         ...
 
+    def refine(self, basis: Basis) -> None:
+        """From now on steps are opened in these coordinates: of the point that was read last."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -64,9 +75,10 @@ class Fit:
 Fitting = Generator[Ask, OpenedSum, Fit]
 
 
-def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector) -> Fitting:
+def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector, *, coarse: bool) -> Fitting:
     """The maximum of loglik − ½ Σ ridge · beta², in at most `most` sums.
 
+    coarse   a number is among the columns: each sum behind the first is rounded (basis.py)
     Raises SingularDesign, OutcomeSeparated, NotConverged.
     """
     beta, step = start, [0.0] * len(start)
@@ -79,7 +91,7 @@ def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector) ->
         if not max(map(abs, tried)) <= MOST_BETA:
             raise NotConverged(evidence=f"a coefficient of a scaled column is beyond {MOST_BETA:g}", steps=number)
         found = likelihood.read(tried, name, (yield likelihood.ask(tried, name)))
-        if found is None or (best and _penalised(found, tried, ridge) < loglik - SLACK * (1 + abs(loglik))):
+        if found is None or (best and _penalised(found, tried, ridge) < loglik - _slack(found, loglik)):
             if best is None:
                 raise NotConverged(evidence="the first step was beyond its bounds", steps=1)
             step = [one / 2 for one in step]
@@ -88,15 +100,21 @@ def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector) ->
             first = found.loglik
         best, beta, loglik = found, tried, _penalised(found, tried, ridge)
         factored = _factored(likelihood, best, ridge, decrements)
+        if coarse:
+            likelihood.refine(Basis.of(factored))
         gradient = [g - r * b for g, r, b in zip(best.gradient, ridge, beta, strict=True)]
         step = factored.solve(gradient)
         decrements.append(dot(gradient, step))
-        if decrements[-1] <= DECREMENT:
+        if decrements[-1] <= max(DECREMENT, found.noise):
             beta = [one + more for one, more in zip(beta, step, strict=True)]
             return Fit(beta, factored.inverse(), best.loglik, first, number)
         if _crawls(decrements):
             _refuse_separated(likelihood.names, step, number)
     raise NotConverged(evidence=f"twice the log-likelihood may still gain {decrements[-1]:.1e}", steps=most)
+
+
+def _slack(found: Evaluated, loglik: float) -> float:
+    return SLACK * (1 + abs(loglik)) + found.slack
 
 
 def _penalised(found: Evaluated, beta: Vector, ridge: Vector) -> float:

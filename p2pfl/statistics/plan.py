@@ -19,6 +19,7 @@ import numpy.typing as npt
 from p2pfl.errors.statistics import SumsImpossible
 from p2pfl.statistics.question import MOST_LIMIT, MOST_RECORDS, Ask, Floats, Integers, MovedBlock, OpenedSum
 
+EXACT: Final = 1000  # bits of fixed point: as many as there is room for
 MOST_BITS: Final = 1000  # of a bound so small that a float's exponent would run out
 
 
@@ -38,6 +39,7 @@ class Block:
     limit: int
     people: bool
     first: int
+    crowded: bool = False
     moves: float = math.inf  # how far one record moves it at most, in L2, before it is in fixed point; ∞: unbounded
 
     @property
@@ -61,23 +63,37 @@ class SumPlan:
         """Of fixed point, of a block."""
         return self._blocks[name].bits
 
-    def counts(self, name: str, labels: Sequence[str], most: int = MOST_RECORDS, moves: float = math.inf) -> SumPlan:
-        """Counts of people, at most `most` at a site; `moves`: how far one record moves them in L2."""
-        return self._add(Block(name, tuple(labels), 0, max(most, 1), True, self.width, moves))
+    def counts(
+        self,
+        name: str,
+        labels: Sequence[str],
+        most: int = MOST_RECORDS,
+        moves: float = math.inf,
+        *,
+        crowded: bool = False,
+    ) -> SumPlan:
+        """Counts of people, at most `most` at a site; `moves`: how far one record moves them in L2.
+
+        crowded   of more people each than the smallest group (Ask.crowded)
+        """
+        return self._add(Block(name, tuple(labels), 0, max(most, 1), True, self.width, crowded, moves))
 
     def integers(self, name: str, labels: Sequence[str], most: int) -> SumPlan:
         """Integers that count no people, of absolute value at most `most` at a site."""
         return self._add(Block(name, tuple(labels), 0, max(most, 1), False, self.width))
 
-    def reals(self, name: str, labels: Sequence[str], bound: float, moves: float = math.inf) -> SumPlan:
+    def reals(
+        self, name: str, labels: Sequence[str], bound: float, moves: float = math.inf, bits: int = EXACT
+    ) -> SumPlan:
         """Reals, of absolute value at most `bound` at a site; the limit is of the next power of two.
 
-        So two sites whose `bound` differs in its last bit, as a logarithm's may, ask for the same.
+        So two sites whose `bound` differs in its last bit, as a logarithm's may, ask for the same. `bits`: as many
+        behind the point at most, so that this site's number is rounded to them before it is summed.
         """
         power = math.ldexp(1.0, math.frexp(bound)[1]) if bound > 0 else 1.0
-        bits = bits_for(power)
+        bits = min(bits_for(power), bits)
         limit = max(math.ceil(math.ldexp(power, bits)), 1)
-        return self._add(Block(name, tuple(labels), bits, limit, False, self.width, moves))
+        return self._add(Block(name, tuple(labels), bits, limit, False, self.width, moves=moves))
 
     def total(self, of: tuple[str, int], parts: Sequence[tuple[str, int]]) -> SumPlan:
         """The entry `of` (block, place in it) is the sum of `parts`, at every site."""
@@ -100,7 +116,8 @@ class SumPlan:
         labels = tuple(_label(block.name, label) for block in blocks for label in block.labels)
         limit = max(block.limit for block in blocks)
         moved = tuple(MovedBlock(one.first, len(one.labels), one.bits, one.moves) for one in blocks)
-        return Ask(self.name, found, limit, people, tuple(self._parts), labels, self.own, moved)
+        crowded = tuple(block.crowded for block in blocks for _ in block.labels)
+        return Ask(self.name, found, limit, people, tuple(self._parts), labels, self.own, moved, crowded)
 
     def read(self, total: OpenedSum) -> Totals:
         """The opened numbers by block. Raises SumsImpossible where no tables could give them."""

@@ -31,6 +31,7 @@ Facts = dict[str, Any]
 
 MOST_SITES: Final = 200  # that a federation may have
 MOST_LIMIT: Final = ((1 << 61) - 2) // 2 // MOST_SITES  # of one site: the sum over all is itself in the 61-bit field
+CROWD: Final = 2  # of a level beside a number, in a regression by steps
 MOST_RECORDS: Final = 1 << 24  # of one site: the limit of a count before any total is known
 
 
@@ -154,6 +155,8 @@ class Ask:
     labels  (w,) what each number is; public
     moved   how far one record moves each block, public: what noise is calibrated to
     own     each site fills a slot of its own, which the sum opens under its name; those who do not agree leave zeros
+    crowded   (w,) such a count must be of CROWD times the smallest group: later sums weigh these people anew, step by
+            step; public
     """
 
     name: str
@@ -164,12 +167,18 @@ class Ask:
     labels: tuple[str, ...] = field(default=(), repr=False)
     own: bool = False
     moved: tuple[MovedBlock, ...] = ()
+    crowded: tuple[bool, ...] = ()
+
+    def least(self, cell: int) -> Integers:
+        """(people,) of each count of people, how many it must be of where the smallest group is `cell`."""
+        crowded = np.array(self.crowded or [False] * self.values.size, np.bool_)[self.people]
+        return np.where(crowded, CROWD * cell, cell).astype(np.int64)
 
     @property
     def public(self) -> tuple[object, ...]:
         """What must be equal at all sites."""
         told = self.name, self.values.size, self.limit, self.people.tolist(), self.parts, self.labels, self.own
-        return (*told, self.moved)
+        return (*told, self.moved, self.crowded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -291,7 +291,7 @@ class Calibration(_Scored):
         z = np.column_stack([np.ones(score.size), np.log(cut / (1 - cut)) / MOST_LOGIT])
         likelihood = LogisticLikelihood(("intercept", "logit"), z, y, count)
         try:
-            fit = yield from maximise(likelihood, [0.0, 0.0], SLOPE_STEPS, [0.0, 0.0])
+            fit = yield from maximise(likelihood, [0.0, 0.0], SLOPE_STEPS, [0.0, 0.0], coarse=True)
         except (NotConverged, OutcomeSeparated, SingularDesign):
             return math.nan, math.nan
         return fit.estimates[0], fit.estimates[1] / MOST_LOGIT

@@ -75,9 +75,26 @@ class Factored:
             found[i] = left / self._lower[i][i]
         return [value / scale for value, scale in zip(found, self._scale, strict=True)]
 
+    def root(self) -> Matrix:
+        """R with A = R Rᵀ, lower triangular."""
+        return [[scale * one for one in row] for scale, row in zip(self._scale, self._lower, strict=True)]
+
     def inverse(self) -> Matrix:
         units = ([float(row == column) for row in range(self._size)] for column in range(self._size))
         return [self.solve(unit) for unit in units]
+
+
+def inverse_of_lower(lower: Matrix) -> Matrix:
+    """Of a lower triangular matrix without a 0 on its diagonal."""
+    size = len(lower)
+    found = [[0.0] * size for _ in range(size)]
+    for column in range(size):
+        for row in range(column, size):
+            left = float(row == column)
+            for k in range(column, row):
+                left -= lower[row][k] * found[k][column]
+            found[row][column] = left / lower[row][row]
+    return found
 
 
 def dot(one: Sequence[float], other: Sequence[float]) -> float:

@@ -30,6 +30,7 @@ from tests.statistics.hospitals import (
     cancer,
     diabetes,
     hearts,
+    nearly,
     number,
     over,
     pooled,
@@ -85,38 +86,37 @@ def test_linear_regression_of_diabetes_is_statsmodels() -> None:
 @pytest.mark.claim("STAT-1")
 def test_logistic_regression_of_heart_disease_at_four_hospitals_is_statsmodels() -> None:
     covariates = tuple(HEART[name] for name in ("age", "sex", "cp", "thalach", "exang", "oldpeak"))
-    found = over(Logistic(HEART["num"], SICK, covariates), hearts())  # type: ignore[arg-type]
+    found = over(Logistic(HEART["num"], SICK, covariates), hearts(), coarse=True)  # type: ignore[arg-type]
     table = together(hearts())
     known, x = complete(table, covariates)
     true = models.Logit((table.columns["num"][known] > 0).astype(float), x).fit(disp=0, method="newton", tol=1e-14)
     assert (found.count, found.missing) == (known.sum(), 920 - known.sum())
-    assert told(found, "estimate") == pytest.approx(true.params, rel=1e-8)
-    assert told(found, "se") == pytest.approx(true.bse, rel=1e-8)
-    assert told(found, "p") == pytest.approx(true.pvalues, rel=1e-6, abs=1e-12)
-    assert told(found, "ratio") == pytest.approx(np.exp(true.params), rel=1e-7)
-    assert (found.loglik, found.null_loglik, found.aic) == pytest.approx((true.llf, true.llnull, true.aic), rel=1e-9)
+    nearly(found, true.params, true.bse)
+    assert told(found, "p") == pytest.approx(true.pvalues, abs=1e-3)
+    assert (found.loglik, found.aic) == pytest.approx((true.llf, true.aic), abs=0.01)
+    assert found.null_loglik == pytest.approx(true.llnull, rel=1e-9)
 
 
 def test_logistic_regression_of_columns_in_very_unlike_units_is_statsmodels() -> None:
     """Areas up to 2 500 beside a smoothness below 0.2: steps are taken in the schema's scale."""
     covariates = (number("mean_texture", 0, 50), number("mean_smoothness", 0, 0.3), number("mean_area", 0, 5000))
-    found = over(Logistic(yes_no("malignant"), ("yes",), covariates), cancer(), 1e-7)
+    found = over(Logistic(yes_no("malignant"), ("yes",), covariates), cancer(), coarse=True)
     _, x = complete(cancer(), covariates)
     true = models.Logit(cancer().columns["malignant"], x).fit(disp=0, method="newton", maxiter=100, tol=1e-10)
-    assert told(found, "estimate") == pytest.approx(true.params, rel=1e-7)
-    assert told(found, "se") == pytest.approx(true.bse, rel=1e-7)
+    nearly(found, true.params, true.bse)
     assert found.steps <= 12
 
 
 def test_a_ridge_is_scikit_learns_on_columns_scaled_by_the_schema() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
     covariates = (number("mean_texture", 0, 50), number("mean_area", 0, 5000))
-    found = over(Logistic(yes_no("malignant"), ("yes",), covariates, ridge=0.5), cancer())
+    found = over(Logistic(yes_no("malignant"), ("yes",), covariates, ridge=0.5), cancer(), coarse=True)
     z = np.stack([(cancer().columns[one.name] - one.centre) / one.half for one in covariates], axis=1)
     true = linear_model.LogisticRegression(C=2.0, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
     true.fit(z, cancer().columns["malignant"])
     slopes = true.coef_[0] / [one.half for one in covariates]
-    assert told(found, "estimate")[1:] == pytest.approx(slopes, rel=1e-7)
+    apart = (np.array(told(found, "estimate")[1:]) - slopes) / told(found, "se")[1:]
+    assert np.abs(apart).max() < 1e-3
 
 
 @pytest.mark.claim("STAT-1")
@@ -126,16 +126,28 @@ def test_poisson_regression_with_an_exposure_is_statsmodels() -> None:
     events = draw.poisson(years * np.exp(-3 + 0.03 * age + 0.4 * (arm == 2))).astype(float)
     table = pooled({"age": age, "arm": arm, "years": years, "events": events}, {"arm": ("a", "b", "c")})
     covariates = (number("age", 0, 120), Factor("arm", ("a", "b", "c")))
-    found = over(Poisson(number("events", 0, 1000), covariates, number("years", 0.01, 20)), table, 1e-8)
+    found = over(Poisson(number("events", 0, 1000), covariates, number("years", 0.01, 20)), table, coarse=True)
     _, x = complete(table, covariates)
     true = models.GLM(events, x, models.families.Poisson(), exposure=years).fit(tol=1e-14)
-    assert told(found, "estimate") == pytest.approx(true.params, rel=1e-7)
-    assert told(found, "se") == pytest.approx(true.bse, rel=1e-7)
-    assert told(found, "ratio") == pytest.approx(np.exp(true.params), rel=1e-7)
-    assert found.loglik - found.null_loglik == pytest.approx(true.llf - true.llnull, rel=1e-7)
-    plain = over(Poisson(number("events", 0, 1000), covariates), table, 1e-8)
+    nearly(found, true.params, true.bse)
+    assert found.loglik - found.null_loglik == pytest.approx(true.llf - true.llnull, abs=0.01)
+    plain = over(Poisson(number("events", 0, 1000), covariates), table, coarse=True)
     true = models.GLM(events, x, models.families.Poisson()).fit(tol=1e-14)
-    assert told(plain, "estimate") == pytest.approx(true.params, rel=1e-7)
+    nearly(plain, true.params, true.bse)
+
+
+@pytest.mark.claim("STAT-1")
+def test_regressions_of_codes_alone_are_statsmodels_to_their_last_digits() -> None:
+    """What their steps tell is counted before, so none is rounded."""
+    covariates = tuple(HEART[name] for name in ("sex", "cp"))
+    found = over(Logistic(HEART["num"], SICK, covariates), hearts())  # type: ignore[arg-type]
+    table = together(hearts())
+    known, x = complete(table, covariates)
+    true = models.Logit((table.columns["num"][known] > 0).astype(float), x).fit(disp=0, method="newton", tol=1e-14)
+    assert told(found, "estimate") == pytest.approx(true.params, rel=1e-8)
+    assert told(found, "se") == pytest.approx(true.bse, rel=1e-8)
+    assert told(found, "p") == pytest.approx(true.pvalues, rel=1e-6, abs=1e-12)
+    assert (found.loglik, found.null_loglik, found.aic) == pytest.approx((true.llf, true.llnull, true.aic), rel=1e-9)
 
 
 # ── which counts follow from the sums ─────────────────────────────────────────────────────────────────────────
@@ -227,7 +239,7 @@ def test_separated_outcomes_are_named_and_a_ridge_has_an_answer(all_of: bool) ->
     covariates = (X, Factor("arm", ("a", "b")))
     error = refused(OutcomeSeparated, Logistic(OUT, ("yes",), covariates), table)
     assert f"coefficient of {'x' if all_of else 'arm=b'} grows" in str(error)
-    assert over(Logistic(OUT, ("yes",), covariates, ridge=1.0), table).converged
+    assert over(Logistic(OUT, ("yes",), covariates, ridge=1.0), table, coarse=True).converged
 
 
 def test_a_level_without_events_separates_a_poisson_regression() -> None:
@@ -269,9 +281,9 @@ def test_a_step_that_is_too_long_is_halved() -> None:
     """From the mean's rate the first Poisson step overshoots the bound of what a site may add."""
     x = np.array([0.0] * 60 + [10.0] * 2)
     events = np.array([0.0, 0, 0, 1] * 15 + [900.0, 950])
-    found = over(Poisson(number("events", 0, 1000), (X,), most_steps=60), made(x=x, events=events), 1e-8)
+    found = over(Poisson(number("events", 0, 1000), (X,), most_steps=60), made(x=x, events=events), coarse=True)
     true = models.GLM(events, np.stack([np.ones(62), x], axis=1), models.families.Poisson()).fit(tol=1e-14)
-    assert told(found, "estimate") == pytest.approx(true.params, rel=1e-7)
+    nearly(found, true.params, true.bse)
 
 
 @pytest.mark.parametrize(

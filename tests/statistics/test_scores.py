@@ -70,13 +70,13 @@ def test_delongs_error_is_that_of_all_pairs(records: list[tuple[int, bool]]) -> 
 def test_calibration_is_scikit_learns_curve_and_statsmodels_slope() -> None:
     models = pytest.importorskip("statsmodels.api", reason="statsmodels is not installed")
     table = predicted(4, slope=2.0)
-    found = over(Calibration(P, OUT, ("yes",), TENTHS), table, 1e-8)
+    found = over(Calibration(P, OUT, ("yes",), TENTHS), table, coarse=True)
     p, out = table.columns["p"], table.columns["out"]
     assert found.brier == pytest.approx(metrics.brier_score_loss(out, p), rel=1e-9)
     assert (found.events, found.expected) == (out.sum(), pytest.approx(p.sum(), rel=1e-12))
     x = models.add_constant(np.log(p / (1 - p)))
     true = models.Logit(out, x).fit(disp=0, method="newton", tol=1e-12).params
-    assert (found.intercept, found.slope) == pytest.approx(true, rel=1e-7)
+    assert (found.intercept, found.slope) == pytest.approx(true, abs=5e-4)
     assert 0.35 < found.slope < 0.65
     for one in found.bins:
         mine = (p >= one.low) & (p < one.high)

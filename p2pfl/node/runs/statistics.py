@@ -163,7 +163,7 @@ class Inquiry:
 
     def guard(self, number: int, ask: Ask, over: tuple[str, ...]) -> Part:
         """Of each count of people: this site alone has enough."""
-        enough = ask.values[ask.people] >= self.federation.statistics.minimum_cell
+        enough = ask.values[ask.people] >= ask.least(self.federation.statistics.minimum_cell)
         return Part(self._of(f"guard {number}", ask, over), [flags(enough, self.draw)])
 
     def anybody(self, number: int, ask: Ask, over: tuple[str, ...], enough: Truths) -> Part:
@@ -173,11 +173,15 @@ class Inquiry:
 
     def refuse_small(self, ask: Ask, enough: Truths) -> None:
         """Raises GroupTooSmall: somebody is in one of those counts at least; which of them, nobody knows."""
+        wanted = ask.least(self.federation.statistics.minimum_cell)[~enough].tolist()
         labels = [label for label, small in zip(_labels(ask), (~enough).tolist(), strict=True) if small]
+        if len(set(wanted)) > 1:
+            labels = [f"{label} ({least})" for label, least in zip(labels, wanted, strict=True)]
         more = f" and {len(labels) - LABELS_TOLD} more" if len(labels) > LABELS_TOLD else ""
-        least = self.federation.statistics.minimum_cell
-        evidence = f"at no site alone {least} or more, and not all empty: {'; '.join(labels[:LABELS_TOLD])}{more}"
-        raise GroupTooSmall(evidence=evidence, query=self.called, least=least)
+        named = "; ".join(labels[:LABELS_TOLD])
+        told = " or ".join(map(str, sorted(set(wanted))))
+        evidence = f"at no site alone {told} or more, and not all empty: {named}{more}"
+        raise GroupTooSmall(evidence=evidence, query=self.called, least=max(wanted))
 
     def sum(self, number: int, ask: Ask, over: tuple[str, ...]) -> Part:
         """What the statistic asks."""
