@@ -1,10 +1,11 @@
 """Bytes in, frozen dataclass out, or an error that names the peer and the field. One encoding of every value.
 
 Two forms. *Facts* are canonical JSON, for whatever is hashed, signed for years and read by strangers: ledger
-records, configurations. *Messages* are msgpack arrays checked against the schema that each dataclass declares in
-`messages/`; sizes are checked before anything is unpacked, and a value that does not re-encode to the very bytes it
-came from is refused, so no two byte strings mean the same message. Bulk is not msgpack: it follows a packed head as
-raw bytes (`with_tail`, `split_tail`), and is copied neither on the way out nor on the way in.
+records, configurations. *Messages* are msgpack arrays, read along the schema that each dataclass declares in
+`messages/`: an array is entered only where the schema has one, and only when its length is within the schema's limit,
+so bytes cost no more than the values that the schema allows. A value that does not re-encode to the very bytes it came
+from is refused, so no two byte strings mean the same message. Bulk is not msgpack: it follows a packed head as raw
+bytes (`with_tail`, `split_tail`), and is copied neither on the way out nor on the way in.
 
 Nothing here trusts its input: there is no object hook, no extension type, no pickle.
 """
@@ -90,13 +91,29 @@ def _is_unicode(text: str) -> bool:
 
 
 class Spec(Protocol):
-    """What a field may hold. `check` returns the value in its decoded form or raises Malformed."""
+    """What a field may hold. Both return the value in its decoded form or raise Malformed."""
 
-    def check(self, value: Any, where: str) -> Any: ...
+    def check(self, value: Any, where: str) -> Any:
+        """A value that is unpacked already."""
+
+    def read(self, reader: msgpack.Unpacker, where: str) -> Any:
+        """The next value of `reader`, which unpacks no array (`read_row`)."""
+
+
+class _Leaf:
+    """A field that is no array."""
+
+    __slots__ = ()
+
+    def check(self, value: Any, where: str) -> Any:
+        raise NotImplementedError
+
+    def read(self, reader: msgpack.Unpacker, where: str) -> Any:
+        return self.check(reader.unpack(), where)
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(_Leaf):
     """Bytes of a length from `least` to `most`, or exactly one of `exactly`."""
 
     most: int
@@ -113,7 +130,7 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(_Leaf):
     """From `least` to `most` bytes that follow the row instead of standing in it, so that nobody copies them.
 
     In their place the row holds their number, which is what `check` takes and returns.
@@ -129,7 +146,7 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(_Leaf):
     """UTF-8 text of at most `most` characters, which matches `pattern` as a whole where one is given."""
 
     most: int
@@ -149,7 +166,7 @@ def _form(pattern: str) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(_Leaf):
     """An integer from 0 to `most`."""
 
     most: int
@@ -172,6 +189,11 @@ class Row:
         pairs = enumerate(zip(self.of, value, strict=True))
         return tuple(spec.check(inner, f"{where}.{place}") for place, (spec, inner) in pairs)
 
+    def read(self, reader: msgpack.Unpacker, where: str) -> tuple[Any, ...]:
+        if reader.read_array_header() != len(self.of):
+            raise Malformed(f"{where}: wanted {len(self.of)} fields")
+        return tuple([spec.read(reader, f"{where}.{place}") for place, spec in enumerate(self.of)])
+
 
 @dataclass(frozen=True, slots=True)
 class Many:
@@ -184,6 +206,12 @@ class Many:
         if not isinstance(value, (list, tuple)) or len(value) > self.most:
             raise Malformed(f"{where}: wanted a list of at most {self.most}")
         return tuple(self.of.check(inner, f"{where}[{k}]") for k, inner in enumerate(value))
+
+    def read(self, reader: msgpack.Unpacker, where: str) -> tuple[Any, ...]:
+        count = reader.read_array_header()
+        if count > self.most:
+            raise Malformed(f"{where}: wanted a list of at most {self.most}")
+        return tuple([self.of.read(reader, f"{where}[{k}]") for k in range(count)])
 
 
 def limited(spec: Spec) -> Any:
@@ -277,12 +305,29 @@ def _limits(most: int, items: int) -> dict[str, Any]:
     }
 
 
-def read_row(data: Buffer, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int) -> tuple[Any, ...]:
-    """Decode one array against `specs`. Raises Malformed, also for values that are not in their one encoding."""
-    value = unpack(data, most=most, items=items)
-    if not isinstance(value, tuple) or len(value) != len(specs):
-        raise Malformed(f"wanted an array of {len(specs)} fields")
-    checked = tuple(spec.check(inner, name) for (name, spec), inner in zip(specs, value, strict=True))
-    if pack(checked) != data:
+def read_row(data: Buffer, specs: tuple[tuple[str, Spec], ...], *, most: int) -> tuple[Any, ...]:
+    """Decode one array of at most `most` bytes along `specs`. Raises Malformed, also for another encoding of it.
+
+    msgpack itself unpacks no array here: each is entered by the spec that allows it. Arrays that no spec allows would
+    else cost fifty times their bytes, and seconds, before anything could refuse them.
+    """
+    size = len(data)
+    if size > most:
+        raise Malformed(f"{size} bytes, at most {most}")
+    reader = msgpack.Unpacker(read_size=size or 1, max_buffer_size=size or 1, **_limits(most, 0))
+    reader.feed(data)
+    found: list[Any] = []
+    name = f"array of {len(specs)} fields"
+    try:
+        if reader.read_array_header() != len(specs):
+            raise Malformed(f"wanted an array of {len(specs)} fields")
+        for name, spec in specs:
+            found.append(spec.read(reader, name))
+    except Malformed:
+        raise
+    except _REFUSALS as error:
+        raise Malformed(f"{name}: not msgpack of this form: {error or 'it ends too early'}") from None
+    row = tuple(found)
+    if pack(row) != data:
         raise Malformed("not the shortest encoding")
-    return checked
+    return row

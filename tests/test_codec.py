@@ -242,7 +242,7 @@ SPECS = (("number", Whole(300)), ("name", Text(4)), ("data", Raw(4, least=1)))
 )
 def test_a_longer_spelling_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed, match="shortest"):
-        read_row(data, SPECS, most=100, items=3)
+        read_row(data, SPECS, most=100)
 
 
 @pytest.mark.parametrize(
@@ -262,11 +262,13 @@ def test_a_longer_spelling_is_refused(data: bytes) -> None:
         ((1, "a"), "3 fields"),
         ((1, "a", b"a", 1), "3 fields"),
         (7, "3 fields"),
+        ((1, (), b"a"), "name"),
+        ((1, "a", (b"a",)), "data"),
     ],
 )
 def test_a_value_outside_its_limit_is_malformed_and_the_field_is_named(value: Any, field: str) -> None:
     with pytest.raises(Malformed, match=field):
-        read_row(msgpack.packb(value, use_bin_type=True), SPECS, most=100, items=4)
+        read_row(msgpack.packb(value, use_bin_type=True), SPECS, most=100)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import string
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import msgpack
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from p2pfl import codec, messages
 from p2pfl.codec import Malformed, Many, Raw, Row, Tail, Text, Whole
 from p2pfl.keys import Identity
-from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, open_letter, read_letter, seal
+from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, letters, open_letter, read_letter, seal
 from p2pfl.messages.schema import wire
 from p2pfl.roster import Member, Roster
 from tests.examples import examples
@@ -181,6 +181,52 @@ def test_nothing_that_a_body_claims_takes_memory(kind: type[Message]) -> None:
         finally:
             tracemalloc.stop()
         assert taken < 1 << 20
+
+
+CHAINS = (b"\xdc\x03\x28" + (b"\x91" * 400 + b"\xc0") * 808) * 4  # arrays of one in arrays of one: 1.2 MiB
+
+
+@pytest.mark.claim("CODEC-2")
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ALL if kind.most > len(CHAINS) + 1000], ids=lambda kind: kind.__name__
+)
+def test_arrays_that_no_field_has_take_no_memory(kind: type[Message]) -> None:
+    """Each costs fifty times its byte, and time, where anything but the schema decides how many there are."""
+    head = codec.pack((1, *astuple(PLACE)))[1:]  # of an envelope that is whole
+    first = kind.specs[0][1]
+    listed = b"\xdc\x00\xc8" if isinstance(first, Many) else b""
+    for body in (b"\xdc\x00\x04" + CHAINS, bytes([0x90 + 7 + len(kind.specs)]) + head + listed + CHAINS):
+        _refused_in_little_memory(unread(kind, body))
+
+
+def test_arrays_in_place_of_a_letters_parts_take_no_memory() -> None:
+    tree = b"\xc0"
+    for _ in range(12):
+        tree = b"\x93" + 3 * tree
+    _refused_in_little_memory(tree)
+    _refused_in_little_memory(b"\x93\x0d" + 2 * tree)
+
+
+def _refused_in_little_memory(data: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            read_letter(data)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * len(data) + (1 << 20)
+
+
+@examples(150)
+@given(letter=LETTERS, place=st.integers(0), flip=st.integers(0, 255))
+def test_a_letter_is_cut_into_its_parts_as_it_would_be_read(letter: Letter, place: int, flip: int) -> None:
+    """Where the short way says nothing, the long way says what is wrong."""
+    changed = bytearray(letter.wire)
+    changed[place % len(changed)] ^= flip
+    found = letters._cut(bytes(changed))
+    assert found is None or found == codec.read_row(bytes(changed), letters.PARTS, most=messages.WIRE_BYTES)
+    assert flip or found is not None or not letter.message.signed
 
 
 def test_a_message_too_large_for_its_kind_is_not_sealed() -> None:

@@ -30,7 +30,6 @@ SAYS = {
     "msgpack": "not msgpack of this form",
     "parts": "three parts",
     "kind": "no message kind",
-    "sizes": "signature of",
     "head": "a head that ends too early",
     "bulk": "two parts",
     "tail": "bytes behind it",

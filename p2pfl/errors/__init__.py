@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import string
 from pathlib import PurePath
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -94,6 +94,18 @@ class P2PFLError(Exception):
             "try": self.suggestion,
             "exit_status": self.exit_status,
         }
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def bare(error: E) -> E:
+    """The error alone, to be kept: without the frames that it passed and the error that it arose from.
+
+    Frames hold what was being worked on, which a peer may have made as large as it likes.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 class ConfigurationError(P2PFLError):

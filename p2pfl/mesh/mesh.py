@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from p2pfl.errors import P2PFLError
+from p2pfl.errors import P2PFLError, bare
 from p2pfl.errors.mesh import NoSuchPeer, OwnerBehind, PayloadTooLarge, PeerUnreachable
 from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.errors.probe import NobodyListens
@@ -182,7 +182,7 @@ class Mesh:
 
     def cut(self, peer: str, error: P2PFLError) -> None:
         """End the link to `peer`, which broke a rule of the owner's; the mesh dials it again by itself."""
-        self._links[peer].cut(error.happened, error)
+        self._links[peer].cut(error.happened, bare(error))
         self.relay_server.drop_member(peer)
 
     def links(self) -> dict[str, LinkStatus]:
@@ -350,6 +350,7 @@ class Mesh:
         self, peer: str | None, address: Address | None, error: P2PFLError, *, known: bool = False
     ) -> None:
         """Keep the error for `status`, and tell the owner when it is news."""
+        bare(error)
         if peer is not None and not self._links[peer].up:
             self._links[peer].record.last_error = error
             self._news.set()

@@ -22,9 +22,11 @@ from p2pfl.messages.attempt import (
     Tags,
 )
 from p2pfl.messages.letters import (
+    BULK_BEGINS,
     Letter,
     authentic,
     carries,
+    kind_said,
     narrow,
     open_letter,
     read_letter,
@@ -64,10 +66,11 @@ OF_A_ROUND = (
 """What a round has a place for, in one phase or another. The others go between nodes, or hold letters of a round."""
 
 __all__ = [
+    "BULK_BEGINS",
     "CHUNK", "KINDS", "LARGE", "OF_A_ROUND", "SMALL", "SUPPORT", "VERSION", "WIRE_BYTES", "Ack", "Acknowledged",
     "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Cosigned", "Entries",
     "Envelope", "Evidence", "Handed", "Held", "Hello", "Item", "Lacking", "Leave", "Letter", "Members",
     "Message", "ModelPart", "Nonce", "Opened", "Propose", "Question", "Ready", "Reveal", "Root", "Share", "SiteHead",
-    "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "carries", "narrow", "open_letter",
+    "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "carries", "kind_said", "narrow", "open_letter",
     "read_letter", "read_proof", "rejoin", "seal",
 ]  # fmt: skip

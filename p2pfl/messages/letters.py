@@ -17,7 +17,18 @@ from typing import Any, Final, Generic, TypeGuard, TypeVar
 from p2pfl import codec
 from p2pfl.codec import Buffer, Malformed, Pieces
 from p2pfl.keys import SIGNATURE_BYTES, Identity, digest, verify, verify_again
-from p2pfl.messages.schema import BULK_HEAD, ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
+from p2pfl.messages.schema import (
+    BULK_HEAD,
+    COUNTER,
+    ENVELOPE,
+    KINDS,
+    SIGNATURE,
+    SMALL,
+    VERSION,
+    WIRE_BYTES,
+    Envelope,
+    Message,
+)
 from p2pfl.roster import MOST_PEERS, Roster
 
 MOST_REMEMBERED: Final = 2 * SMALL  # bytes of the largest letter that is kept in `_opened_again`
@@ -25,6 +36,13 @@ _PLACE: Final = attrgetter(*(name for name, _ in ENVELOPE[1:]))  # what an envel
 BULK_BEGINS: Final = b"\x92"  # an array of two; that of a signed letter is of three
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
+PARTS: Final = (("kind", COUNTER), ("body", codec.Raw(WIRE_BYTES)), ("signature", SIGNATURE))  # of a signed letter
+# msgpack's own signs: an array of three, the largest number of one byte, lengths of bytes by the width in which they
+# are said, and 64 bytes.
+_THREE: Final = 0x93
+_MOST_FIXED: Final = 0x7F
+_WIDTHS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+_SIGNED: Final = bytes([0xC4, SIGNATURE_BYTES])
 PROOF_LETTERS: Final = 2 * MOST_PEERS + 2  # letters that prove a false sum: set, sum, each member's root and words
 
 
@@ -107,20 +125,48 @@ def read_letter(data: Buffer) -> Letter[Message]:
     return _read_bulk(data) if data[:1] == BULK_BEGINS else _read_signed(data)
 
 
+def kind_said(data: Buffer) -> type[Message] | None:
+    """The kind that a signed letter says it is of, before its body is read; None: bulk. Raises Malformed."""
+    return None if data[:1] == BULK_BEGINS else _kind_of(*_parts(data)[:2])
+
+
 def _read_signed(data: Buffer) -> Letter[Message]:
-    outer = codec.unpack(data, most=WIRE_BYTES, items=3)
-    if not isinstance(outer, tuple) or len(outer) != 3:
-        raise Malformed("a letter has three parts")
-    kind, body, signature = outer
+    kind, body, signature = _parts(data)
     cls = _kind_of(kind, body)
     if not cls.signed:
         raise Malformed(f"{cls.__name__}: a bulk letter has two parts, and its words behind them")
-    if len(body) > cls.most or not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
-        raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most}), or no signature of 64")
+    if len(body) > cls.most:
+        raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most})")
     envelope, fields = _fields_of(cls, body)
-    if codec.pack(outer) != data:
-        raise Malformed(f"{cls.__name__}: not the shortest encoding")
     return Letter(envelope, _made(cls, fields), body, signature)
+
+
+def _parts(data: Buffer) -> tuple[int, bytes, bytes]:
+    """Kind, body, signature. Raises Malformed."""
+    if (found := _cut(data)) is not None:
+        return found
+    try:
+        kind, body, signature = codec.read_row(data, PARTS, most=WIRE_BYTES)
+    except Malformed as error:
+        raise Malformed(f"a letter has three parts: {error}") from None
+    return kind, body, signature
+
+
+def _cut(data: Buffer) -> tuple[int, bytes, bytes] | None:
+    """What `codec.read_row` finds by PARTS, where the lengths say at once that it would: a body is copied once.
+
+    None: read it, and find out what is wrong.
+    """
+    end = len(data) - len(_SIGNED) - SIGNATURE_BYTES
+    width = _WIDTHS.get(data[2], 0) if end > 2 else 0
+    start = 3 + width
+    size = int.from_bytes(data[3:start], "big")
+    shortest = width == 1 or size >> (4 * width)  # more than a shorter width could say
+    if not width or data[0] != _THREE or data[1] > _MOST_FIXED or size != end - start or not shortest:
+        return None
+    if data[end : end + len(_SIGNED)] != _SIGNED:
+        return None
+    return data[1], bytes(data[start:end]), bytes(data[end + len(_SIGNED) :])
 
 
 def _read_bulk(data: Buffer) -> Letter[Message]:
@@ -153,7 +199,7 @@ def _fields_of(cls: type[Message], body: bytes) -> tuple[Envelope, dict[str, Any
     """The envelope, and by name what the body holds of the message. Raises Malformed."""
     specs, names = _laid_out(cls.kind)
     try:
-        values = codec.read_row(body, specs, most=cls.most, items=ITEMS)
+        values = codec.read_row(body, specs, most=cls.most)
     except Malformed as error:
         raise Malformed(f"{cls.__name__}: {error}") from None
     if values[0] != VERSION:

@@ -26,7 +26,6 @@ SMALL: Final = 16 << 10  # bytes of most signed messages; the largest of them, a
 SUPPORT: Final = Raw(4 << 20)
 LARGE: Final = 15 << 20  # bytes of a Members message with every member's nominated support
 WIRE_BYTES: Final = 16 << 20  # bytes of the largest payload that the mesh carries
-ITEMS: Final = 4 * MOST_PEERS + 8
 
 
 @dataclass(frozen=True, slots=True)

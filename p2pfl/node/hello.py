@@ -38,7 +38,10 @@ from p2pfl.messages import (
     Propose,
     Ready,
     Root,
+    authentic,
     carries,
+    kind_said,
+    narrow,
     open_letter,
     read_letter,
     seal,
@@ -224,15 +227,16 @@ class Greetings:
 
     def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
         try:
-            letter = read_letter(greeting)
-            if letter.sender != peer:
-                raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender!r}")
-            message = open_letter(greeting, self.site.roster, Hello).message
+            letter = narrow(read_letter(greeting), Hello)
         except codec.Malformed as error:
             raise MalformedMessage(peer=peer, evidence=str(error)) from None
-        if not isinstance(message, Hello) or message.link != nonce:
+        if letter.sender != peer:
+            raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender!r}")
+        if not authentic(letter, self.site.roster):
+            raise MalformedMessage(peer=peer, evidence=f"Hello: not signed by {peer!r}")
+        if letter.message.link != nonce:
             raise MalformedMessage(peer=peer, evidence="its hello was made for another link")
-        return message
+        return letter.message
 
     def _check_pledge(self, peer: str, hello: Hello) -> None:
         key = self.site.roster[peer].key
@@ -270,13 +274,13 @@ class Greetings:
         found: RolledBack | None = None
         for wire in hello.echo:
             try:
+                if kind_said(wire) not in STATEMENTS:
+                    continue  # bulk is not signed at all, and other kinds may take long to read
                 letter = open_letter(wire, self.site.roster, Message)
             except codec.Malformed as error:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
             if letter.sender != self.site.name or letter.envelope.incarnation == self.site.incarnation:
                 continue  # of statements about this site only what it signed itself counts
-            if not isinstance(letter.message, STATEMENTS):
-                continue  # bulk is not signed at all
             if self._is_later(letter, stands) and self.heads.of_another_study(letter.envelope.run):
                 continue  # the peer takes part there too
             beyond = self._beyond_account(peer, letter, stands.most_said)

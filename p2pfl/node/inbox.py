@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from p2pfl import codec, messages
-from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors import RemoteProtocolError, bare
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, RefusedThere, TakesNothing
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, PeersFileDiffers, PeersHoldAnotherFile, WrongSender
@@ -33,6 +33,7 @@ BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.Model
 IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
 MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
 FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
+LARGE_LETTER: Final = 256 << 10  # bytes of a signed letter: to hash so many takes longer than to change threads
 # Faults of a member's link rather than of a letter: the link is dropped, the fault noted, and no run ends.
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 
@@ -50,6 +51,9 @@ class Breach:
     """Something came over a link that is no letter of its peer."""
 
     error: RemoteProtocolError
+
+    def __post_init__(self) -> None:
+        bare(self.error)
 
     @property
     def of_link(self) -> bool:
@@ -197,11 +201,9 @@ class Inbox:
         """Turn what the mesh brings into events, until it stops."""
         async for news in self._mesh.events():
             if isinstance(news, links.Delivered):
+                # What comes behind a large letter waits for it, so all stay in the order in which they came.
                 done = partial(self._mesh.payload_taken, news.peer, len(news.payload))
-                try:
-                    self._add(e.Received(self._clocks.now(), self._open(news)), news.peer, done)
-                except RemoteProtocolError as error:
-                    self._add(Breach(error), news.peer, done)
+                self._add(await self._taken(news), news.peer, done)
             elif isinstance(news, links.LinkOpened):
                 self._up(news)
             elif isinstance(news, links.LinkClosed):
@@ -221,6 +223,16 @@ class Inbox:
         self._observer(LinkCameUp(news.peer, *tls, path=news.path.kind, via=news.path.via))
         self._add(e.LinkUp(self._clocks.now(), news.peer, news.incarnation), news.peer)
 
+    async def _taken(self, news: links.Delivered) -> e.Received | Breach:
+        """What was delivered, opened: in a worker's thread where that takes a while, since links stand still for it."""
+        large = len(news.payload) > LARGE_LETTER and news.payload[:1] != messages.BULK_BEGINS
+        try:
+            letter = await asyncio.to_thread(self._open, news) if large else self._open(news)
+        except RemoteProtocolError as error:
+            return Breach(error)
+        self._greetings.heard(letter)
+        return e.Received(self._clocks.now(), letter)
+
     def _open(self, news: links.Delivered) -> Letter[Message]:
         try:
             letter = messages.open_letter(news.payload, self._roster, Message)
@@ -228,7 +240,6 @@ class Inbox:
             raise MalformedMessage(peer=news.peer, evidence=str(error)) from None
         if letter.sender != news.peer:
             raise WrongSender(peer=news.peer, evidence=f"a {type(letter.message).__name__} of {letter.sender}")
-        self._greetings.heard(letter)
         return letter
 
     def _refused(self, news: links.Refused) -> None:

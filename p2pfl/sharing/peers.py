@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors import RemoteProtocolError, bare
 from p2pfl.messages import Letter, Message
 from p2pfl.roster import Roster
 from p2pfl.sharing.vows import Vows
@@ -84,7 +84,7 @@ class PeerView:
 
     def note_breach(self, error: RemoteProtocolError, number: int) -> bool:
         """Keep the breach; True when its kind was not yet told of this peer in this round."""
-        self.breaches[error.fields["peer"]] = error
+        self.breaches[error.fields["peer"]] = bare(error)
         place = (error.fields["peer"], error.code, number)
         known = place in self.told
         self.told.add(place)

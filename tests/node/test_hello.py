@@ -30,6 +30,7 @@ from p2pfl.messages import (
     Chunk,
     Confirm,
     Envelope,
+    Handed,
     Hello,
     Leave,
     Letter,
@@ -426,6 +427,19 @@ def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spe
     wire = seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire
     assert open_letter(wire, ROSTER, Message).message == proposed
     assert entry.read_record(round_(1, epsilon={"charite": text})[0])["epsilon"] == {"charite": text}
+
+
+def test_what_is_no_statement_is_not_read_in_an_echo() -> None:
+    """Fifteen sets of members in a hello, of any form, would take a second to read."""
+    plain = read_letter(Site("b").greets.greeting("a", NONCE))
+    assert isinstance(plain.message, Hello)
+    echo = (codec.pack((Handed.kind, b"no body", bytes(64))),)
+    greeting = seal(replace(plain.message, echo=echo), plain.envelope, IDENTITIES["b"]).wire
+    Site("a").greets.check_greeting("b", greeting, NONCE)
+    broken = (codec.pack((Ack.kind, b"no body", bytes(64))),)
+    greeting = seal(replace(plain.message, echo=broken), plain.envelope, IDENTITIES["b"]).wire
+    with pytest.raises(MalformedMessage):
+        Site("a").greets.check_greeting("b", greeting, NONCE)
 
 
 @pytest.mark.claim("LIAR-9")

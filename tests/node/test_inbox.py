@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,9 +18,10 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage
 from p2pfl.keys import digest
 from p2pfl.mesh import Mesh
+from p2pfl.mesh import events as links
 from p2pfl.node import inbox, post
 from p2pfl.node.hello import ECHOES, HEARD_BYTES
-from p2pfl.node.inbox import IN_TURN, Breach, EpochLog, FairQueue, Inbox, UnknownRuns, Waiting
+from p2pfl.node.inbox import IN_TURN, Breach, EpochLog, FairQueue, Inbox, UnknownRuns, Waiting, nothing_waits
 from p2pfl.node.post import Post
 from p2pfl.sharing import events as e
 from tests.node.test_hello import PROPOSE, Site, said
@@ -94,6 +96,54 @@ def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: 
     for _ in range(10):
         kept.hold_letter(letter)
     assert len(kept.letters_of(letter.envelope.run)) == 3
+
+
+def delivering(*payloads: bytes) -> tuple[Inbox, Callable[[], Any]]:
+    """An inbox, and what listens to a mesh that delivers these of b, and then stops."""
+
+    async def stream() -> AsyncIterator[links.Delivered]:
+        for payload in payloads:
+            yield links.Delivered("b", payload)
+
+    mesh = cast(Mesh, SimpleNamespace(links=dict, events=stream, payload_taken=lambda peer, size: None))
+    held = Inbox(PROCESS, mesh, Site("a").greets, cast(EpochLog, None), lambda event: None, wait_s=None)
+    return held, held.listen
+
+
+def test_a_large_letter_is_opened_beside_the_loop_and_the_next_comes_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[bool] = []
+    opened = messages.open_letter
+
+    def watched(*asked: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return opened(*asked)
+
+    monkeypatch.setattr(messages, "open_letter", watched)
+    chunk = said("b", 1, message=messages.Chunk(digest("attempt"), 7, bytes(300 << 10)))
+    large = said("b", 1, message=replace(PROPOSE, support=bytes(300 << 10)))
+    letters = [large, said("b", 2), chunk, said("b", 3)]
+    held, listen = delivering(*(one.wire for one in letters))
+
+    async def scene() -> list[Any]:
+        await listen()
+        return [await held.next_event(nothing_waits) for _ in letters]
+
+    assert [event.letter.digest for event in asyncio.run(scene())] == [one.digest for one in letters]
+    assert threads == [False, True, True, True], "bulk is not signed: there is nothing to do but to look at its head"
+
+
+def test_a_letter_that_is_refused_is_not_held_by_its_error() -> None:
+    held, listen = delivering(b"\x93\x01" + bytes(1 << 20))
+
+    async def scene() -> Any:
+        await listen()
+        return await held.next_event(nothing_waits)
+
+    error = asyncio.run(scene()).error
+    assert isinstance(error, MalformedMessage)
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
 
 
 @pytest.mark.parametrize("comes", [False, True])
