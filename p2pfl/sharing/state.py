@@ -149,6 +149,14 @@ class State:
         return self.context.me in self.survivors
 
     @property
+    def closed(self) -> bool:
+        """U is accepted, or this peer has given up: what SHARE and PROPOSE bring changes nothing any more.
+
+        The phase is over only once that is durable, and letters of one turn are taken before the disk has written.
+        """
+        return self.members is not None or self.voting.ballot is not None
+
+    @property
     def attempt_digest(self) -> bytes:
         """D: empty until a U is accepted."""
         if self.members is None:

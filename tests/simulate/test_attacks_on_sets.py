@@ -315,8 +315,63 @@ def test_a_share_that_comes_after_the_certificate_changes_no_sum() -> None:
 def test_were_share_open_under_the_certificate_the_victim_would_have_a_wrong_sum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Two checks hold here: that the phase is over, and that a set is held."""
     action_off(monkeypatch, Phase.UNMASK, m.Share, share.accept)
+    monkeypatch.setattr(state.State, "closed", property(lambda self: False))
     world = late_share()
     world.until(lambda: world.round_of(VICTIM).state.sum.total)
     (total,) = world.round_of(VICTIM).state.sum.total
     assert total.words.tolist() != world.expected(1)
+
+
+# ── a share behind the set, in one batch ──────────────────────────────────────────────────────────────────────
+
+
+def share_behind_the_set() -> Attacked:
+    """The victim begins late, and takes in one turn all that came early: behind the set, the liar's second share."""
+
+    def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+        if isinstance(letter.message, (m.Reveal, m.BackupShare)):
+            return ()  # so that everybody opens its mask by backup shares
+        return (again(), letter) if to == VICTIM and isinstance(letter.message, m.Ready) else (letter,)
+
+    def again() -> Letter:
+        dealt = (one.message for to, one in world.log if (one.sender, to) == (DEALER, VICTIM))
+        mine = next(one for one in dealt if isinstance(one, m.Share))
+        process, place = bytes(16), world.roster.index(VICTIM)
+        leaves = [share_leaf(mine.salt, edge_commitment(mine.salt, b""), mine.backup)] * 4
+        wire = world.sealed(DEALER, m.Bundle(bytes(32), bytes(32), merkle.root(leaves)), process=process).wire
+        return world.sealed(
+            DEALER, m.Share(wire, b"", mine.backup, mine.salt, merkle.paths(leaves)[place]), process=process
+        )
+
+    def waiting() -> Iterable[Letter]:
+        return victim.run.early if victim.run is not None else ()
+
+    world = Attacked(liars=[DEALER], lies={DEALER: lie})
+    victim = world.peers[VICTIM]
+    victim._begin = lambda: None  # type: ignore[method-assign]
+    for peer in world.peers.values():
+        world.start(peer)
+    world.until(lambda: any(isinstance(one.message, m.BackupShare) for one in waiting()))
+    victim._begin = SimulatedPeer._begin.__get__(victim)  # type: ignore[method-assign]
+    victim.begin()
+    return world
+
+
+def test_a_share_behind_the_set_in_one_turn_changes_no_bundle() -> None:
+    world = share_behind_the_set()
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+def test_were_share_open_until_the_disk_has_the_set_honest_sites_would_be_accused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state.State, "closed", property(lambda self: False))
+    world = share_behind_the_set()
+    world.to_the_end()
+    victim = world.peers[VICTIM]
+    assert {one.peer for one in victim.accused} & set(REST) - {DEALER}
+    assert victim.error is not None
+    assert victim.error.code == "P2P-ROUND-017"

@@ -68,6 +68,8 @@ def send(state: State) -> list[Effect]:
 
 def accept(state: State, letter: Letter[Propose]) -> list[Effect]:
     """Hold a peer's proposal."""
+    if state.closed:
+        return []
     if (wrong := fault(state, letter.sender, letter.message)) is not None:
         raise wrong
     held = state.proposals.proposes.get(letter.sender)
@@ -181,7 +183,9 @@ def pass_on(state: State) -> list[Effect]:
 def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
     """The coordinator takes what others hold of peers that it has not heard itself; anybody else has no use for it."""
     roster = state.context.roster
-    if state.coordinator != state.context.me or max(len(letter.message.acks), len(letter.message.proposes)) > state.n:
+    if state.closed or state.coordinator != state.context.me:
+        return []
+    if max(len(letter.message.acks), len(letter.message.proposes)) > state.n:
         return []
     try:
         acks = [open_letter(wire, roster, Ack) for wire in letter.message.acks]

@@ -78,6 +78,8 @@ def send(state: State, event: Dealt) -> list[Effect]:
 
 def accept(state: State, letter: Letter[Share]) -> list[Effect]:
     """Check a share against its dealer's bundle and hold it."""
+    if state.closed:
+        return []
     share, dealer = letter.message, letter.sender
     bundle = _bundle_of(state, letter)
     held = state.proposals.bundles.get(dealer)
@@ -179,7 +181,7 @@ def acknowledge(state: State, event: Receipted) -> list[Effect]:
 
 def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
     """Hold a peer's acknowledgement. A later one replaces it: an Ack may grow."""
-    if same_attempt(letter, state.envelope):
+    if not state.closed and same_attempt(letter, state.envelope):
         check_order(letter.message, state.context.roster)
         state.proposals.acks[letter.sender] = letter
         return unlinked.pass_on(state, letter)
