@@ -9,6 +9,7 @@ digest alone, so it verifies as before. docs/adr/0062.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,8 @@ ITEM: Final = "membership/retention"
 LEAST_YEARS: Final = 6  # of the ledger and of proofs: 45 CFR 164.316(b)(2)(i)
 MOST_YEARS: Final = 100
 LEDGER: Final = "ledger"
+TIME: Final = re.compile(rb'"time(_ms)?":([0-9]+)')  # of a canonical record, in which no string holds a bare quote
+LATEST_S: Final = 1 << 37  # Unix seconds of a year that a date can have: a clock may say anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +135,13 @@ def last_entry(home: Home) -> datetime.date | None:
 
 
 def _newest(log: Log) -> int | None:
-    """Unix seconds of the last entry that says when it was made; 0 where none does, None of an empty log.
+    """The largest Unix seconds that an entry says; 0 where none does, None of an empty log.
 
-    Of the federation log rounds alone do, in milliseconds.
+    Of all entries, not of the last: one start with a dead clock, in 1970, would let go what is years from it. Of the
+    federation log rounds alone say a time, in milliseconds.
     """
-    for index in range(len(log) - 1, -1, -1):
-        held = codec.read_facts(log[index].record)
-        if "time" in held or "time_ms" in held:
-            return int(held["time"]) if "time" in held else int(held["time_ms"]) // 1000
-    return 0 if len(log) else None
+    found = [int(time) // (1000 if ms else 1) for one in log.records() for ms, time in TIME.findall(one.record)]
+    return min(max(found, default=0), LATEST_S) if len(log) else None
 
 
 def after_years(day: datetime.date, years: int) -> datetime.date:

@@ -16,6 +16,8 @@ from p2pfl.codec import Malformed
 from p2pfl.errors.home import KeptForever, KeptLonger
 from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import StartEntry
 from p2pfl.ledger.verify import verify
 from p2pfl.node import retention
 from p2pfl.node.epochs import AGREED
@@ -66,6 +68,19 @@ def test_a_ledger_is_removed_by_nothing_and_verifies_when_all_else_is_gone(place
         "figures": 1,
         "answers": 1,
     }
+    place.home.close()
+
+
+@pytest.mark.claim("HOME-16")
+@pytest.mark.parametrize("clock", [60, 1 << 62], ids=["1970", "beyond every date"])
+def test_a_start_with_a_wrong_clock_lets_nothing_go(place: Place, clock: int) -> None:
+    log = Log.open(place.home, "site")
+    log.append(StartEntry(time=clock, version="1", python="3", incarnation="00").record)
+    log.close()
+    found = retention.last_entry(place.home)
+    assert found is not None
+    assert found >= LAST
+    assert prune(place.home, today=LAST + datetime.timedelta(days=1)) == {}
     place.home.close()
 
 
