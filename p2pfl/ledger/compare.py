@@ -194,8 +194,8 @@ def _signer(text: str, line: note.Signature, keys: Keys) -> tuple[str, bytes]:
 
 def compare(a: Exported, b: Exported, heads: tuple[Signed, Signed] | None = None) -> Comparison:
     """Identical, one a prefix of the other, or a fork: at which entry, and who signed both sides of it."""
-    if a.log != b.log:
-        return Comparison(Relation.UNLIKE, f"one is a {a.log} log and the other a {b.log} log", heads=heads)
+    if unlike := _unlike(a, b):
+        return Comparison(Relation.UNLIKE, unlike, heads=heads)
     if a.leaves == b.leaves:
         text = f"{a.site} and {b.site} hold the same {counted(len(a.leaves), 'entry')}"
         return Comparison(Relation.IDENTICAL, text, heads=heads)
@@ -206,6 +206,24 @@ def compare(a: Exported, b: Exported, heads: tuple[Signed, Signed] | None = None
     behind = len(long.leaves) - len(short.leaves)
     text = f"{short.site} holds the first {counted(len(short.leaves), 'entry')} of {long.site}, {behind} fewer"
     return Comparison(Relation.PREFIX, text, len(short.leaves), short.site, heads)
+
+
+def _unlike(a: Exported, b: Exported) -> str:
+    """Why these two have nothing in common by which one could be held against the other; empty where they have."""
+    if a.log != b.log:
+        return f"one is a {a.log} log and the other a {b.log} log"
+    if a.log == "site" and a.site != b.site:
+        return f"one is the log of {a.site} and the other that of {b.site}"
+    first, other = _peers_file(a), _peers_file(b)
+    if first and other and first != other:
+        return f"they are of two federations: one began with peers.yaml {first[:16]}, the other with {other[:16]}"
+    return ""
+
+
+def _peers_file(exported: Exported) -> str:
+    """SHA-256 of the peers.yaml with which its federation began; empty before it has. Two geneses of one are a fork."""
+    first = next(iter(exported.beginnings.entries), None)
+    return str(entries.read_record(first.record).get("federation_digest", "")) if first is not None else ""
 
 
 def _fork(a: Exported, b: Exported, entry: int, heads: tuple[Signed, Signed] | None) -> Comparison:
@@ -219,12 +237,38 @@ def _fork(a: Exported, b: Exported, entry: int, heads: tuple[Signed, Signed] | N
             f"  the head of {head.site} over {counted(head.size, 'entry')}, root {head.root.hex()[:16]}: {which}; "
             f"signers {', '.join(sorted(head.signers)) or 'none'}"
         )
-    proven = all(head.size > entry for head in heads)
+    began = _began_anew(a, b)
+    if began is not None:
+        lines.append(
+            f"  the change in entry {began} of the federation log let {a.site} go on from an older home: what it"
+        )
+        lines.append("  had written beyond that was lost, and having written otherwise since is no proof against it")
+    proven = began is None and all(head.size > entry for head in heads)
     both_heads = _in_both(*(head.signers for head in heads)) if proven else ()
     both_entries = _in_both(*(_signers(one, entry) for one in (a, b)))
     lines += [f"  signed both heads: {', '.join(both_heads)}"] if both_heads else []
     lines += [f"  signed both entries {entry}: {', '.join(both_entries)}"] if both_entries else []
     return Comparison(Relation.FORK, "\n".join(lines), entry, None, heads, both_heads, both_entries)
+
+
+def _began_anew(a: Exported, b: Exported) -> int | None:
+    """Of two logs of one site: the entry of the federation log since which that site's log counts, where only one of
+    the two was signed behind it; None where neither log began anew between them."""
+    if a.log != "site":
+        return None
+    for after, before in ((a, b), (b, a)):
+        for one in filter(None, after.beginnings.entries):
+            held = entries.read_record(one.record) if b'"kind":"membership"' in one.record else {}
+            anew = a.site in (*held.get("added", ()), *held.get("recovered", ()))
+            if anew and _stated(before) <= one.index < _stated(after):
+                return one.index
+    return None
+
+
+def _stated(exported: Exported) -> int:
+    """How many entries of the federation log its site's head speaks of."""
+    head = note.parse_note(exported.signed)[0] if exported.signed is not None else None
+    return (note.federation_of(head) or (0, b""))[0] if head is not None else 0
 
 
 def _in_both(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -27,10 +27,10 @@ def signed(record: bytes, names: tuple[str, ...] = NAMES) -> Signed:
     return record, {name: SITES[name].sign("record", record) for name in names}
 
 
-def genesis(federation: str = "rare-disease") -> Signed:
+def genesis(federation: str = "rare-disease", peers_file: bytes = bytes(32)) -> Signed:
     peers = [(name, SITES[name].key) for name in NAMES]
     settings = {"rounds": 3}
-    made = GenesisEntry(federation=federation, epoch=1, federation_digest=bytes(32), peers=peers, settings=settings)
+    made = GenesisEntry(federation=federation, epoch=1, federation_digest=peers_file, peers=peers, settings=settings)
     return signed(made.record)
 
 

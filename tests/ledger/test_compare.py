@@ -15,8 +15,9 @@ from p2pfl.ledger.export import read_export
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.read_log import HashChain
 from tests.federation.changes import IDENTITIES, all_three, new_keys, two_epochs
+from tests.federation.test_recovery import recovery
 from tests.ledger.exports import chain_of, file_of, log_of
-from tests.ledger.sample import NAMES, SITES, federation_records, round_, site_records
+from tests.ledger.sample import NAMES, SITES, federation_records, genesis, round_, site_records
 
 
 def compared(folder: Path, *files: bytes) -> int:
@@ -167,6 +168,51 @@ def test_a_site_log_is_judged_by_the_federation_log_that_lies_beside_it(
     assert compared(tmp_path, file_of(mine, federation=beside), file_of(mine, federation=unlike)) == 5
     assert "P2P-LEDGER-012" in told(capsys)[1]
     assert compared(tmp_path, WHOLE, file_of(mine, federation=beside)) == 2
+
+
+def test_logs_of_two_studies_of_the_same_sites_convict_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is honest, and no site signed two things of one federation."""
+    other = [genesis("another", b"3" * 32), round_(1)]
+    for files in (
+        (log_of(RECORDS), log_of(other)),
+        tuple(
+            log_of(site_records(count), log="site", beside=beside) | {"federation": beside}
+            for count, beside in ((3, log_of(RECORDS)), (4, log_of(other)))
+        ),
+    ):
+        assert compared(tmp_path, *map(file_of, files)) == 2
+        found, _ = told(capsys)
+        assert (found["relation"], found["signed_both"]) == ("unlike", {"heads": [], "entries": []})
+
+
+def test_two_geneses_under_one_peers_file_are_a_fork(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compared(tmp_path, WHOLE, file_of(log_of([genesis("another"), round_(1)]))) == 5
+    assert told(capsys)[0]["signed_both"]["entries"] == list(NAMES)
+
+
+def test_the_own_logs_of_two_sites_are_no_fork(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    beside = log_of(RECORDS), log_of(RECORDS, "ucl")
+    mine = log_of(site_records(3), log="site", beside=beside[0]) | {"federation": beside[0]}
+    other = log_of(site_records(4)[1:], "ucl", log="site", beside=beside[1]) | {"federation": beside[1]}
+    assert compared(tmp_path, file_of(mine), file_of(other)) == 2
+
+
+@pytest.mark.parametrize("before", [-1, None], ids=["written before the change", "both behind the change"])
+def test_a_log_that_went_on_from_an_older_home_by_approval_convicts_nobody(
+    tmp_path: Path, before: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it wrote in the home that was lost is another history, under the same key."""
+    rows = two_epochs(recovery())
+    at = next(index for index, (record, _) in enumerate(rows) if b'"kind":"membership"' in record)
+    by = {"eve": IDENTITIES["eve"]}
+    files = []
+    for records, beside in ((site_records(4), rows[: at if before else None]), (site_records(5)[1:], rows)):
+        over = log_of(beside, "eve", by)
+        files.append(file_of(log_of(records, "eve", by, log="site", beside=over), federation=over))
+    assert compared(tmp_path, *files) == 5
+    assert told(capsys)[0]["signed_both"]["heads"] == ([] if before else ["eve"])
 
 
 def test_an_empty_log_needs_no_head() -> None:

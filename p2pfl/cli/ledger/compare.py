@@ -29,8 +29,8 @@ def compare(files: Sequence[Path], as_json: bool) -> None:
     """Whether two exported logs are the same, one a beginning of the other, or a fork, and from which entry on.
 
     Each must have the head that its site signed. Exit status 0 when they are the same, 1 when one is behind, 2 for a
-    site's log beside a federation's, 5 for a fork, which is shown with who signed both sides of it, and for a file that
-    its site did not sign.
+    site's log beside a federation's or another site's, and for logs of two federations, 5 for a fork, which is shown
+    with who signed both sides of it, and for a file that its site did not sign.
     """
     one, other = (exports.read_export(read_whole(file), str(file)) for file in files)
     found = compare_exports(one, other, (check_head(one, str(files[0])), check_head(other, str(files[1]))))
