@@ -182,7 +182,7 @@ class Log:
         stated = (held["size"], unhex(held["root"], 32), unhex(held["head"], 32))
         if stated != (len(self.rows), self.roots[-1], chain) or type(held["size"]) is not int:
             raise ValueError("entries were changed, removed or added: number, root and chain are not those of the file")
-        self.root, self.covered, self.signers = held["root"], 0, list[str]()
+        self.root, self.covered, self.stands, self.signers, self.later = held["root"], 0, 0, list[str](), list[int]()
 
     @staticmethod
     def _row(row: Map) -> tuple[bytes, dict[str, bytes]]:
@@ -199,12 +199,14 @@ class Log:
                 owner = origin.removeprefix("p2pfl/1/site/") if what == "a seen head" else self.site
                 if owner not in signers:
                     yield f"{what} is not signed by {owner}"
-                if what == "a seen head":
-                    self.others.append([owner, count, root.hex()])
+                size = max(0, int(more[0].split(" ")[1])) if beside else 0
+                if what == "a seen head" and beside:
+                    known = size >= len(beside.roots) or more[0].endswith(base64.b64encode(beside.roots[size]).decode())
+                    self.others.append([owner, count, root.hex(), *(() if known else ("of another study or history",))])
                     continue
                 yield from (f"{what} {wrong}" for wrong in self._head(origin, count, root, more, beside))
                 if what == "its signed head":
-                    self.covered, self.signers = count, signers
+                    self.covered, self.signers, self.stands = count, signers, size
                 self.witnesses |= {one: max(count, self.witnesses.get(one, 0)) for one in signers if one != owner}
             except BAD as error:
                 yield f"{what} is missing or malformed: {error}"
@@ -274,8 +276,7 @@ class Federation:
         elif self.announced is not None and kind != "membership":
             yield "the change of membership that the round before announces should stand here"
         else:
-            kinds = {"genesis": self._genesis, "agreement": self._agreement, "round": self._round}
-            yield from kinds.get(kind, self._membership)(index, held, record, signatures)
+            yield from getattr(self, f"_{kind}")(index, held, record, signatures)
 
     def _genesis(self, index: int, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
         self._enter(held["peers"])
@@ -418,13 +419,12 @@ def check_site(log: Log, federation: Log, began: int) -> Iterator[tuple[int | No
                 yield index, f"the privacy spent, {held['after']}, is above its limit"
             by_data[held.get("data")] = max(spent, after)
     roots = {None, *(root.hex() for root in log.roots)}
-    for index, (record, _) in enumerate(federation.rows[: federation.covered]):
-        if (
-            index > began
-            and b'"kind":"round"' in record
-            and json.loads(record)["site_heads"].get(log.site) not in roots
-        ):
-            yield None, f"entry {index} of the federation log carries a head of this log that it never had"
+    for index, (record, _) in enumerate(federation.rows):
+        held = json.loads(record) if index > began and b'"kind":"round"' in record else {"site_heads": {}}
+        if held["site_heads"].get(log.site) not in roots:
+            log.later += [index] * (index >= log.stands)  # honest, where it was written after this log had been read
+            if index < log.stands:
+                yield None, f"entry {index} of the federation log carries a head of this log that it never had"
 
 
 # ── what a person reads ───────────────────────────────────────────────────────────────────────────────────────
@@ -462,12 +462,13 @@ def checked(data: bytes, genesis: str | None) -> Map:
         "witnesses": dict(sorted((site or log).witnesses.items())), "seen": (site or log).others,
         "findings": [{"log": which, "entry": index, "what": what} for which, index, what in found],
         "notes": [f"the last {len(one.rows) - one.covered} entries of the {one.which} log are not under its signed "
-                  "head: they were written after it" for one in (log, site) if one and len(one.rows) > one.covered],
+                  "head: they were written after it" for one in (log, site) if one and len(one.rows) > one.covered]
+                 + [f"entry {index} of the federation log carries a head that is not in this log: it is later, or kept "
+                    "back" for index in (site.later if site else ())],
     }  # fmt: skip
 
 
 def told(path: str, facts: Map) -> str:
-    """The same, in words."""
     if "site" not in facts:
         return f"NOT VERIFIED: {path}\n  FOUND         {facts['findings'][0]['what']}"
     last = datetime.fromtimestamp(min(facts["last_round_ms"] // 1000, 253402300799), UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -487,7 +488,7 @@ def told(path: str, facts: Map) -> str:
         f"  signed head   over {facts['head']['entries']} entries, by "
         f"{', '.join(facts['head']['signed_by']) or 'nobody'}",
         *(f"  witness       {name} saw its first {count} entries" for name, count in facts["witnesses"].items()),
-        *(f"  it saw        of the log of {name} {count} entries, root {root}" for name, count, root in facts["seen"]),
+        *(f"  it saw        of the log of {name} {n} entries, root {', '.join(of)}" for name, n, *of in facts["seen"]),
     ]
     lines += [f"  FOUND         {one['log']} log, entry {one['entry']}: {one['what']}" for one in facts["findings"]]
     lines += [f"  note          {what}" for what in facts["notes"]]

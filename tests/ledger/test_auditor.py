@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from p2pfl.cli.ledger import export as exporting
 from p2pfl.cli.main import run
 from p2pfl.errors.ledger import ExportUnsigned
 from p2pfl.federation.membership import Change
 from p2pfl.home import Home
+from p2pfl.home.segments import LogName
 from p2pfl.keys import SMALL_ORDER
 from p2pfl.ledger import auditor, export, note
 from p2pfl.ledger.compare import check_head
@@ -22,6 +24,7 @@ from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.export import read_export
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import check_federation, check_site, verify
+from p2pfl.ledger.witness import HeldNotes
 from tests.federation.changes import IDENTITIES, NAMES, all_three, new_keys, old_keys, round_row, two_epochs
 from tests.federation.changes import with_agreement as under_agreement
 from tests.ledger.exports import chain_of, file_of, log_of
@@ -333,6 +336,52 @@ def test_a_log_that_is_not_the_one_which_others_cosigned_is_not_what_was_signed(
     assert found(raw)
     with pytest.raises(ExportUnsigned):
         check_head(read_export(raw, "x"), "x")
+
+
+def test_an_export_made_beside_a_process_at_work_verifies_and_says_what_it_lacks() -> None:
+    """A round became final, and the site's log grew before it, between the reading of the one log and of the other."""
+    behind, grown = federation_records(2), [*SITE_ROWS, SITE_ROWS[1]]
+    carried = dict.fromkeys(SITES, chain_of(grown).tree.root().hex())
+    later = log_of([*behind, round_(3, site_heads=carried)])
+    held = log_of(SITE_ROWS, log="site", beside=log_of(behind))
+    facts = auditor.checked(file_of(held, federation=later), None)
+    assert (facts["verified"], facts["findings"]) == (True, [])
+    assert "entry 3 of the federation log carries a head that is not in this log" in facts["notes"][0]
+    covers = log_of(SITE_ROWS, log="site", beside=later)
+    assert found(file_of(covers, federation=later)) == [
+        "entry 3 of the federation log carries a head of this log that it never had"
+    ]
+
+
+def test_heads_are_read_before_the_logs_that_they_speak_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a process at work the other way round an honest export lacked what its own heads are over."""
+    read: list[str] = []
+
+    class Noted(Log):
+        @classmethod
+        def open(cls, home: Home, which: LogName) -> Log:
+            read.append(which)
+            return super().open(home, which)
+
+    def notes_of(home: Home) -> HeldNotes:
+        read.append("notes")
+        return HeldNotes()
+
+    with lived_in(tmp_path, monkeypatch) as at:
+        folder = at.path
+    monkeypatch.setattr(exporting, "Log", Noted)
+    monkeypatch.setattr(exporting, "held_notes", notes_of)
+    opened = ["--home", str(folder), "--key-file", str(tmp_path / "charite.key")]
+    assert run(["ledger", "export", "--log", "site", "-o", str(tmp_path / "site.json"), *opened]) == 0
+    assert read == ["notes", "site", "federation"]
+
+
+def test_a_head_of_another_study_is_not_told_as_one_of_this() -> None:
+    """The same sites may have several: laid beside that site's export of this study it would look like a fork."""
+    mine = cosigned(site_head(SITE_ROWS[:4], "ucl"), "ucl", "charite")
+    other = cosigned(site_head(SITE_ROWS[1:5], "ucl", log_of([genesis("another")])), "ucl")
+    facts = auditor.checked(site_file(SITE_ROWS, seen=[mine, other]), None)
+    assert (facts["verified"], [one[3:] for one in facts["seen"]]) == (True, [[], ["of another study or history"]])
 
 
 def test_heads_of_others_that_a_site_saw_are_told_with_their_roots() -> None:

@@ -74,9 +74,12 @@ def export(
     if with_verifier:
         _write_verifier(program)
     with reading(home, unlock, peers_file) as opened:
+        # In this order beside a process at work: the heads that others cosigned are over what the log holds by then,
+        # and its own head speaks of what the federation log holds by then.
+        held = held_notes(opened)
         log = Log.open(opened, which)
-        beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
-        raw = exports.export(log, opened.name, beside, held_notes(opened), rounds=not without_rounds)
+        beside = Log.open(opened, "federation") if which == "site" else None
+        raw = exports.export(log, opened.name, beside, held, rounds=not without_rounds)
         size, root = len(log), log.root().hex()
         with contextlib.suppress(DiskRefused):  # a copy of a home on a medium that is read only
             notes.put(opened, "ledger export", int(time.time()), {"log": which})
