@@ -11,8 +11,9 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.messages import Letter
+from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import questions, unmask
-from p2pfl.sharing.state import Phase
+from p2pfl.sharing.state import Phase, State
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate.attackers import Attacked, Which, check_that_the_others_go_on, row_off
 from tests.simulate.promises import place_of
@@ -231,3 +232,58 @@ def test_without_the_question_it_stays_where_it_is_until_it_leaves_the_round(mon
     world = no_abandons(monkeypatch)
     world.until(lambda: world.round_of(LACKS).state.leaving.leave is not None)
     assert world.stands(LACKS, Phase.BALLOT)
+
+
+# ── votes that hold others up ─────────────────────────────────────────────────────────────────────────────────
+
+TWO_LIARS = ("site-2", "site-3")
+
+
+class HeldUp(Attacked):
+    """Two of seven withhold nonces and READYs, vote on READYs that nobody signed, and link anew in turn."""
+
+    def __init__(self) -> None:
+        self._voted: set[tuple[str, str, int]] = set()
+        super().__init__(7, liars=TWO_LIARS, lies=dict.fromkeys(TWO_LIARS, self._lie))
+        self.begin()
+        self.clock.at(2, lambda: self._link_anew(0))
+
+    def _lie(self, liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+        if isinstance(letter.message, (m.Nonce, m.Ready, m.Ballot, m.Leave, m.Handed, m.Tags)):
+            return ()
+        at = (liar.name, to, letter.envelope.attempt)
+        if not isinstance(letter.message, m.Root) or at in self._voted or liar.round is None:
+            return (letter,)
+        self._voted.add(at)
+        state = liar.round.state
+        vote = m.Ballot(1, state.attempt_digest, bytes(32), state.survivors[: self.roster.quorums.q], ())
+        return letter, m.seal(vote, letter.envelope, liar.identity)
+
+    def _link_anew(self, turn: int) -> None:
+        liar = TWO_LIARS[turn % 2]
+        for peer in (self.peers[name] for name in self.honest if self.peers[name].alive):
+            peer.feed(e.LinkDown(self.now, liar))
+            peer.feed(e.LinkUp(self.now, liar, self.peers[liar].incarnation))
+        if not all(self.peers[name].disk.ledger for name in self.honest) and self.now < 3600:
+            self.clock.at(self.now + 3, lambda: self._link_anew(turn + 1))
+
+
+def test_liars_that_vote_and_link_anew_hold_a_vote_up_for_one_answer_each() -> None:
+    world = HeldUp()
+    world.until(lambda: all(world.stands(name, Phase.GATHER) for name in world.honest))
+    latest = max(world.round_of(name).state.due["gather"] for name in world.honest)
+    world.until(lambda: all(vote_of(world, name) for name in world.honest))
+    assert world.now < latest + 4 * questions.AGAIN_S
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+def test_were_each_new_link_waited_for_again_no_honest_site_would_ever_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hopes(state: State) -> bool:
+        able = [name for name in questions._voters(state) if questions._readys_lacking(state, name)]
+        return bool(able) and (any(not state.voting.questioned.get(name) for name in able) or not state.past("vote"))
+
+    monkeypatch.setattr(questions, "hopes", hopes)
+    world = HeldUp()
+    world.until(lambda: world.now > 1800)
+    assert not any(vote_of(world, name) for name in world.honest)

@@ -115,25 +115,37 @@ def lacks(state: State) -> bool:
 def hopes(state: State) -> bool:
     """A voter says that it has READYs which this peer lacks for its own vote, and may still give them.
 
-    Each such voter is asked once and given its time: c liars delay a vote by no more than that.
+    Each such voter is asked for them once and given its time, once in an attempt: c liars delay a vote by no more than
+    that, whatever their links do. Those that are asked again may still answer, and nobody waits for it.
     """
-    able = [name for name in _voters(state) if _readys_lacking(state, name)]
-    return bool(able) and (any(not state.voting.questioned.get(name) for name in able) or not state.past("vote"))
+    return any(_readys_lacking(state, name) and not state.past(_hope(name)) for name in _voters(state))
+
+
+def _hope(voter: str) -> str:
+    """Under what the time lies until which this peer hopes for READYs of `voter`: set when it first asks for them."""
+    return f"hope for {voter}"
 
 
 def ask(state: State) -> list[Effect]:
-    """Ask the voter that was asked least; if that brings nothing another one, with ever longer waits."""
-    voters = _voters(state)
-    voter = min(voters, key=lambda name: state.voting.questioned.get(name, 0))
+    """Ask the voter that was asked least; if that brings nothing another one, with ever longer waits.
+
+    First of all one that is hoped for and was not asked: liars whose links come and go would else take its turn.
+    """
+    hoped = [name for name in _voters(state) if _hope(name) not in state.due and _readys_lacking(state, name)]
+    voter = min(hoped or _voters(state), key=lambda name: state.voting.questioned.get(name, 0))
     turn = state.voting.questioned[voter] = state.voting.questioned.get(voter, 0) + 1
     attempt = state.voting.beyond.get(voter, state.attempt)
     question = Want(Question.VOTE, tuple((name, Item.READY, 0) for name in _readys_lacking(state, voter)))
     letter = seal(question, replace(state.envelope, attempt=attempt), state.context.identity)
-    return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1))]
+    window = [state.timer(_hope(voter), AGAIN_S)] if voter in hoped else []
+    return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1)), *window]
 
 
 def anew(state: State, peer: str) -> None:
-    """A link is up: what was asked and told over the one before may be lost with the process."""
+    """A link is up: what was asked and told over the one before may be lost with the process.
+
+    It may be asked again; this peer's vote waits for it no longer than over the first link.
+    """
     state.voting.explained.discard(peer)
     state.voting.told.discard(peer)
     state.voting.shown_end.discard(peer)
