@@ -14,6 +14,7 @@ from p2pfl.cli import output
 from p2pfl.cli.options import json_option, write_over
 from p2pfl.errors.federation import WontOverwrite
 from p2pfl.errors.people import NotWritten
+from p2pfl.files import TEXT_BYTES, read_file
 
 SHELLS: Final = ("bash", "zsh", "fish")
 VARIABLE: Final = "_P2PFL_COMPLETE"  # click's own, by which the shell asks the command for completions
@@ -70,7 +71,7 @@ def _put(path: Path, script: str) -> None:
     """Write it; what lies there is replaced if it is an earlier one of ours. Raises WontOverwrite, NotWritten."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        there = path.read_bytes() if path.exists() else b""
+        there = read_file(path, TEXT_BYTES) if path.is_file() else b""
     except OSError as error:
         raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None
     if there and VARIABLE.encode() not in there:

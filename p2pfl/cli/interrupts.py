@@ -69,6 +69,23 @@ class Interrupts:
         finally:
             self._first = before
 
+    @contextlib.contextmanager
+    def leaving_does(self, what: Callable[[], None]) -> Iterator[None]:
+        """Within the block `what` is done, too, where the process is left past it."""
+        before = self.before_leaving
+
+        def both() -> None:
+            with contextlib.suppress(OSError):
+                what()
+            if before is not None:
+                before()
+
+        self.before_leaving = both
+        try:
+            yield
+        finally:
+            self.before_leaving = before
+
     def _come(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.asked:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
 import shlex
+import stat
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -17,10 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import click
 
 from p2pfl.cli import output
+from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
+from p2pfl.errors.home import SyncFailed
 from p2pfl.errors.people import NoTerminal, NotReadable, NotWritten, WrongUse
 from p2pfl.files import LARGE_BYTES, read_file
 from p2pfl.home import Home
+from p2pfl.home.disk import AFRESH, Disk
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
 from p2pfl.roster import NAME, Address
@@ -247,40 +252,72 @@ def read_whole(path: Path) -> bytes:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, which must not exist. Raises WontOverwrite or NotWritten."""
+def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write `data` to `path`, which must not exist; of the mode the umask takes its part.
+
+    Raises WontOverwrite, NotWritten.
+    """
     try:
-        with path.open("xb") as file:
+        with open(os.open(path, AFRESH | os.O_WRONLY | os.O_CLOEXEC, mode), "wb") as file:
             _write_whole(path, file, data)
     except FileExistsError:
         raise WontOverwrite(evidence=f"{path.lstat().st_size} bytes lie there", path=path) from None
-    except OSError as error:
-        raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None
+    except (OSError, ValueError) as error:  # a NUL in the path
+        raise NotWritten(evidence=getattr(error, "strerror", None) or type(error).__name__, path=path) from None
 
 
 @contextlib.contextmanager
-def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
+def reserved(path: Path, mode: int = 0o666) -> Iterator[Callable[[bytes], None]]:
     """Reserve `path`, which must not exist: empty until it is written, gone if it never is. Raises as write_new."""
-    write_new(path, b"")
-    try:
-        yield lambda data: write_over(path, data)
-    finally:
+    made = False
+
+    def give_back() -> None:
         with contextlib.suppress(OSError):
-            if not path.stat().st_size:
+            if made and not path.stat().st_size:
                 path.unlink()
+
+    with INTERRUPTS.leaving_does(give_back):  # a signal may come while a module loads, which no `finally` outlives
+        write_new(path, b"", mode)
+        made = True
+        try:
+            yield lambda data: write_over(path, data)
+        finally:
+            give_back()
 
 
 def write_over(path: Path, data: bytes) -> None:
-    """Replace what `path` holds by `data`, whole or not at all, and never through a link beside it."""
-    new = path.with_name(path.name + ".new")
+    """Replace what `path` holds by `data`, durably, whole or not at all. Its mode stays; a link stays, and leads to it.
+
+    What is no plain file, as a pipe or a device, is not replaced. Raises NotWritten.
+    """
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".p2pfl-{os.urandom(8).hex()}")  # nobody's file
     try:
-        new.unlink(missing_ok=True)
-        with new.open("xb") as file:
+        mode = _mode_of(place)
+        with open(os.open(beside, AFRESH | os.O_WRONLY | os.O_CLOEXEC, 0o666 if mode is None else 0o600), "wb") as file:
             file.write(data)
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None
+            file.flush()
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            Disk(place.parent).sync(file.fileno(), place)
+        os.replace(beside, place)
+    except (OSError, ValueError, SyncFailed) as error:
+        why = error.evidence if isinstance(error, SyncFailed) else getattr(error, "strerror", None)
+        raise NotWritten(evidence=why or type(error).__name__, path=path) from None
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            beside.unlink()
+
+
+def _mode_of(place: Path) -> int | None:
+    """The mode of the file there; None: there is none. Raises OSError for what is no plain file."""
+    try:
+        held = place.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(held):
+        raise OSError(errno.EINVAL, "what lies there is no plain file")
+    return stat.S_IMODE(held)
 
 
 def _write_whole(path: Path, file: BinaryIO, data: bytes) -> None:

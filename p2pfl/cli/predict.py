@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from p2pfl.cli.options import (
     json_option,
     read_whole,
     reading,
+    reserved,
     unlock_options,
     write_new,
 )
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from p2pfl.training.process.remote_task import RemoteTask
 
 PEERS: Final = Path("peers.yaml")
+OWN_ALONE: Final = 0o600  # the mode of files that say something of patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,15 @@ def predict(
     # Late: what is wrong with files, home and key is told before anything slow happens.
     output.loading_torch()
     is_ours = applied_to.task.table is not None and applied_to.federation is None
-    found, names = _by_a_table(applied_to, records) if is_ours else _in_a_process(applied_to, records)
-    ids = _ids(data, id_column, len(found)) if id_column is not None else None
-    _tell(applied_to, records, found, _names(names, found.shape[1]), ids, target, as_json)
+    with ExitStack() as open_files:  # what cannot be written is said before anything slow happens, too
+        write = open_files.enter_context(reserved(target, OWN_ALONE)) if target is not None else None
+        found, names = _by_a_table(applied_to, records) if is_ours else _in_a_process(applied_to, records)
+        ids = _ids(data, id_column, len(found)) if id_column is not None else None
+        told = _told(applied_to, records, found, _names(names, found.shape[1]), ids)
+        if write is not None:
+            write((csv_text(told.rows) + "\n").encode())
+            told.facts["csv"] = str(target)
+    output.result(output.aligned(told.rows, tuple(range(1, 1 + found.shape[1]))), told.facts, as_json)
 
 
 def _read(
@@ -248,7 +257,7 @@ def _write_masks(task: RemoteTask, folder: Path, label: str) -> None:
     except OSError as error:
         raise NotWritten(evidence=error.strerror or type(error).__name__, path=folder) from None
     for number, (name, mask) in enumerate(task.masks(), start=1):
-        write_new(folder / f"{number:05}-{_stem(name)}.nii.gz", mask)
+        write_new(folder / f"{number:05}-{_stem(name)}.nii.gz", mask, OWN_ALONE)
 
 
 def _stem(name: str) -> str:
@@ -273,15 +282,21 @@ def _ids(data: Path, column: str, count: int) -> list[str]:
     return found
 
 
-def _tell(
+@dataclass(frozen=True, slots=True)
+class SaidOfEach:
+    """What is said of each record: a row each, behind the head; and the same as facts."""
+
+    rows: list[list[str]]
+    facts: dict[str, object]
+
+
+def _told(
     applied_to: ModelInUse,
     records: NewRecords,
     found: NDArray[Any],
     names: list[str],
     ids: list[str] | None,
-    target: Path | None,
-    as_json: bool,
-) -> None:
+) -> SaidOfEach:
     label = applied_to.task.table.label if applied_to.task.table is not None else None
     facts: dict[str, object] = {"records": len(found), "model": applied_to.model.digest.hex(), "names": names}
     facts["predictions"] = [[round(float(value), 6) for value in said] for said in found]
@@ -299,12 +314,9 @@ def _tell(
         facts |= {"threshold": applied_to.threshold, "predicted": decided}
         head.append(f"predicted (from {applied_to.threshold:g})")
         rows = [[*row, inert(one)] for row, one in zip(rows, decided, strict=True)]
-    if target is not None:
-        write_new(target, (csv_text([head, *rows]) + "\n").encode())
-        facts["csv"] = str(target)
     if records.masks is not None:
         facts["masks"] = str(records.masks)
-    output.result(output.aligned([head, *rows], tuple(range(1, 1 + found.shape[1]))), facts, as_json)
+    return SaidOfEach([head, *rows], facts)
 
 
 def _names(names: Sequence[str], columns: int) -> list[str]:

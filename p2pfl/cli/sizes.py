@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import write_over
+from p2pfl.cli.options import NamedFile, write_over
 from p2pfl.errors.counts import counted
 from p2pfl.errors.people import WrongUse
 
@@ -52,7 +51,7 @@ def sizes_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--bandwidth", type=float, default=100.0, show_default=True, help="Mbit/s of a site's uplink."),
         click.option("--latency", type=float, default=20.0, show_default=True, help="Milliseconds of a letter."),
         click.option("--real", type=int, default=24, show_default=True, help="Run real rounds of up to so many sites."),
-        click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the forecast."),
+        click.option("--plot", type=NamedFile(), metavar="FILE.svg", help="Draw the forecast."),
     )
     for option in reversed(options):
         command = option(command)

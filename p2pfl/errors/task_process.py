@@ -71,7 +71,11 @@ class TaskNotPython(ConfigurationError):
     """{path} is no Python that can be run."""
 
     code = "P2P-TRAIN-173"
-    likely = ("there is a typing error at or above that line", "it was written for a later version of Python")
+    likely = (
+        "there is a typing error at or above that line",
+        "it was written for a later version of Python",
+        "it is in another encoding than UTF-8, in which a person would read another text than the one that runs",
+    )
     command = "python -m py_compile {path}"
 
 

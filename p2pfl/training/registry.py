@@ -17,6 +17,7 @@ from p2pfl.federation.table_schema import TableSchema
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.training.process.faults import MODULE
+from p2pfl.training.source_text import source_text
 from p2pfl.training.task import API, Task
 from p2pfl.training.tasks.table import TableTask
 
@@ -39,7 +40,7 @@ def code_of(choice: TaskChoice, file: Path | None = None) -> tuple[str, str, byt
     """Class, file and bytes of the code that a process of its own will run. Of a description there is no code; its file
     is that of its pretrained weights, where it names any: in the working folder, or `file`.
 
-    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskFileMissing.
+    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskFileMissing, TaskNotPython.
     """
     if choice.table is not None:
         return "", "", b""
@@ -51,6 +52,7 @@ def code_of(choice: TaskChoice, file: Path | None = None) -> tuple[str, str, byt
     if choice.python is not None:
         raise TaskNotGiven(evidence="peers.yaml holds its name alone", task=choice.python)
     path, raw = task_file(choice, file)
+    source_text(raw, path)
     return choice.cls or "", str(path), raw
 
 
@@ -86,13 +88,14 @@ def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
 
 
 def run_task(cls: str, path: Path, raw: bytes) -> Task:
-    """The task that the class `cls` of a file makes, whose bytes are `raw`. Raises TaskUnusable."""
+    """The task that the class `cls` of a file makes, whose bytes are `raw`. Raises TaskUnusable, TaskNotPython."""
+    text = source_text(raw, path)  # and not the bytes: Python would read them as they themselves say
     name = MODULE + hashlib.sha256(raw).hexdigest()[:16]
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # classes of the file are found by their module's name, as when a model is copied
     try:
-        exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
+        exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
         task = getattr(module, cls)()
     except Exception as error:
         raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=cls) from error

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from p2pfl import codec
+from p2pfl.cli import options
 from p2pfl.cli.main import run
 from p2pfl.cli.model.describe import page
+from p2pfl.cli.model.export import _write
 from p2pfl.cli.options import Unlock
 from p2pfl.cli.predict import _read
+from p2pfl.errors.people import NotWritten
 from p2pfl.errors.personal import NoOwnLayers
 from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.federation.table_schema import TableSchema
@@ -114,6 +117,44 @@ def test_a_hospital_that_took_no_part_predicts_from_the_file_alone(
     assert all(one[2] == ("yes" if float(one[1]) >= 0.5 else "no") for one in written[1:])
     assert run([*PREDICT, "--json"]) == 0
     assert [f"{value:.4f}" for value in told(capsys)["probabilities"]] == [one[1] for one in written[1:]]
+
+
+def test_what_is_said_of_patients_is_for_this_user_alone_and_its_place_is_checked_first(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*PREDICT, "--csv", "said.csv"]) == 0
+    assert Path("said.csv").stat().st_mode & 0o777 == 0o600
+    capsys.readouterr()
+    Path("new.csv").write_text("nothing that fits\n")
+    assert run([*PREDICT, "--csv", "said.csv"]) == 2
+    assert "lie there" in capsys.readouterr().err, "before the records are read"
+    assert run([*PREDICT, "--csv", "new-said.csv"]) == 2
+    assert not Path("new-said.csv").exists()
+
+
+CARD = "m" + ".md"  # in parts: it is no document of this repository
+
+
+@pytest.mark.parametrize("named", [(CARD,), ("m.bin", "--onnx", "m.bin"), ("m.bin", "--onnx", CARD)])
+def test_model_card_and_onnx_are_never_one_file(
+    here: Path, named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of them was written, the other was not, and all was said to be well."""
+    assert run(["model", "export", "-o", *named]) == 2
+    assert "each is a file of its own" in capsys.readouterr().err
+    assert not list(Path().glob("m.*"))
+
+
+def test_an_export_that_cannot_be_written_whole_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        if path.suffix == ".md":
+            raise NotWritten(evidence="No space left on device", path=path)
+        path.write_bytes(data)
+
+    monkeypatch.setattr(options, "write_over", refuse)
+    with pytest.raises(NotWritten):
+        _write({Path("m.safetensors"): b"model", Path(CARD): b"card"})
+    assert not list(Path().glob("m.*"))
 
 
 def test_a_home_predicts_with_its_own_layers_and_notes_the_model_that_all_share(tmp_path: Path) -> None:

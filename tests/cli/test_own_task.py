@@ -11,8 +11,11 @@ import pytest
 
 from p2pfl.cli.main import run
 from p2pfl.cli.task.check import TRIED_S, read_records
+from p2pfl.errors.task_process import TaskNotPython
+from p2pfl.errors.training import TaskUnusable
 from p2pfl.home import Home
 from p2pfl.node.approvals import MOST_KEPT, approve, approved
+from p2pfl.training.registry import run_task
 from p2pfl.training.tasks import template
 
 CHECK = ["task", "check", "pneumonia.py:Pneumonia", "--data", "records.csv"]
@@ -173,6 +176,53 @@ def test_a_task_is_shown_whole_then_as_a_difference_and_says_what_it_reaches_for
     told = capsys.readouterr().out
     assert "+import socket" in told and "def loss" not in told
     assert "It reaches for: socket (line" in told and "open (line" in told
+
+
+HIDDEN = "# -*- coding: utf-7 -*-\nx = 1\n#+AAo-import os\n"
+
+
+@pytest.mark.claim("FED-6")
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (HIDDEN.encode(), "it names the encoding utf-7"),
+        (("\n" + HIDDEN).encode(), "it names the encoding utf-7"),
+        (b"# coding: latin-1\nname = '\xe5'\n", "it names the encoding iso-8859-1"),
+        (b"# coding: no-such-thing\n", "name an encoding that is none"),
+        (b"x = 1\n\n\nname = '\xe5'\n", "line 4: a byte that is no UTF-8"),
+        (b"(" * 5000 + b"1" + b")" * 5000, "too many nested parentheses"),
+        (b"-" * 100_000 + b"1\n", "nested too deep"),
+    ],
+)
+def test_a_task_whose_text_is_not_what_would_run_is_not_reviewed_approved_or_run(
+    here: Path, content: bytes, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In utf-7 a comment holds a line of code, and who read the file as UTF-8 approved it."""
+    Path("task.py").write_bytes(content)
+    for verb in ("review", "approve"):
+        assert run(["task", verb, "task.py", "--home", "ada"]) == 2
+        told = capsys.readouterr().err
+        assert "P2P-TRAIN-173" in told and what in told
+    with Home.open(Path("ada"), write=False) as home:
+        assert approved(home) == {}
+    with pytest.raises((TaskNotPython, TaskUnusable)):
+        run_task("Pneumonia", Path("task.py"), content)
+
+
+def test_an_encoding_that_only_python_would_see_is_not_followed(here: Path) -> None:
+    """Behind a lone carriage return Python finds a second line, and tools that read by line feeds none."""
+    hidden = b"\r# coding: utf-7\nran = []\n#+AAo-ran.append(1)\n"
+    hidden += b"class Pneumonia:\n    def __init__(self): raise ValueError(len(ran))\n"
+    with pytest.raises((TaskNotPython, TaskUnusable)) as refused:
+        run_task("Pneumonia", Path("task.py"), hidden)
+    assert "ValueError: 1" not in refused.value.evidence
+
+
+def test_a_task_is_shown_in_the_lines_that_python_sees(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands behind a form feed in a comment is no line of code, and was shown as one."""
+    Path("task.py").write_text('# a comment\f"""\nimport os\n')
+    assert run(["task", "review", "task.py", "--home", "ada"]) == 0
+    assert '# a comment\ufffd"""\nimport os\n' in capsys.readouterr().out
 
 
 def test_the_texts_of_the_last_approvals_are_kept(here: Path) -> None:

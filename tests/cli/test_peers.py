@@ -106,7 +106,7 @@ def test_init_tells_card_fingerprint_key_file_and_the_next_command(
         assert fingerprint(home.identity().key) in shown
     assert "home/charite.card" in shown
     assert str(here / "config" / "p2pfl" / "charite.key") in shown
-    assert "p2pfl peers create charite.card" in shown
+    assert f"p2pfl peers create {here}/home/charite.card" in shown
 
 
 @pytest.mark.claim("CLI-5")

@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli import demo
+from p2pfl.cli.completion import _put
 from p2pfl.cli.demo import _place
 from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.inputs import own_values, parts, read_off
+from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
-from p2pfl.cli.options import _write_whole, key_command
+from p2pfl.cli.options import _write_whole, key_command, reserved, write_over
 from p2pfl.cli.output import aligned, amount, counted, duration
 from p2pfl.cli.status import worker
 from p2pfl.cli.watch import Watch
@@ -546,6 +548,48 @@ def test_a_key_command_is_quoted_as_in_a_shell_and_a_quote_left_open_is_wrong_us
     with pytest.raises(people.WrongUse) as caught:
         key_command("'/opt/my tool")
     assert "no closing quotation" in caught.value.evidence
+
+
+def test_what_is_replaced_keeps_its_mode_its_link_and_its_neighbours(tmp_path: Path) -> None:
+    """It removed FILE.new, whosever that was, and left a file that all may read in place of the link."""
+    real, link, neighbour = tmp_path / "real", tmp_path / "link", tmp_path / "link.new"
+    real.write_bytes(b"before")
+    real.chmod(0o600)
+    neighbour.write_bytes(b"another's")
+    link.symlink_to(real)
+    write_over(link, b"after")
+    assert (real.read_bytes(), real.stat().st_mode & 0o777, link.is_symlink()) == (b"after", 0o600, True)
+    assert neighbour.read_bytes() == b"another's"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "link.new", "real"]
+
+
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path, tmp_path / "none" / "file"):
+        with pytest.raises(people.NotWritten):
+            write_over(place, b"after")
+    assert [one.name for one in tmp_path.iterdir()] == ["pipe"] and (tmp_path / "pipe").is_fifo()
+
+
+def test_a_reserved_file_is_gone_when_the_process_is_left_past_all_its_blocks(tmp_path: Path) -> None:
+    """An interrupt during an import leaves at once: an empty report was in the way of the next one."""
+    with reserved(tmp_path / "report.html"):
+        assert INTERRUPTS.before_leaving is not None
+        INTERRUPTS.before_leaving()
+        assert not list(tmp_path.iterdir())
+    assert INTERRUPTS.before_leaving is None
+    with reserved(tmp_path / "report.html", 0o600) as write:
+        write(b"whole")
+        assert INTERRUPTS.before_leaving is not None
+        INTERRUPTS.before_leaving()
+    assert (tmp_path / "report.html").read_bytes() == b"whole"
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
+
+
+def test_completions_do_not_wait_for_a_pipe_that_lies_in_their_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "_p2pfl")
+    with pytest.raises(people.NotWritten):
+        _put(tmp_path / "_p2pfl", "script")
 
 
 def test_a_file_that_cannot_be_written_whole_is_not_left_behind(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from PIL import Image
 from p2pfl import codec, messages
 from p2pfl.adapters import first
 from p2pfl.cli import inputs
+from p2pfl.cli.task.review import reaches
 from p2pfl.clocks import SYSTEM
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError, leaves
@@ -42,6 +43,7 @@ from p2pfl.errors.people import NoSuchColumn, NotReadable, ValueNotANumber
 from p2pfl.errors.questions import QuestionUnfit
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.errors.statistics import WrongQuestion
+from p2pfl.errors.task_process import TaskNotPython
 from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
 from p2pfl.federation import Federation, changefile, draft, strict_yaml
 from p2pfl.federation.cards import Card
@@ -112,6 +114,7 @@ from tests.vectors import generate_wire as wire
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 PATH: Final = "given"
+SOURCES: Final = (b"import os\nopen('x')\n", b"# coding: utf-7\n#+AAo-import os\n", b"\xef\xbb\xbfx = 1\n")
 """How a file is called in errors."""
 
 
@@ -784,6 +787,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("epochs", lambda data: Epochs.of([membership.genesis_row(), (data, {})]), (Malformed,),
                 (membership.round_row(1, b"", membership.old_keys(), announced="ab" * 32)[0],),
                 ("federation.membership:Epochs._round",), factor=80),
+        Decoder("task's source", lambda data: reaches(data, Path(PATH)), (TaskNotPython,), SOURCES,
+                (), factor=3000, fixed=4 * MIB),
         Decoder("column map", lambda data: ColumnMap.parse(data, PATH, TABLE.schema.columns),
                 (*OF_A_FILE, *OF_DATA), COLUMNS, (), factor=400, fixed=MIB),
         Decoder("table", lambda data: TableSchema.parse(data, PATH), OF_A_FILE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -71,6 +72,7 @@ def export(
     rounds, how good, how private, where to check it. The file is not encrypted. What it tells of any one record is
     bounded by the ε that the card names; where the sites agreed on `privacy: none`, by nothing, and the card says so.
     """
+    _check_apart(target, onnx_target)
     federation = Federation.load(peers_file)
     if onnx_target is not None and federation.task.table is None:
         evidence = f"{federation.task.label}: code that is not p2pfl's own does not run beside an open home"
@@ -118,6 +120,17 @@ def export(
     output.result("\n".join(lines), facts, as_json)
 
 
+def _check_apart(target: Path, onnx_target: Path | None) -> None:
+    """Raises WrongUse where one file would hold two of model, card and ONNX."""
+    named = {"-o": target, "the card": _card_of(target)} | ({"--onnx": onnx_target} if onnx_target is not None else {})
+    places = [os.path.realpath(path) for path in named.values()]
+    if len(set(places)) < len(places):
+        evidence = ", ".join(f"{what}: {path}" for what, path in named.items())
+        raise WrongUse(
+            evidence=f"each is a file of its own, and here one is another's; {evidence}", verb=" model export"
+        )
+
+
 def _own(home: Home, federation: Federation) -> PersonalState:
     """This site's own layers. Raises WrongUse where the sites share all of them, NoOwnLayers."""
     found = own_layers(home, federation.local.personal)
@@ -146,8 +159,13 @@ def _write(files: Mapping[Path, bytes]) -> None:
     """All of them, or none that is cut: each is reserved before one is written. Raises WontOverwrite, NotWritten."""
     with ExitStack() as held:
         writers = [(held.enter_context(reserved(path)), data) for path, data in files.items()]
-        for write, data in writers:
-            write(data)
+        try:
+            for write, data in writers:
+                write(data)
+        except BaseException:
+            for path in files:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def _sha256(data: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import json_option, write_over
+from p2pfl.cli.options import NamedFile, json_option, write_over
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.wording import meaning
 from p2pfl.errors.people import WrongUse
@@ -67,7 +67,7 @@ MADE_UP: Final = "made-up"
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --simulate, others of peers.yaml.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of the best few.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw ε over rounds, noise by batch.")
+@click.option("--plot", type=NamedFile(), metavar="FILE.svg", help="Draw ε over rounds, noise by batch.")
 @json_option
 def plan(
     *,

@@ -16,6 +16,7 @@ from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlo
 from p2pfl.errors.task_process import TaskNotPython
 from p2pfl.home import Home
 from p2pfl.node.approvals import approved
+from p2pfl.training.source_text import lines_of, source_text
 
 # Names that reach beyond the records: not forbidden, since datasets open files; shown, so that nobody overlooks them.
 REACHING: Final = frozenset(
@@ -51,20 +52,22 @@ def review(file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
 
 def _shown(raw: bytes, last: bytes | None, file: Path) -> list[str]:
     """The whole text, or the lines that differ from the approved one."""
-    text = raw.decode("utf-8", "replace").splitlines()
+    text = lines_of(source_text(raw, file))
     if last is None:
         return ["", *text]
-    before = last.decode("utf-8", "replace").splitlines()
+    before = lines_of(last.decode("utf-8", "replace"))  # read by a person, whatever it was
     return ["", *difflib.unified_diff(before, text, "the approved version", str(file), lineterm="")]
 
 
 def reaches(raw: bytes, file: Path) -> list[str]:
     """Imports of more than what trains, and names that reach beyond the records, by line. Raises TaskNotPython."""
     try:
-        tree = ast.parse(raw)
+        tree = ast.parse(source_text(raw, file))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 0
         raise TaskNotPython(evidence=f"line {line}: {getattr(error, 'msg', None) or error}", path=file) from None
+    except (RecursionError, MemoryError):  # the parser's own way to say so, however much memory there is
+        raise TaskNotPython(evidence="an expression in it is nested too deep", path=file) from None
     found: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         names: list[str] = []
