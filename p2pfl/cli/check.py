@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from p2pfl.cli.doctor import local_site, own_peers_file
@@ -89,7 +90,7 @@ async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError |
     elif not found.errors and said is not None:
         found.errors.append(said)
     elif not found.errors:
-        found.notes.append(f"no link came up; there, run: p2pfl join --check --peers {peer.federation.source} …")
+        found.notes.append(f"no link came up; there, run: p2pfl join --check --peers {quote(peer.federation.source)} …")
     return found
 
 

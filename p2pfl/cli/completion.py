@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import click
@@ -59,7 +60,7 @@ def place_of(shell: str, environment: Mapping[str, str]) -> tuple[Path, str]:
         config = _base(environment.get("XDG_CONFIG_HOME", ""), home / ".config")
         return config / "fish" / "completions" / "p2pfl.fish", ""
     folder = data / "zsh" / "site-functions"
-    return folder / "_p2pfl", f"fpath=({folder} $fpath); autoload -Uz compinit && compinit"
+    return folder / "_p2pfl", f"fpath=({quote(str(folder))} $fpath); autoload -Uz compinit && compinit"
 
 
 def _base(named: str, default: Path) -> Path:

@@ -16,11 +16,11 @@ from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options,
 from p2pfl.cli.local_task import LocalInputs, OpenedTask, opened_task, reach_of
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import (
-    DEFAULT_HOME,
     Unlock,
     agreement_option,
     columns_option,
     home_option,
+    is_default,
     json_option,
     peers_option,
     unlock_options,
@@ -29,7 +29,7 @@ from p2pfl.cli.records import check_readable
 from p2pfl.cli.stopping import end_with_stdin as watch_stdin
 from p2pfl.cli.stopping import run
 from p2pfl.cli.tasks import device_option, missing_walls, reads_option, task_process
-from p2pfl.cli.watch import Watch
+from p2pfl.cli.watch import Here, Watch
 from p2pfl.cli.wording import NO_PRIVACY, join_text
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.adapters import TaskIsAClient
@@ -102,7 +102,7 @@ def join(
     watch = Watch(
         federation.roster,
         "p2pfl join --peers {peers} --data their.csv",
-        peers_file=peers_file.name,
+        here=Here(peers_file, home),
         max_epsilon=federation.privacy.max_epsilon,
         tell=monitor.tell,
     )
@@ -134,7 +134,7 @@ def join(
 def next_steps(home: Path, peers_file: Path, study: str) -> list[str]:
     """What people do with a study that is through, which a home of several is told by its file."""
     at = f" --peers {shlex.quote(str(peers_file))}"
-    at += "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
+    at += "" if is_default(home) else f" --home {shlex.quote(str(home))}"
     return [
         "next, a page to print and sign, and the model with its card:",
         f"  p2pfl report{at} --audit -o {study}.html",

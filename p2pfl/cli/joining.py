@@ -15,6 +15,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.monitor import Monitor
+from p2pfl.cli.options import Between
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home.keyslots import KeySource
@@ -46,7 +47,7 @@ def seconds(text: str) -> float:
 patience_option = click.option(
     "--patience",
     "patience_s",
-    type=click.FloatRange(1, 3600),
+    type=Between(1, 3600),
     default=15.0,
     show_default=True,
     metavar="SECONDS",

@@ -134,7 +134,8 @@ def _wrong_use(error: click.ClickException) -> WrongUse:
     evidence = error.format_message()
     if isinstance(error, click.NoSuchOption) and (verbs := _that_have(error.option_name, context)):
         evidence = f"{error.option_name} stands behind one of its commands: {', '.join(verbs)}"
-    if (extra := re.search(r"extra argument.*\((\S+\.ya?ml)", evidence)) is not None:
+    extra = re.search(r"extra argument.*\((\S+\.ya?ml)", evidence)
+    if extra is not None and context is not None and any("--peers" in one.opts for one in context.command.params):
         evidence += f"; did you mean --peers {extra[1]}?"
     return WrongUse(evidence=evidence, verb=path)
 

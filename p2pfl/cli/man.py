@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -34,5 +35,5 @@ def man(context: click.Context, folder: Path, as_json: bool) -> None:
     pages = [(roff.file_of(one), roff.page(one)) for one in roff.every(context.find_root().command, "p2pfl")]
     for name, text in pages:
         write_over(folder / name, text.encode("ascii"))
-    told = f"{len(pages)} manual pages in {folder}; one of them:\n  man {folder / 'p2pfl.1'}"
+    told = f"{len(pages)} manual pages in {folder}; one of them:\n  man {quote(str(folder / 'p2pfl.1'))}"
     output.result(told, {"path": str(folder), "pages": [name for name, _ in pages]}, as_json)

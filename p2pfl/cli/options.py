@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import os
 import re
 import shlex
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_HOME = Path("~/.p2pfl")
+PEERS = Path("peers.yaml")
 DEFAULT_PORT = 7443
 WAY_IN = re.compile(r"key-file:(?P<file>.+)|pass-phrase|recovery|command:(?P<command>.+)")
 
@@ -81,6 +83,17 @@ columns_option = click.option(
 )
 
 
+class Between(click.FloatRange):
+    """A number in a range. "nan" is in none, whatever it is compared with, and FloatRange lets it pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, for click."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
+
+
 class NamedFile(click.Path):
     """A path that names a file: "" and "." do not."""
 
@@ -114,6 +127,13 @@ def home_option(command: F) -> F:
         default=lambda: DEFAULT_HOME.expanduser(),
         help="This site's home.  [default: $P2PFL_HOME, else ~/.p2pfl]",
     )(command)
+
+
+def is_default(home: Path) -> bool:
+    """It is the one that is taken where nobody names another; of a user without a home folder none is."""
+    with contextlib.suppress(RuntimeError):
+        return home == DEFAULT_HOME.expanduser()
+    return False
 
 
 def log_option(command: Callable[..., None]) -> Callable[..., None]:

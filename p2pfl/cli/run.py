@@ -28,7 +28,7 @@ from p2pfl.cli.options import (
 )
 from p2pfl.cli.stopping import end_with_stdin as watch_stdin
 from p2pfl.cli.stopping import run as run_until_stopped
-from p2pfl.cli.watch import Watch
+from p2pfl.cli.watch import Here, Watch
 from p2pfl.cli.wording import NO_PRIVACY, join_text
 from p2pfl.errors.adapters import NoClientAgreed
 from p2pfl.errors.counts import counted
@@ -164,7 +164,7 @@ def run(
     watch = Watch(
         federation.roster,
         f"p2pfl run --{client.kind} MODULE:NAME --peers {{peers}}",
-        peers_file=peers_file.name,
+        here=Here(peers_file, home),
         tell=monitor.tell,
     )
     with monitor.running(federation, "run"):

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from p2pfl.cli import output
-from p2pfl.cli.options import json_option, peers_option, set_option
+from p2pfl.cli.options import Between, json_option, peers_option, set_option
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.sizes import Listed, refuse_mixed, sizes_options, tell_sizes
 from p2pfl.cli.tasks import device_option
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     metavar="R[,R…]",
     help="So many rounds; several to forecast.  [default: those of the settings]",
 )
-@click.option("--epsilon", type=click.FloatRange(0.0, min_open=True), help="Find the least noise that keeps this ε.")
+@click.option("--epsilon", type=Between(0.0, min_open=True), help="Find the least noise that keeps this ε.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many trainings.")
 @device_option
 @sizes_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,7 +17,7 @@ from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_optio
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.stopping import run
-from p2pfl.cli.watch import Watch
+from p2pfl.cli.watch import Here, Watch, braced
 from p2pfl.errors.counts import counted
 from p2pfl.errors.people import ResultUnseen
 from p2pfl.errors.sharing import NothingToAverage
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from p2pfl.node.runs.results import SumResult
 
 
+DECIMALS: Final = 2  # digits behind the point, where nothing else is said
 LONGEST: Final = 100  # characters of a limit
 MOST_DIGITS: Final = 30  # before or behind its point
 
@@ -78,7 +80,7 @@ def exact(text: str) -> Decimal:
 @click.option(
     "--decimals",
     type=click.IntRange(0, 9),
-    default=2,
+    default=DECIMALS,
     show_default=True,
     help="Digits after the point that count; the same at all.",
 )
@@ -121,8 +123,8 @@ def sum_(
     federation = Federation.load(peers_file)
     given = own_values(value, file, column)
     mine = parts(statistic, given)
-    command = "p2pfl sum --peers {peers} --value -"
-    watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
+    command = _asked_there(statistic, query, limit, decimals, column)
+    watch = Watch(federation.roster, command, here=Here(peers_file, home), tell=monitor.tell)
     asked = SumTerms(query or statistic, limit, decimals, file is not None, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
 
@@ -157,6 +159,16 @@ def sum_(
     report(result)  # raises what could not be said at once
     if unseen is not None:
         raise unseen
+
+
+def _asked_there(statistic: str, query: str | None, limit: Decimal | None, decimals: int, column: str | None) -> str:
+    """The command for the people of another site, with all that must be the same there."""
+    words = ["--value", "-"] if column is None else ["--csv", "THEIR.csv", "--column", column]
+    words += ["--stat", statistic] if statistic != STATISTICS[0] else []
+    words += ["--name", query] if query is not None else []
+    words += ["--limit", f"{limit}"] if limit is not None else []
+    words += ["--decimals", str(decimals)] if decimals != DECIMALS else []
+    return f"p2pfl sum --peers {{peers}} {braced(shlex.join(words))}"
 
 
 async def _sum(

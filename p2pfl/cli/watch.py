@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 from typing import Any, Final, assert_never
 
+from p2pfl.cli.options import PEERS, is_default
 from p2pfl.cli.output import amount, duration, progress
 from p2pfl.cli.wording import SMALL, dense_bytes
 from p2pfl.errors.round import LedgersDiffer, PeersFileDiffers
@@ -26,6 +29,25 @@ If the file is the wrong one, stop now (Ctrl-C), and join again with the right o
 LATELY_S: Final = 10.0  # seconds since the last word within which a site counts as present, and busy
 
 
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Which study of which home this process is of, as its own command line said."""
+
+    peers_file: Path = PEERS
+    home: Path | None = None
+
+    def command(self, verb: str) -> str:
+        """`p2pfl verb` with what it cannot find by itself."""
+        study = f" --peers {quote(str(self.peers_file))}" if self.peers_file != PEERS else ""
+        default = self.home is None or is_default(self.home)
+        return f"p2pfl {verb}{study}" + ("" if default else f" --home {quote(str(self.home))}")
+
+
+def braced(words: str) -> str:
+    """`words` as a part of a command that is formatted once more."""
+    return words.replace("{", "{{").replace("}", "}}")
+
+
 class Watch:
     """An observer that prints. `command` is what a silent site's person should run, {peers} in place of peers.yaml."""
 
@@ -34,13 +56,13 @@ class Watch:
         roster: Roster,
         command: str,
         *,
-        peers_file: str = "peers.yaml",
+        here: Here | None = None,
         max_epsilon: float = 0.0,
         tell: Callable[[str], None] = progress,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster, self._command, self._max_epsilon = roster, command, max_epsilon
-        self._tell, self._now, self._peers_file = tell, now, peers_file
+        self._tell, self._now, self._here = tell, now, here or Here()
         self._first = frozenset(roster.names)  # the sites that the file lists that this one was started with
         self._number = 0  # of the round under way
         self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
@@ -165,7 +187,7 @@ class Watch:
         for name in names:
             self._tell(f"waiting for {name}: {self._state(name, event)}")
         if names == before and None in event.silent.values():
-            self._tell("p2pfl doctor, in another terminal, says what stands in the way")
+            self._tell(f"{self._here.command('doctor')}, in another terminal, says what stands in the way")
 
     def _state(self, name: str, event: events.StillWaiting) -> str:
         seen = event.silent.get(name)
@@ -183,7 +205,7 @@ class Watch:
     def _command_at(self, name: str) -> str:
         """What is run at that site; one that has joined since has no file of the epoch that this one began with."""
         if name in self._first:
-            return self._command.format(peers=quote(self._peers_file))
+            return self._command.format(peers=quote(self._here.peers_file.name))
         file = f"peers-{self._roster.epoch}.yaml"
         command = self._command.format(peers=quote(file))
         return f"{command}   ({file}: of epoch {self._roster.epoch}, by p2pfl peers adopt CHANGE -o {file})"

@@ -17,7 +17,7 @@ class HomeElsewhere(ConfigurationError):
     """There is no home at {path}, but one at {nearest}."""
 
     code = "P2P-HOME-016"
-    likely = ("the path ends a folder too early", "it is mistyped")
+    likely = ("the path ends a folder too early, or a folder too late", "it is mistyped")
     command = "p2pfl status --home {nearest}"
 
 

@@ -286,6 +286,8 @@ def _no_home(path: Path, why: str) -> P2PFLError:
         return HomeElsewhere(
             evidence=f"{evidence}; homes in it: {', '.join(within)}", path=path, nearest=path / within[0]
         )
+    if above := next((one for one in path.parents if (one / "keyslots").is_file()), None):  # a study's folder of a home
+        return HomeElsewhere(evidence=evidence, path=path, nearest=above)
     beside = difflib.get_close_matches(path.name, _homes_in(path.parent), 1)
     if beside:
         return HomeElsewhere(evidence=evidence, path=path, nearest=path.parent / beside[0])

@@ -166,6 +166,7 @@ class Inbox:
     ) -> None:
         self._mesh, self._greetings, self._roster, self._ledger = mesh, greetings, site.roster, ledger
         self._clocks, self._observer, self._wait_s = site.clocks, observer, wait_s
+        self._look_s = QUIET_S if wait_s is None else min(QUIET_S, wait_s)  # who gives up sooner looks sooner
         self._held = FairQueue()
         self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}
@@ -269,12 +270,12 @@ class Inbox:
         """The next event. Raises what failed elsewhere; GaveUpWaiting after `wait_s` seconds without a step forward."""
         self.waits = waits
         while True:
-            if self._clocks.now() - self._looked >= QUIET_S:
+            if self._clocks.now() - self._looked >= self._look_s:
                 self._look(waits())
             if not self._held:
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(QUIET_S):
+                    async with asyncio.timeout(self._look_s):
                         await self._news.wait()
                 continue
             found = self._held.pop()
@@ -303,7 +304,7 @@ class Inbox:
         now = self._looked = self._clocks.now()
         if self._is_step(waits):
             self._waits, self._since = waits, self._heard
-        if now - self._since >= QUIET_S:
+        if now - self._since >= self._look_s:
             self._still(waits, now - self._since)
 
     def _is_step(self, waits: Waiting) -> bool:
@@ -325,7 +326,7 @@ class Inbox:
         seen = {name: status[name].last_seen for name in [*waits.missing, *away] if name in status}
         silent = {name: None if last is None else now - last for name, last in seen.items()}
         self._observer(StillWaiting(waits.round, waits.phase, waits.missing, silent))
-        if self._wait_s is not None and quiet_s > self._wait_s and waits.missing:
+        if self._wait_s is not None and quiet_s >= self._wait_s and waits.missing:
             evidence = "; ".join(f"{name}: {what}" for name, what in waits.missing.items())
             raise GaveUpWaiting(seconds=round(quiet_s), peers=", ".join(waits.missing), evidence=evidence)
 

@@ -76,7 +76,7 @@ def check(home: Home, federation: Federation, question: Mapping[str, Any], calle
         return "standing"
     kinds = ", ".join(dict.fromkeys((*federation.statistics.standing, *held.standing))) or "none"
     evidence = f"question {name.hex()[:16]}; approved here are {len(held.questions)}, and of the kinds: {kinds}"
-    raise QuestionNotApproved(evidence=evidence, query=called, source=federation.source, home=home.folder)
+    raise QuestionNotApproved(evidence=evidence, query=called, source=federation.source, home=home.path)
 
 
 def note(logs: Logs, name: bytes, question: Mapping[str, Any], how: str) -> None:

@@ -64,6 +64,20 @@ def test_a_question_of_another_site_waits_until_the_command_beside_it_was_run(
     assert waiting() == []
 
 
+def test_a_files_name_is_no_option_of_the_command_beside_it(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home that is named is the home, too, and not the folder that a further study has in it."""
+    monkeypatch.chdir(tmp_path)
+    proposed(sites, "ben", Path("./-o.yaml"), "describe", "--columns", "chol", "--bins", "3")
+    with Home.open(
+        sites.folder / "ada" / "home", unlock=[KeyFile(sites.folder / "ada" / "site.key")], write=False
+    ) as home:
+        (one,) = ProposedHere(Path()).waiting(home.as_study("second"), Federation.load(sites.peers))
+    words = shlex.split(one["command"])
+    assert words[3:] == ["./-o.yaml", "--home", str(sites.folder / "ada" / "home")]
+
+
 def test_a_question_in_two_files_is_shown_once_and_one_of_a_standing_kind_never(
     sites: Sites, tmp_path: Path, waiting: Waiting
 ) -> None:

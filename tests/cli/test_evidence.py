@@ -144,6 +144,12 @@ def test_a_proof_is_written_to_a_file_that_others_check_with_peers_yaml_alone(si
     assert site.place.identities[LIAR].key.hex() in out
 
 
+def test_what_a_home_of_one_study_keeps_is_listed_without_a_peers_file(site: Site) -> None:
+    site.keep(site.proof())
+    (site.folder / "peers.yaml").unlink()
+    assert len(site.shown()[1]["proofs"]) == 1
+
+
 def test_a_file_is_never_overwritten(site: Site) -> None:
     site.keep(site.proof())
     site.file(b"mine", "out.proof")

@@ -119,7 +119,7 @@ def test_a_hospital_that_took_no_part_predicts_from_the_file_alone(
     assert [f"{value:.4f}" for value in told(capsys)["probabilities"]] == [one[1] for one in written[1:]]
 
 
-def test_what_is_said_of_patients_is_for_this_user_alone_and_its_place_is_checked_first(
+def test_what_is_said_of_patients_is_this_users_alone_and_its_place_is_checked_first(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*PREDICT, "--csv", "said.csv"]) == 0

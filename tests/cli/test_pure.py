@@ -7,12 +7,14 @@ import io
 import json
 import math
 import os
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import click
 import pytest
 
 from p2pfl.cli import demo
@@ -26,8 +28,11 @@ from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
 from p2pfl.cli.options import _write_whole, key_command, reserved, write_over
 from p2pfl.cli.output import aligned, amount, counted, duration
+from p2pfl.cli.stats.asking import _asked_there as question_there
+from p2pfl.cli.stats.kinds import asking_command
 from p2pfl.cli.status import worker
-from p2pfl.cli.watch import Watch
+from p2pfl.cli.sum import _asked_there as sum_there
+from p2pfl.cli.watch import Here, Watch
 from p2pfl.cli.wording import bounded, dense_bytes, meaning, spent_text
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
@@ -216,6 +221,45 @@ def test_waiting_for_a_site_never_seen_leads_to_doctor(tmp_path: Path) -> None:
     for clock[0] in (0.0, 40.0):
         watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": None}))
     assert [line.split()[0] for line in lines] == ["waiting", "waiting", "p2pfl"]
+
+
+def test_the_hint_to_doctor_names_the_study_and_the_home_of_this_process(tmp_path: Path) -> None:
+    lines, clock = list[str](), [0.0]
+    here = Here(tmp_path / "other peers.yaml", tmp_path / "home")
+    watch = Watch(Federation.parse(peers_yaml()).roster, "x", here=here, tell=lines.append, now=lambda: clock[0])
+    for clock[0] in (0.0, 40.0):
+        watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": None}))
+    words = f"p2pfl doctor --peers '{tmp_path}/other peers.yaml' --home {tmp_path / 'home'}, in another terminal"
+    assert lines[-1].startswith(words)
+
+
+def test_the_others_are_told_all_that_must_be_the_same_there(tmp_path: Path) -> None:
+    assert sum_there("mean", None, None, 2, None) == "p2pfl sum --peers {peers} --value -"
+    told = sum_there("variance", "a {b}", Decimal("1e3"), 0, "age")
+    assert shlex.split(told.format(peers="p.yaml"))[2:] == [
+        *("--peers", "p.yaml", "--csv", "THEIR.csv", "--column", "age"),
+        *("--stat", "variance", "--name", "a {b}", "--limit", "1E+3", "--decimals", "0"),
+    ]
+    assert run(["stats", "describe", "--help"]) == 0
+    context = click.Context(asking_command("quantiles"), info_name="quantiles")
+    context.command.parse_args(
+        context,
+        [
+            "--column",
+            "max pulse",
+            "--probabilities",
+            "0.5",
+            "--probabilities",
+            "0.9",
+            "--data",
+            "own.csv",
+            "--home",
+            "h",
+        ],
+    )
+    assert (
+        question_there(context, "quantiles") == "quantiles --column 'max pulse' --probabilities 0.5 --probabilities 0.9"
+    )
 
 
 def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:
@@ -632,6 +676,29 @@ def test_a_demo_in_a_place_where_no_folder_can_be_is_told_so(tmp_path: Path) -> 
 def test_a_wait_that_would_never_end_or_is_none_is_wrong_use(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sum", "--value", "1", "--wait", given]) == 2
     assert "--wait" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sum --value 1 --patience nan",
+        "simulate --data x.csv --epsilon nan",
+        "privacy plan --epsilon nan --records 100",
+    ],
+)
+def test_what_is_no_number_is_in_no_range(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was taken: nan is neither below nor above a bound."""
+    assert run(line.split()) == 2
+    assert "is no number" in capsys.readouterr().err
+
+
+def test_a_file_that_a_command_does_not_take_is_no_hint_to_an_option_that_it_lacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["version", "peers.yaml"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
+    assert run(["doctor", "peers.yaml"]) == 2
+    assert "did you mean --peers peers.yaml?" in capsys.readouterr().err
 
 
 def test_a_line_that_is_shown_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -316,6 +316,14 @@ def test_a_reader_works_beside_a_writer_and_cannot_write(tmp_path: Path) -> None
 
 
 @pytest.mark.claim("HOME-2")
+def test_the_folder_of_a_study_leads_to_the_home_that_it_is_in(tmp_path: Path) -> None:
+    """It was suggested to make a home there."""
+    make(tmp_path).close()
+    with pytest.raises(HomeElsewhere) as caught:
+        Home.open(tmp_path / "charite" / "studies" / "second")
+    assert caught.value.suggestion == f"p2pfl status --home {tmp_path / 'charite'}"
+
+
 def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     make(tmp_path).close()
     (tmp_path / "charite").chmod(0o750)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from p2pfl import codec, messages
-from p2pfl.clocks import Clocks
+from p2pfl.clocks import SYSTEM, Clocks
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage
 from p2pfl.keys import digest
@@ -171,6 +171,22 @@ def test_only_words_that_are_waited_for_put_off_the_end_of_waiting(comes: bool) 
     else:
         with pytest.raises(GaveUpWaiting):
             asyncio.run(scene())
+
+
+def test_who_would_wait_a_shorter_time_than_between_two_looks_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--wait 2` gave up after 5 s, and said so."""
+    monkeypatch.setattr(inbox, "QUIET_S", 3600.0)
+    nobody = cast(Mesh, SimpleNamespace(links=dict))
+    process = replace(PROCESS, clocks=SYSTEM)
+    held = Inbox(process, nobody, Site("a").greets, cast(EpochLog, None), lambda event: None, wait_s=0.2)
+
+    async def scene() -> None:
+        held.wait_from_now()
+        async with asyncio.timeout(600):  # a hang
+            await held.next_event(lambda: Waiting("gather", 1, {"c": "its words"}))
+
+    with pytest.raises(GaveUpWaiting):
+        asyncio.run(scene())
 
 
 def test_what_a_liar_begins_again_and_again_puts_off_no_end_of_waiting() -> None:

@@ -106,10 +106,14 @@ class ProposedHere:
             return _Read(stamp, None, unfit=raw.startswith(BEGINS))
 
     def _command(self, name: str, home: Home) -> str:
-        words = ["p2pfl", "stats", "approve", str(self.folder / name)]
-        if self.peers_file is not None:
-            words += ["--peers", str(self.peers_file)]
-        return shlex.join([*words, "--home", str(home.folder)])
+        file = str(self.folder / name)
+        words = ["p2pfl", "stats", "approve", f"./{file}" if file.startswith("-") else file]  # else it is an option
+        return shlex.join([*words, *self.where(home)])
+
+    def where(self, home: Home) -> list[str]:
+        """The options that say which study of which home."""
+        study = ["--peers", str(self.peers_file)] if self.peers_file is not None else []
+        return [*study, "--home", str(home.path)]
 
 
 def _what(question: ProposedQuestion, digest: bytes) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
-from shlex import quote
 from typing import Any, Final
 
 from p2pfl import codec
@@ -105,20 +105,28 @@ class HomeView:
             task = federation.task
             if task.sha256 is not None and task.sha256 not in approved(home):
                 what = f"the task {task.label} runs on this site's records once its file was read and approved"
-                found.append({"what": what, "command": f"p2pfl task review {quote(task.file or 'FILE')}"})
+                found.append({"what": what, "command": _review(task.file or "FILE", home)})
             change = held_change(home)
             if change is not None and change.facts["epoch"] > federation.roster.epoch:
                 begins = "was approved by enough sites, and begins after one of the next rounds"
                 found.append({"what": f"epoch {change.facts['epoch']} {begins}", "command": ""})
             if self._proposed is not None:
                 found += self._proposed.waiting(home, federation)
-            found += _not_asked(home)
+            study = self._proposed.where(home) if self._proposed is not None else ["--home", str(home.path)]
+            found += _not_asked(home, shlex.join(["p2pfl", "stats", "ask", "QUESTION.yaml", "--data", "DATA", *study]))
         except (P2PFLError, ValueError):
             pass  # what is damaged is told by verification, or when the site starts
         return found
 
 
-def _not_asked(home: Home) -> list[dict[str, str]]:
+def _review(file: str, home: Home) -> str:
+    """The command that shows the task's file; one whose name looks like an option is named as a file."""
+    return shlex.join(
+        ["p2pfl", "task", "review", f"./{file}" if file.startswith("-") else file, "--home", str(home.path)]
+    )
+
+
+def _not_asked(home: Home, command: str) -> list[dict[str, str]]:
     """Questions that this site's people approved, and that no process here has asked yet."""
     site = (entries.read_record(one.record) for one in Log.open(home, "site").records() if b'"stats ask"' in one.record)
     asked = {held["options"].get("question") for held in site if held["kind"] == "operator"}
@@ -126,7 +134,7 @@ def _not_asked(home: Home) -> list[dict[str, str]]:
     return [
         {
             "what": f"approved here, and not asked yet: {called(codec.read_facts(told))[:200]}",
-            "command": "p2pfl stats ask",
+            "command": command,
         }
         for _, told in waiting
     ]

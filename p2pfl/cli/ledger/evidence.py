@@ -114,9 +114,8 @@ def proofs_in(home: Home) -> list[Proof]:
     "--peers",
     "peers_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("peers.yaml"),
-    show_default=True,
-    help="With --check: the peers file of the sites.",
+    help="With --check: the peers file of the sites.  [default: peers.yaml]  Else, of a home of several studies, that "
+    "of the study that is meant.",
 )
 @home_option
 @unlock_options
@@ -125,7 +124,7 @@ def evidence(
     chosen: str | None,
     target: Path | None,
     file: Path | None,
-    peers_file: Path,
+    peers_file: Path | None,
     home: Path,
     unlock: Unlock,
     as_json: bool,
@@ -137,7 +136,7 @@ def evidence(
     if file is not None:
         if chosen is not None or target is not None:
             raise WrongUse(evidence="--check looks at a file alone: neither PROOF nor -o belongs to it", verb=VERB)
-        _check(file, peers_file, as_json)
+        _check(file, peers_file or Path("peers.yaml"), as_json)
         return
     with reading(home, unlock, peers_file) as opened:
         name, proofs = opened.name, proofs_in(opened)

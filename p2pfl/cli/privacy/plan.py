@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import NamedFile, json_option, write_over
+from p2pfl.cli.options import Between, NamedFile, json_option, write_over
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.wording import meaning
 from p2pfl.errors.people import WrongUse
@@ -26,14 +26,14 @@ MADE_UP: Final = "made-up"
 
 
 @click.command()
-@click.option("--epsilon", type=click.FloatRange(0, 100, min_open=True), required=True, help="The budget, for all.")
+@click.option("--epsilon", type=Between(0, 100, min_open=True), required=True, help="The budget, for all.")
 @click.option(
     "--records",
     type=click.IntRange(20, 1_000_000_000),
     required=True,
     help="Records that a common site trains on: a round public number, three quarters of what it has.",
 )
-@click.option("--delta", type=click.FloatRange(1e-20, 0.5), default=1e-5, show_default=True, help="As in peers.yaml.")
+@click.option("--delta", type=Between(1e-20, 0.5), default=1e-5, show_default=True, help="As in peers.yaml.")
 @click.option(
     "--rounds", type=click.IntRange(1, 100_000), help="Rounds of the training.  [default: 8; distributed 100]"
 )

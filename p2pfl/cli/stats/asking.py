@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_optio
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.stopping import run
-from p2pfl.cli.watch import Watch
+from p2pfl.cli.watch import Here, Watch, braced
 from p2pfl.errors.people import ResultUnseen
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -100,8 +101,9 @@ def ask_together(
     inquiry.read(records, columns, shows_own)  # what is wrong here is told before any link is made
     keys = unlock.keys()
     _check_approved(inquiry, home, keys)
-    command = f"p2pfl stats {statistic.kind} --peers {{peers}} --data THEIR.csv …"
-    watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
+    asked = _asked_there(click.get_current_context(silent=True), statistic.kind)
+    command = f"p2pfl stats {braced(asked)} --peers {{peers}} --data THEIR.csv"
+    watch = Watch(federation.roster, command, here=Here(peers_file, home), tell=monitor.tell)
     access = Access(home, keys, listen, wait_s, proxy, document)
 
     def told(answer: StatisticAnswer) -> None:
@@ -113,6 +115,26 @@ def ask_together(
         unseen = run(_asked(federation, statistic, how, access, watch, monitor, told))
     if unseen is not None:
         raise unseen
+
+
+def _asked_there(context: click.Context | None, kind: str) -> str:
+    """The verb, and what this site said of the question: all of it must be the same at the others."""
+    if context is None:
+        return f"{kind} …"
+    of_a_site = {one.name for one in click.command()(asking_options(lambda: None)).params}
+    words = [str(context.info_name)]
+    for one in context.command.params:
+        value = context.params.get(str(one.name))
+        if one.name in of_a_site or value is None or value == ():
+            continue
+        if isinstance(one, click.Argument):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append(one.opts[0] if value else one.secondary_opts[0])
+        else:
+            many = value if isinstance(value, tuple) else (value,)
+            words += [word for each in many for word in (one.opts[0], str(each))]
+    return shlex.join(words)
 
 
 def _check_approved(inquiry: Inquiry, home: Path, keys: Sequence[KeySource]) -> None:
