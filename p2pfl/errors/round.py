@@ -268,7 +268,11 @@ class RunUnderWay(ConfigurationError):
     """This home has a {what} under way; another run would overwrite what it still owes the other sites."""
 
     code = "P2P-ROUND-041"
-    likely = ("a training was interrupted and not yet finished",)
+    likely = (
+        "a training was interrupted and not yet finished",
+        "in one Peer, a training was cancelled or gave up, and is called again: leave the Peer and join anew, which "
+        "takes the round up",
+    )
     command = "p2pfl join --peers peers.yaml --data FILE.csv"
 
 

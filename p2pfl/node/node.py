@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from p2pfl import codec, messages
 from p2pfl._version import __version__
 from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.round import GaveUpWaiting, RunUnderWay
+from p2pfl.errors.round import GaveUpWaiting
 from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, run_of
 from p2pfl.home import Home
@@ -31,7 +31,7 @@ from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs
 from p2pfl.node.options import NodeOptions
-from p2pfl.node.parting import while_taking
+from p2pfl.node.parting import Steps, while_taking
 from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.pledge import pledge_of
 from p2pfl.node.post import PARTING_S, Post
@@ -45,8 +45,7 @@ from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends
 from p2pfl.sharing.room import POOL
-from p2pfl.sharing.snapshot import place_of
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, SUMS_ITEMS
+from p2pfl.sharing.state import FINAL_ITEM, SUMS_ITEMS
 
 BATCH: Final = 32  # most letters of bulk in one step
 
@@ -82,6 +81,7 @@ class Node:
         self.catch_up = CatchUp(self._site, self._store, self._post, self.inbox, observer, self._runs)
         self.effects = EffectRunner(self._site, self._store, self._post, self.inbox, self.catch_up, observer)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._steps = Steps()
         self._unknown_runs = UnknownRuns()
         self._latest: ActiveRun | None = None
         self.stopping = False  # nothing new is begun
@@ -111,7 +111,7 @@ class Node:
         """Serve peers that lack the last round, at most `linger_s`; then end cleanly."""
         with contextlib.suppress(TimeoutError, GaveUpWaiting):  # this site has its result: it only waited to serve
             async with asyncio.timeout(linger_s):
-                await self._linger()
+                await self._steps.carry_out(self._linger())
             async with asyncio.timeout(PARTING_S):
                 await self._until_cosigned()
         await self.abort()
@@ -156,18 +156,21 @@ class Node:
         """Go on with a run until `rounds` of its rounds are final here; return at once when they are.
 
         Raises EpochOver when this node's epoch has ended before that; what `source.left` raises when a round is left
-        behind; and the error that ends the run, which names a peer, this machine, the budget, or the home.
+        behind; and the error that ends the run, which names a peer, this machine, the budget, or the home. A caller
+        that is cancelled leaves no step half done.
         """
+        await self._steps.carry_out(self._run(run_id, source, rounds))
+
+    async def _run(self, run_id: bytes, source: Source, rounds: int) -> None:
         self.inbox.wait_from_now()
-        left = self._left_on_disk(run_id, source)
+        left = self._maker.left_on_disk(run_id, source, self._runs, self.catch_up.up)
         known = self._runs.get(run_id)
         # The run of an earlier call holds what came early for the next round, and who confirmed the last.
         run = known.run if known is not None else self._maker.make(run_id, self.catch_up.up)
-        active = ActiveRun(run, source, rounds, older=known.older if known is not None else {})
-        # Of a round that is taken up here: what this process knows of it.
-        active.began, active.bytes_before = self.clocks.now(), self.inbox.bytes_sent
+        active = ActiveRun.after(known, run, source, rounds)
+        active.began, active.bytes_before = self.clocks.now(), self.inbox.bytes_sent  # as far as this process knows
         self._runs[run_id] = self._latest = active
-        await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(active))
+        await (self._genesis(active) if self.federation.roster.epoch == 1 else self._reach(active))
         active.lacking = active.models is not None and bool(active.models.lacking)  # sums wait for it
         await self.effects.carry_out(active, run.resume(left))
         if active.models is not None and active.lacking:
@@ -183,40 +186,27 @@ class Node:
             await self._drive(active)
             self._moved.set()
 
-    def _left_on_disk(self, run_id: bytes, source: Source) -> dict[str, bytes]:
-        """What a process before this one left of the run. Raises RunUnderWay where another run would be overwritten."""
-        known = self._runs.get(run_id)
-        resumed = known is not None and known.rounds > 0  # else it was only served here
-        found = self._store.left((ATTEMPT_ITEM,) if resumed else ITEMS)
-        for of, held in found.items():
-            attempt = held.get(ATTEMPT_ITEM)
-            if of == run_id:
-                continue
-            if attempt is not None and place_of(attempt)[0] > self.logs.final_round(of):
-                raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run_id.hex()[:16]}")
-            if FINAL_ITEM in held and of not in self._runs:
-                # A peer may still lack the last round of that run. It is served; no round of it begins here.
-                served = self._maker.make(of, self.catch_up.up)
-                served.resume({item: data for item, data in held.items() if item != ATTEMPT_ITEM})
-                self._runs[of] = ActiveRun(served, source, 0)
-        return {} if resumed else found.get(run_id, {})
-
-    async def _genesis(self) -> None:
+    async def _genesis(self, active: ActiveRun) -> None:
         """Wait until every site has signed the genesis: nothing is trained or summed before."""
         names = dict.fromkeys(self.federation.roster.names)
+        early = dict[tuple[str, type], e.Received]()  # of no run: the last of a kind of each peer is heard afterwards
         while not len(self.logs.federation):
             genesis, agreement = self.greetings.signatures(names)
             if len(genesis) == len(names):
                 await asyncio.to_thread(self.logs.begin, genesis, agreement)
-                return
+                break
             missing = {name: "its first hello" for name in names if name not in genesis}
-            event = await self.inbox.next_event(partial(Waiting, "genesis", 0, missing))
+            event = await self._next(partial(Waiting, "genesis", 0, missing))
             if isinstance(event, e.Received) and isinstance(event.letter.message, OF_HEADS):
                 self._witness.heed(event.letter)  # each is sent once on a link, and is of no run that begins
+            elif isinstance(event, e.Received) and isinstance(event.letter.message, (*HISTORY, Changed)):
+                early[event.letter.sender, type(event.letter.message)] = event
             elif isinstance(event, e.Received):
                 self._unknown_runs.hold_letter(event.letter)
             elif isinstance(event, (e.LinkUp, e.LinkDown)):
                 await self._link(event)
+        for letter in early.values():
+            await self._take_letter(active, letter)
 
     async def _reach(self, active: ActiveRun) -> None:
         """In a later epoch: fetch the ledger up to it, if this site was not there when it began."""
@@ -224,7 +214,7 @@ class Node:
             self.changes.check_over()
             self.catch_up.ask_on()
             missing = dict.fromkeys(self._site.others, "the ledger up to this epoch")
-            await self._take(active, await self.inbox.next_event(partial(Waiting, "ledger", 0, missing)))
+            await self._take(active, await self._next(partial(Waiting, "ledger", 0, missing)))
 
     async def _begin(self, active: ActiveRun) -> None:
         """Begin the next round if nothing keeps it, and make this site's update for it.
@@ -248,8 +238,15 @@ class Node:
     ) -> None:
         if before is not None:  # of a round that was settled without this site's update: one pass at a time
             await asyncio.wait([before])
-        begun = self.clocks.now()
-        offer = await asyncio.to_thread(active.source.propose, number, tip[0])
+        begun, run_id = self.clocks.now(), active.run.context.run
+        try:
+            offer = await asyncio.to_thread(active.source_of(number).propose, number, tip[0])
+        except P2PFLError:
+            if active.is_left_by(self._runs[run_id]):
+                return  # nobody waits for what a call that was cancelled would have summed
+            raise
+        if active.is_left_by(self._runs[run_id]):
+            return
         self.epsilon, took_s = offer.epsilon, self.clocks.now() - begun
         proposal = e.Proposal(
             model=offer.model,
@@ -259,13 +256,16 @@ class Node:
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
             site_head=self.logs.site_root(),
-            change=self.changes.to_announce(active.run.context.run, number),
+            change=self.changes.to_announce(run_id, number),
         )
-        self.inbox.add_event(LocalEvent(active.run.context.run, e.UpdateReady(self.clocks.now(), number, proposal)))
+        self.inbox.add_event(LocalEvent(run_id, e.UpdateReady(self.clocks.now(), number, proposal)))
+
+    async def _next(self, waits: Callable[[], Waiting]) -> e.Event | LocalEvent | Breach:
+        return await self._steps.between(self.inbox.next_event(waits))
 
     async def _drive(self, active: ActiveRun) -> None:
         """Hand in one event, and carry out what it leads to."""
-        await self._take(active, await self.inbox.next_event(partial(self._waits, active)))
+        await self._take(active, await self._next(partial(self._waits, active)))
 
     async def _take(self, active: ActiveRun, event: e.Event | LocalEvent | Breach) -> None:
         """Hand the event to the run that it is for; a run that is over serves peers that lack its last round."""
@@ -339,7 +339,7 @@ class Node:
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
                 await asyncio.to_thread(self._store.replace, active.run.context.run, gone)
                 return
-            event = await self.inbox.next_event(partial(Waiting, "final", done.number, missing))
+            event = await self._next(partial(Waiting, "final", done.number, missing))
             await self._take(active, event)
 
     async def _until_cosigned(self) -> None:
@@ -348,11 +348,11 @@ class Node:
             await self._while_taking(self._latest, self._witness.until_settled())
 
     async def _while_taking(self, active: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
-        await while_taking(self._spawn(self._take_on(active)), self._spawn(work))
+        await while_taking(self._steps, self._spawn(self._take_on(active)), self._spawn(work))
 
     async def _take_on(self, active: ActiveRun) -> None:
         while True:
-            await self._take(active, await self.inbox.next_event(partial(Waiting, "final", 0, {})))
+            await self._take(active, await self._next(partial(Waiting, "final", 0, {})))
 
     async def _feed(self, active: ActiveRun, event: e.Event) -> None:
         await self.effects.feed(active, event)

@@ -6,15 +6,17 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from p2pfl.errors.round import RunUnderWay
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs.sizes import check_support, sum_bytes
 from p2pfl.node.site import SiteProcess
+from p2pfl.node.source import ActiveRun, Source
 from p2pfl.node.store import Store, left_items
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.snapshot import place_of
-from p2pfl.sharing.state import ATTEMPT_ITEM, LEFT_ITEMS, Context
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, Context
 
 ANY_ATTEMPT: Final = (1 << 53) - 1
 
@@ -64,3 +66,26 @@ class RunMaker:
         for peer in up:
             run.peers.link_up(peer, now)
         return run
+
+    def left_on_disk(
+        self, run_id: bytes, source: Source, runs: dict[bytes, ActiveRun], up: Iterable[str]
+    ) -> dict[str, bytes]:
+        """What a process before this one left of the run. Raises RunUnderWay where another run would be overwritten.
+
+        runs   of this node; a run that is to be served goes there
+        """
+        known = runs.get(run_id)
+        resumed = known is not None and known.rounds > 0  # else it was only served here
+        found = self._store.left((ATTEMPT_ITEM,) if resumed else ITEMS)
+        for of, held in found.items():
+            attempt = held.get(ATTEMPT_ITEM)
+            if of == run_id:
+                continue
+            if attempt is not None and place_of(attempt)[0] > self._store.logs.final_round(of):
+                raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run_id.hex()[:16]}")
+            if FINAL_ITEM in held and of not in runs:
+                # A peer may still lack the last round of that run. It is served; no round of it begins here.
+                served = self.make(of, up)
+                served.resume({item: data for item, data in held.items() if item != ATTEMPT_ITEM})
+                runs[of] = ActiveRun(served, source, 0)
+        return {} if resumed else found.get(run_id, {})

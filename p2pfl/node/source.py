@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from p2pfl import codec
+from p2pfl.errors.round import RunUnderWay
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import Phase
@@ -128,6 +129,29 @@ class ActiveRun:
     lacking: bool = False  # the model that the ledger names is being fetched
     delayed: list[e.Apply] = field(default_factory=list)  # sums to apply to it
     older: dict[int, Source] = field(default_factory=dict)  # by round that was left behind: whose vector it sums
+
+    @classmethod
+    def after(cls, known: ActiveRun | None, run: Run, source: Source, rounds: int) -> ActiveRun:
+        """The run of a call, behind an earlier one that may have been left, by its caller or an error, in mid-round.
+
+        What it proposed for a sum stays what this site sums in that round. Raises RunUnderWay where it was a training:
+        its model goes on from a proposal that another process alone can take up.
+        """
+        if known is None or not known.rounds:
+            return cls(run, source, rounds, older=known.older if known is not None else {})
+        number, proposing = known.proposed[0], known.proposing
+        offers = proposing is not None and not (proposing.done() and (proposing.cancelled() or proposing.exception()))
+        own = run.current is not None and number == run.number and known.source is not source and offers
+        if source.models is None:
+            older = {**known.older, number: known.source} if own else known.older
+            return cls(run, source, rounds, proposing, known.proposed if own else (0, (0, b"")), older=older)
+        if run.held or (own and proposing is not None and proposing.done()):
+            raise RunUnderWay(what="round", evidence=f"round {run.number}, of a call that has ended")
+        return cls(run, source, rounds, proposing, older=known.older)
+
+    def is_left_by(self, other: ActiveRun) -> bool:
+        """A later call trains another model: a pass that was begun for this one is of no use to it."""
+        return other is not self and other.models is not None
 
     def source_of(self, number: int) -> Source:
         """Whose vector round `number` sums."""

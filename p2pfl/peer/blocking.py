@@ -50,9 +50,22 @@ class BlockingPeer:
 
 def wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives in that loop, which runs in another thread."""
-    found = asyncio.run_coroutine_threadsafe(work, loop)
+    begun = list[asyncio.Task[T]]()
+
+    async def told() -> T:
+        begun.append(asyncio.create_task(work))
+        return await begun[0]
+
+    async def until_ended() -> None:
+        if not begun:
+            work.close()
+        for task in begun:
+            await asyncio.wait((task,))
+
+    found = asyncio.run_coroutine_threadsafe(told(), loop)
     try:
         return found.result()
     except BaseException:
-        found.cancel()  # nobody waits for it any more
+        if found.cancel():  # nobody waits for it any more; the next call begins where its last step has ended
+            asyncio.run_coroutine_threadsafe(until_ended(), loop).result()
         raise

@@ -12,7 +12,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import RolledBack
 from p2pfl.node.node import Node
-from p2pfl.node.parting import while_taking
+from p2pfl.node.parting import Steps, while_taking
 
 
 def parting(error: P2PFLError) -> list[str]:
@@ -28,7 +28,7 @@ def parting(error: P2PFLError) -> list[str]:
         told.append("all")
 
     async def scene() -> None:
-        await while_taking(asyncio.create_task(take()), asyncio.create_task(tell()))
+        await while_taking(Steps(), asyncio.create_task(take()), asyncio.create_task(tell()))
 
     asyncio.run(scene())
     return told
@@ -57,7 +57,7 @@ def test_a_node_takes_letters_to_the_end_of_its_last_words_and_hears_of_its_own_
         node: Any = Node.__new__(Node)
         run = SimpleNamespace(held={}, previous=None, context=SimpleNamespace(run=bytes(32)))
         node._tasks, node._latest = set(), SimpleNamespace(run=run)
-        node._end = lambda error: None
+        node._end, node._steps = lambda error: None, Steps()
         node.mesh, node.inbox = SimpleNamespace(links=dict, until_tried=tell), SimpleNamespace(next_event=set_back)
         node.catch_up = SimpleNamespace(tell_settled=tell)
         node._witness = SimpleNamespace(until_settled=tell)
@@ -81,3 +81,44 @@ def test_who_is_asked_for_a_model_next_puts_off_no_end_of_waiting() -> None:
         found.append(Node._waits(node, active))
     assert found[0] == found[1]
     assert set(found[0].missing) == {"ben", "cyd"}
+
+
+def test_work_whose_caller_is_cancelled_ends_between_two_steps_and_is_waited_for() -> None:
+    """Half a step would be an item on the disk without what follows from it: the run would hang behind it."""
+    done: list[str] = []
+
+    async def scene() -> None:
+        steps, within, go_on = Steps(), asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            await steps.between(asyncio.sleep(0))
+            within.set()
+            await go_on.wait()
+            done.append("stored")
+            await steps.between(asyncio.Event().wait())
+
+        caller = asyncio.create_task(steps.carry_out(work()))
+        await within.wait()
+        caller.cancel()
+        await asyncio.sleep(0)
+        assert not caller.done()
+        caller.cancel()  # a second signal leaves no half step either
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    asyncio.run(scene())
+    assert done == ["stored"]
+
+
+def test_work_that_waits_for_an_event_ends_at_once() -> None:
+    async def scene() -> None:
+        steps = Steps()
+        caller = asyncio.create_task(steps.carry_out(steps.between(asyncio.Event().wait())))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    asyncio.run(scene())
