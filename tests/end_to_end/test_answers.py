@@ -29,9 +29,10 @@ if "at" in plan.get("die", {}):
 def result(*of):
     if plan.get("result") == "before":
         die()
-    printed(*of)
+    seen = printed(*of)
     if plan.get("result") == "after":
         die()
+    return seen
 
 output.result = result
 main(sys.argv[2:])
