@@ -104,6 +104,17 @@ class WithdrawnUnknown(ConfigurationError):
     command = "p2pfl peers show"
 
 
+class PatientsUntold(ConfigurationError):
+    """Groups are counted by patients, which the table names in `{patient}`, and {source} has no such column."""
+
+    code = "P2P-STATS-012"
+    likely = (
+        "it was exported without that column: add it, with the same name for all records of a patient",
+        "the column is there under another name: a column map names it",
+    )
+    command = "p2pfl peers show"
+
+
 class FewWithdrew(ConfigurationError):
     """Fewer than {least} people of those who were asked about have withdrawn: what changed since would be theirs."""
 

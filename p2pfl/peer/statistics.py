@@ -21,6 +21,7 @@ from p2pfl.node.question_file import statistic_of
 from p2pfl.node.question_terms import told_of
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.patients import PatientCounts
 from p2pfl.node.runs.question_counts import AskedOf
 from p2pfl.node.runs.question_noise import AnswerNoise, QuestionCharge, QuestionNoise, answer_noise, noise_of
 from p2pfl.node.runs.site_tables import AskedRecords
@@ -32,7 +33,7 @@ from p2pfl.peer.attendance import Attendance
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.statistics.noise import NoisedTotal
-from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult, Steps
+from p2pfl.statistics.question import Ask, Integers, OpenedSum, Statistic, StatisticResult, Steps
 from p2pfl.training.records.column_map import MapFile, map_for
 
 GivenMap = MapFile | str | os.PathLike[str]
@@ -160,7 +161,7 @@ class _Asking:
         questions.note(self.node.logs, self.question, inquiry.facts, how)
         most, source = federation.statistics.questions, federation.source
         least = federation.statistics.minimum_cell
-        gone = () if inquiry.noise is not None else records.gone  # noise covers who went: each asking is charged
+        gone = () if inquiry.noise is not None else records.gone_of  # noise covers who went: each asking is charged
         self.budget = AskedOf.of(home, inquiry.name, records.counted, records.read, most, source).without(gone, least)
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
@@ -181,16 +182,19 @@ class _Asking:
             await asyncio.to_thread(self.budget.count)
         table = self.records.at(0 if self._is_left_out else self.over.index(self.node.name), len(self.over))
         steps = self.inquiry.statistic.steps(table)
+        patients = await asyncio.to_thread(PatientCounts, self.inquiry.statistic, table)
         ask, number = await asyncio.to_thread(next, steps), 1
         while True:
             try:
-                opened: OpenedSum | GroupTooSmall = await self._open(number, ask)
+                opened: OpenedSum | GroupTooSmall = await self._open(number, ask, patients.of(ask))
             except GroupTooSmall as refused:
                 opened = refused
+                await asyncio.to_thread(self.budget.count_refused)
             found = await asyncio.to_thread(_send, steps, opened)
             if isinstance(found, StatisticResult):
                 noise = await asyncio.to_thread(self._noise)
                 return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]), noise)
+            await asyncio.to_thread(patients.follow, opened)
             ask, number = found, number + 1
 
     @property
@@ -225,13 +229,16 @@ class _Asking:
             evidence = f"counted {', '.join(self.over) or 'nobody'}; came and went: {', '.join(self.attendance.aside)}"
             raise SitesChanged(evidence=evidence, query=self.inquiry.called)
 
-    async def _open(self, number: int, ask: Ask) -> OpenedSum:
-        """The sum that the statistic asks for. Raises GroupTooSmall before it is opened, where it is exact."""
+    async def _open(self, number: int, ask: Ask, patients: Integers) -> OpenedSum:
+        """The sum that the statistic asks for. Raises GroupTooSmall before it is opened, where it is exact.
+
+        patients   of how many this site's counts are at least
+        """
         inquiry, over = self.inquiry, self.over
         if self.noise is not None:
             return await self._open_noised(number, ask, self.noise)
         if ask.people.any():
-            guarded = await self._part(inquiry.guard(number, ask, over))
+            guarded = await self._part(inquiry.guard(number, ask, over, patients))
             enough = np.asarray(guarded.totals[0], bool)
             if not enough.all():
                 rest = await self._part(inquiry.anybody(number, ask, over, enough))

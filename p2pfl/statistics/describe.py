@@ -162,6 +162,11 @@ class Describe(Statistic):
         return self.columns
 
     @property
+    def together(self) -> tuple[tuple[Variable, ...], ...]:
+        """None: each column is summed by itself."""
+        return ()
+
+    @property
     def quantities(self) -> tuple[Quantity, ...]:
         return tuple(one for one in self.columns if isinstance(one, Quantity))
 

@@ -1,7 +1,8 @@
 """Meta-analysis: the sites' own estimates, opened under their names where they agree to that, and all combined.
 
 The only statistic that opens what is a single site's. A site that does not agree leaves zeros, as does one with too few
-records. Fixed effects; random effects by DerSimonian and Laird (1986), also with Hartung and Knapp's interval.
+patients in a group, or for an estimate. Fixed effects; random effects by DerSimonian and Laird (1986), also with
+Hartung and Knapp's interval.
 """
 
 from __future__ import annotations
@@ -127,6 +128,11 @@ class Meta(Statistic):
         return (self.column,) if self.group is None else (self.column, self.group)
 
     @property
+    def together(self) -> tuple[tuple[Variable, ...], ...]:
+        """None: each site has its own slot."""
+        return ()
+
+    @property
     def _labels(self) -> tuple[str, ...]:
         """What the records of a site are counted by."""
         if self.measure == "log-odds-ratio":
@@ -138,7 +144,7 @@ class Meta(Statistic):
 
     def steps(self, table: SiteTable) -> Steps:
         counts, estimate, variance = self._own(table)
-        shows = table.shows_own and variance > 0
+        shows = table.shows_own and (not table.least or (variance > 0 and self._is_enough(table, counts)))
         who, widths = SumPlan("who shows", own=True), len(self._labels)
         places = [f"site {place}" for place in range(table.sites)]
         who.integers("shows", places, 1)
@@ -162,6 +168,13 @@ class Meta(Statistic):
         variances = [max(one, least) for one in opened.reals("variance")]
         told = [self._back(opened.reals("estimate"), "estimate"), self._back(variances, "variance")]
         return self._combined(showing, records.tolist(), np.array(told[0]), np.array(told[1]))
+
+    def _is_enough(self, table: SiteTable, counts: list[int]) -> bool:
+        """No count of a few patients would end the question for all: such a site shows nothing."""
+        patients = [self._own(one)[0] for one in table.by_layer()] or [counts]
+        return all(
+            not n or max(each) >= table.least for n, each in zip(counts, zip(*patients, strict=True), strict=True)
+        )
 
     def _most(self) -> float:
         return MOST_LOG_ODDS if self.measure == "log-odds-ratio" else 2.0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -76,6 +76,8 @@ class SiteTable:
     site, sites  this site's place among the sites that are asked, and how many there are
     shows_own  this site agrees that its own estimates are opened under its name (meta-analysis alone asks for that)
     noised     noise is added to each sum: so no limit follows from a count that was opened before, which has noise too
+    layers     places of records, one of each patient in each layer, where some patient has several; else ()
+    least      the smallest group: who shows an estimate of its own shows none of fewer patients
     Raises TableTooLong, TableUneven.
     """
 
@@ -85,6 +87,8 @@ class SiteTable:
     sites: int = 1
     shows_own: bool = False
     noised: bool = False
+    layers: tuple[Integers, ...] = field(default=(), repr=False)
+    least: int = 1
 
     def __post_init__(self) -> None:
         if self.records > MOST_RECORDS:
@@ -95,6 +99,13 @@ class SiteTable:
     @property
     def records(self) -> int:
         return max((values.size for values in self.columns.values()), default=0)
+
+    def by_layer(self) -> list[SiteTable]:
+        """Tables in which each patient has one record at most."""
+        return [
+            replace(self, columns={name: values[rows] for name, values in self.columns.items()}, layers=(), least=0)
+            for rows in self.layers
+        ]
 
     def most(self, opened: int) -> int:
         """The most records that one site may have in a sum, after `opened` of all sites were counted."""
@@ -261,6 +272,11 @@ class Statistic(ABC):
     @abstractmethod
     def variables(self) -> tuple[Variable, ...]:
         """Every column that is read."""
+
+    @property
+    def together(self) -> tuple[tuple[Variable, ...], ...]:
+        """Sets of columns, of the records with a value in each of which it sums something. All of them at once."""
+        return (self.variables,) if len(self.variables) > 1 else ()
 
     @abstractmethod
     def cost(self) -> Cost:

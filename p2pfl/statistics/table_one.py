@@ -123,6 +123,10 @@ class TableOne(Statistic):
         return (self.group, *self.columns)
 
     @property
+    def together(self) -> tuple[tuple[Variable, ...], ...]:
+        return (self.variables,) if self.complete else tuple((self.group, one) for one in self.columns)
+
+    @property
     def quantities(self) -> tuple[Quantity, ...]:
         return tuple(one for one in self.columns if isinstance(one, Quantity))
 

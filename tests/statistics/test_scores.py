@@ -163,6 +163,34 @@ def test_means_combine_and_fewer_than_two_sites_do_not() -> None:
 AB = Factor("group", ("a", "b"))
 
 
+def of_sizes(question: Meta, *sizes: int) -> list[SiteTable]:
+    """Sites that all agree to show, of so many patients each; the smallest group is five."""
+    tables = [
+        pooled({"x": np.arange(float(n)) % 7, "group": np.arange(float(n)) % 2}, {"group": AB.levels}) for n in sizes
+    ]
+    return [replace(one, site=place, sites=len(sizes), shows_own=True, least=5) for place, one in enumerate(tables)]
+
+
+@pytest.mark.claim("STAT-2")
+def test_a_site_of_few_patients_shows_nothing_and_ends_no_meta_analysis() -> None:
+    """It would open a count of three, which is refused, and names its place among the sites."""
+    mean, difference = Meta("mean", number("x", 0, 60)), Meta("difference", number("x", 0, 60), AB, ("a", "b"))
+    for question, sizes, showing_are in ((mean, (40, 50, 3, 44), [0, 1, 3]), (difference, (40, 9, 50, 12), [0, 2, 3])):
+        seen: list[Ask] = []
+        run = in_lockstep(question, of_sizes(question, *sizes), seen.extend)
+        assert [one["site"] for one in run.result.as_json()["sites"]] == showing_are
+        assert all(not 0 < n < 5 for ask in seen for n in ask.values[ask.people])
+
+
+def test_a_site_whose_records_are_of_few_patients_shows_nothing_either() -> None:
+    """Three patients with ten visits each; another site has as many visits, of thirty."""
+    mean = Meta("mean", number("x", 0, 60))
+    few, *others = of_sizes(mean, 30, 30, 40)
+    few = replace(few, layers=tuple(np.array([3 * visit, 3 * visit + 1, 3 * visit + 2]) for visit in range(8)))
+    run = in_lockstep(mean, [few, *others])
+    assert [one["site"] for one in run.result.as_json()["sites"]] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "ask",
     [

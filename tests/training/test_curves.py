@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,11 @@ def test_few_patients_another_label_or_a_false_total_give_no_curve() -> None:
     assert curves_of(TASK, [-1] * Binary.size) is None
     assert curves_of(TASK, [1, 2, 3]) is None
     assert curves_of(TaskChoice(python="mine"), counts(600, 2.0)) is None
+
+
+def test_where_patients_may_have_several_records_there_is_no_curve() -> None:
+    """Five records in a group may be one patient's: a step of the curve would be hers."""
+    assert TASK.table is not None
+    of_patients = replace(TASK, table=replace(TASK.table, patient="who"))
+    assert curves_of(TASK, counts(600, 2.0)) is not None
+    assert curves_of(of_patients, counts(600, 2.0)) is None

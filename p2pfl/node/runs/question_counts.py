@@ -12,7 +12,7 @@ asked about. docs/adr/0063.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -31,6 +31,7 @@ MOST_HEAD: Final = 1 << 17
 MARK_BYTES: Final = 8
 COUNT_BYTES: Final = 4
 NAME_BYTES: Final = 16
+REFUSED_TIMES: Final = 3  # that a question counts of which a group was too small
 MOST_NAMES: Final = 4096  # questions whose repetition is free; the oldest are forgotten, and count again
 HEAD: Final = codec.Row((codec.Whole(1 << 32), codec.Raw(MOST_NAMES * NAME_BYTES)))  # how many marks, and `asked`
 
@@ -60,11 +61,15 @@ class QuestionCounts:
                 evidence=counted(marks.size, "record"), times=counted(self.of(marks), "time"), source=source
             )
 
-    def check_gone(self, gone: Marks, least: int) -> None:
-        """Raises FewWithdrew when fewer than `least` of those that were asked about have gone since."""
-        few = int(np.isin(self.marks, gone, assume_unique=True).sum())
-        if 0 < few < least:
-            raise FewWithdrew(evidence="answers that were given before hold them", least=least)
+    def check_gone(self, gone: Sequence[Sequence[Marks]], least: int) -> None:
+        """Raises FewWithdrew when fewer than `least` patients who were asked about have gone since, of any of `gone`.
+
+        gone   by column: of each patient, records with a value there
+        """
+        for patients in gone:
+            few = sum(bool(np.isin(marks, self.marks).any()) for marks in patients)
+            if 0 < few < least:
+                raise FewWithdrew(evidence="answers that were given before hold them", least=least)
 
     def forget(self, gone: Marks) -> bool:
         """The next question is compared with one that was asked without these; True when any was known."""
@@ -72,14 +77,14 @@ class QuestionCounts:
         self.marks, self.counts = self.marks[stays], self.counts[stays]
         return not bool(stays.all())
 
-    def add(self, name: bytes, marks: Marks) -> bool:
+    def add(self, name: bytes, marks: Marks, times: int = 1) -> bool:
         """Count the question; False when it was counted before."""
         if name in self.asked:
             return False
         every = np.union1d(self.marks, marks)
         counts = np.zeros(every.size, np.uint32)
         counts[np.searchsorted(every, self.marks)] = self.counts
-        counts[np.searchsorted(every, marks)] += 1
+        counts[np.searchsorted(every, marks)] += times
         self.marks, self.counts = every, counts
         self.asked = [*self.asked, name][-MOST_NAMES:]
         return True
@@ -114,8 +119,9 @@ def read_counts(home: Home) -> QuestionCounts:
 class AskedOf:
     """One question about one site's records, as the budget of questions sees it.
 
-    gone    marks of records of the same file that are left out, since somebody withdrew
-    least   of these may have gone since they were asked about, or none
+    gone      marks of records of the same file that are left out, since somebody withdrew
+    gone_of   the same by column and patient
+    least     so many patients of each column may have gone since they were asked about, or none
     """
 
     home: Home
@@ -124,6 +130,7 @@ class AskedOf:
     most: int
     source: str
     gone: Marks = field(default_factory=lambda: np.array([], np.uint64))
+    gone_of: tuple[tuple[Marks, ...], ...] = ()
     least: int = 1
 
     @classmethod
@@ -139,9 +146,12 @@ class AskedOf:
         name = digest("asked", key, question, marks.tobytes(), *sorted(read))  # each, of records that are alike too
         return cls(home, name[:NAME_BYTES], marks, most, source)
 
-    def without(self, gone: Iterable[bytes], least: int) -> AskedOf:
-        """The same question, where records of these names are left out of it."""
-        return replace(self, gone=marks_of(self.home.records_key(), gone), least=least)
+    def without(self, gone_of: Iterable[Iterable[Sequence[bytes]]], least: int) -> AskedOf:
+        """The same question, where records of these names are left out of it: by column, and of each patient."""
+        key, named = self.home.records_key(), [list(patients) for patients in gone_of]
+        marks = tuple(tuple(marks_of(key, names) for names in patients) for patients in named)
+        every = marks_of(key, (name for patients in named for names in patients for name in names))
+        return replace(self, gone=every, gone_of=marks, least=least)
 
     def check(self) -> None:
         """Raises QuestionsSpent, FewWithdrew."""
@@ -149,7 +159,7 @@ class AskedOf:
 
     def _check(self, counts: QuestionCounts) -> None:
         counts.check(self.name, self.marks, self.most, self.source)
-        counts.check_gone(self.gone, self.least)
+        counts.check_gone(self.gone_of, self.least)
 
     def count(self) -> None:
         """Count it, durably; asked under the lock under which it is counted. Raises QuestionsSpent, FewWithdrew."""
@@ -158,4 +168,11 @@ class AskedOf:
             self._check(counts)
             forgot = counts.forget(self.gone)
             if counts.add(self.name, self.marks) or forgot:
+                self.home.replace(ITEM, counts.to_bytes())
+
+    def count_refused(self) -> None:
+        """A group of it was too small: that is an answer too, and one to bisect by. So it counts several times."""
+        with self.home.charging():
+            counts = read_counts(self.home)
+            if counts.add(digest("refused", self.name)[:NAME_BYTES], self.marks, REFUSED_TIMES - 1):
                 self.home.replace(ITEM, counts.to_bytes())

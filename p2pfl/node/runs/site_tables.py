@@ -12,9 +12,11 @@ import numpy as np
 from p2pfl import codec
 from p2pfl.errors.counts import counted
 from p2pfl.errors.privacy_units import PatientsUnknown
-from p2pfl.errors.questions import WithdrawnUnknown
+from p2pfl.errors.questions import PatientsUntold, WithdrawnUnknown
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.node.runs.patients import layers_of
+from p2pfl.statistics.plan import present
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
 from p2pfl.training.records.column_map import ColumnMap, MapFile
 from p2pfl.training.records.columns import TableReader, rows_of
@@ -32,6 +34,8 @@ class AskedRecords:
     counted   what the budget of questions knows each by: its name, and whose it is where a column says. The records of
               two patients may have the same cells, and one of the two may withdraw
     gone      the same of those that are left out, since somebody withdrew
+    gone_of   by each asked column, by all of them, and by nothing: of each patient who went, names of the records that
+              have a value there
     read      of each record its cells in the columns that are learned and in those that the question asks of: where one
               of them has changed, the same question has another answer
     """
@@ -41,6 +45,7 @@ class AskedRecords:
     counted: tuple[bytes, ...] = field(default=(), repr=False)
     gone: tuple[bytes, ...] = field(default=(), repr=False)
     read: tuple[bytes, ...] = field(default=(), repr=False)
+    gone_of: tuple[tuple[tuple[bytes, ...], ...], ...] = field(default=(), repr=False)
 
     def at(self, site: int, sites: int) -> SiteTable:
         """The table of the site at that place among those that are asked."""
@@ -77,7 +82,7 @@ def read_records(
     one_each   of each patient one record is taken, so that one record is what a patient moves
     withdrawn   records, and patients, that are left out
     Columns that are not asked may be blank, wrong, or not there; those that are learned must be once somebody withdrew.
-    Raises leaves of errors.training 001-019, PatientsUnknown, WithdrawnUnknown.
+    Raises leaves of errors.training 001-019, PatientsUnknown, PatientsUntold, WithdrawnUnknown.
     """
     given, every = GivenTable.of(data), columns_of(schema)
     column_map, source = given.column_map(schema, columns), given.source
@@ -101,10 +106,30 @@ def read_records(
     rows = np.flatnonzero(~out).tolist()
     if one_each:
         rows = _one_each(read.patients, written.names(every.keys()), rows, source)
-    table = SiteTable({name: values[rows] for name, values in held.items()}, levels, shows_own=shows_own, noised=noised)
-    gone = tuple(counted[row] for row in np.flatnonzero(out).tolist())
+    if schema.patient and whose is None and asked and not noised:
+        evidence = "a group of five records may be one patient's"
+        raise PatientsUntold(evidence=evidence, source=source, patient=schema.patient)
+    layers = layers_of([whose[row] for row in rows]) if whose is not None and not noised else ()
+    columns_read = {name: values[rows] for name, values in held.items()}
+    table = SiteTable(columns_read, levels, shows_own=shows_own, noised=noised, layers=layers)
+    went = np.flatnonzero(out).tolist()
+    gone_of = _gone_of(went, counted, whose, [held[one.name] for one in asked])
     kept, known_by, told = (tuple(one[row] for row in rows) for one in (names, counted, cells))
-    return AskedRecords(table, kept, known_by, gone, told)
+    return AskedRecords(table, kept, known_by, tuple(counted[row] for row in went), told, gone_of)
+
+
+def _gone_of(
+    went: Sequence[int], names: Sequence[bytes], whose: Sequence[bytes] | None, columns: Sequence[Floats]
+) -> tuple[tuple[tuple[bytes, ...], ...], ...]:
+    """As AskedRecords has it; a record of nobody's is of one patient."""
+    found = []
+    for has in (*map(present, columns), *([present(*columns)] if columns else []), np.ones(len(names), np.bool_)):
+        by_patient: dict[bytes | int, list[bytes]] = {}
+        for row in went:
+            if has[row]:
+                by_patient.setdefault(row if whose is None else whose[row], []).append(names[row])
+        found.append(tuple(map(tuple, by_patient.values())))
+    return tuple(found)
 
 
 def _one_each(patients: Sequence[bytes], whole: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:

@@ -1,7 +1,8 @@
 """A question about the sites' tables, as sums: what each part of it puts in, and what stops it before more is opened.
 
 Part by part, each a round of its own, all over the sites of the first:
-    roll call   how many sites have a value of each column; whether any site's rules refuse. Binds nothing
+    roll call   how many sites have a value of each column, and a record with all of them where those are summed
+                together; whether any site's rules refuse. Binds nothing
     guard       before every sum that counts people: which counts are of enough people at one site alone, so that their
                 total is; then whether anybody at all is in those that are not. If so the question ends here
     sum         what the statistic asks
@@ -13,7 +14,7 @@ docs/adr/0056.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -38,7 +39,8 @@ from p2pfl.node.runs.question_noise import QuestionNoise, aside_fact, over_facts
 from p2pfl.node.runs.site_tables import AskedRecords, read_records
 from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.noise import LIMIT
-from p2pfl.statistics.question import MOST_RECORDS, Ask, Statistic, Truths
+from p2pfl.statistics.plan import present
+from p2pfl.statistics.question import MOST_RECORDS, Ask, Integers, SiteTable, Statistic, Truths, Variable
 from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.records.withdrawn import Withdrawn
 
@@ -92,6 +94,7 @@ class Inquiry:
         wanted, noise = [one.name for one in self.statistic.variables], self.noise
         how = {"noised": noise is not None, "one_each": noise is not None and noise.one_each}
         records = read_records(schema, wanted, data, columns, shows_own=shows_own, withdrawn=withdrawn, **how)
+        records = replace(records, table=replace(records.table, least=self.federation.statistics.minimum_cell))
         next(self.statistic.steps(records.table))  # what is wrong here is told before anything is asked
         return records
 
@@ -128,14 +131,16 @@ class Inquiry:
     # ── roll call ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def roll_call(self, records: AskedRecords, refuses: bool) -> Part:
-        """Which columns this site has values of, and whether its rules refuse the question.
+        """Which columns this site has values of, and records with all that are summed together; whether it refuses.
 
         With noise every column counts as measured: what is exact of the records stays here.
         """
-        measured = self._measured(records)  # (V,)
+        table = records.table
+        measured = self._measured(table)  # (V + T,)
+        patients = np.max([self._measured(one) for one in table.by_layer()] or [measured], axis=0)
         if self.noise is not None:
-            measured = np.full(measured.shape, MOST_RECORDS)
-        enough = measured >= self.federation.minimum.records
+            measured = patients = np.full(measured.shape, MOST_RECORDS)
+        enough = patients[: len(self.statistic.variables)] >= self.federation.minimum.records
         raised = np.concatenate([[refuses], enough])
         return Part(
             {"statistic": {"part": ROLL_CALL, "question": dict(self.facts), **aside_fact(self.aside)}},
@@ -147,23 +152,31 @@ class Inquiry:
         minimum = self.federation.minimum
         if raised[0]:
             raise QuestionRefused(evidence="one flag, in which all sites' answers are one", query=self.called)
-        for variable, count, enough in zip(self.statistic.variables, sites.tolist(), raised[1:].tolist(), strict=True):
+        for columns, count in zip(self._counted, sites.tolist(), strict=True):
             if count < minimum.sites:
-                raise too_few(f"{variable.name} in {self.called}", "sites", count, minimum.sites)
+                what = " with ".join(one.name for one in columns)
+                raise too_few(f"{what} in {self.called}", "sites", count, minimum.sites)
+        for variable, enough in zip(self.statistic.variables, raised[1:].tolist(), strict=True):
             if not enough:
                 what = f"no site alone has enough records with a value of {variable.name}"
                 raise GroupTooSmall(evidence=what, query=self.called, least=minimum.records)
 
-    def _measured(self, records: AskedRecords) -> npt.NDArray[np.int64]:
-        """(V,) how many values of each column this site has."""
-        read = [records.table.columns[one.name] for one in self.statistic.variables]
-        return np.array([np.count_nonzero(~np.isnan(values)) for values in read], np.int64)
+    @property
+    def _counted(self) -> tuple[tuple[Variable, ...], ...]:
+        """What sites are counted by: each column, and each set of them of which only complete records are summed."""
+        return (*((one,) for one in self.statistic.variables), *self.statistic.together)
+
+    def _measured(self, table: SiteTable) -> npt.NDArray[np.int64]:
+        """(V + T,) of how many records this site has a value of each column, and of all of each set."""
+        read = [[table.columns[one.name] for one in columns] for columns in self._counted]
+        return np.array([np.count_nonzero(present(*values)) for values in read], np.int64)
 
     # ── guard, and sum ────────────────────────────────────────────────────────────────────────────────────────
 
-    def guard(self, number: int, ask: Ask, over: tuple[str, ...]) -> Part:
-        """Of each count of people: this site alone has enough."""
-        enough = ask.values[ask.people] >= ask.least(self.federation.statistics.minimum_cell)
+    def guard(self, number: int, ask: Ask, over: tuple[str, ...], patients: Integers | None = None) -> Part:
+        """Of each count of people: this site alone has enough. patients: of how many each is at least."""
+        counts = ask.values if patients is None else patients
+        enough = counts[ask.people] >= ask.least(self.federation.statistics.minimum_cell)
         return Part(self._of(f"guard {number}", ask, over), [flags(enough, self.draw)])
 
     def anybody(self, number: int, ask: Ask, over: tuple[str, ...], enough: Truths) -> Part:

@@ -1,7 +1,8 @@
 """ROC and calibration of a yes-or-no model, from counts of scores by class and bin, in groups large enough to be shown.
 
 A curve with a step for each score says of single patients where they stand. So neighbouring bins are put together until
-each group holds `least` patients of either class: no point of a curve is that of fewer.
+each group holds `least` patients of either class: no point of a curve is that of fewer. Where a patient may have
+several records, counts of records do not say so, and there is no curve (docs/adr/0100).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def curves_of(task: TaskChoice, total: Sequence[int], least: int = LEAST) -> dic
     roc           [1 − specificity, sensitivity], from the highest scores down
     calibration   [mean score, share of positives, low, high], 95 % interval of Wilson
     """
-    if task.table is None or not isinstance(task.table.label, BinaryLabel) or len(total) != Binary.size:
+    if task.table is None or task.table.patient:
+        return None
+    if not isinstance(task.table.label, BinaryLabel) or len(total) != Binary.size:
         return None
     negative, positive = list(total[:BINS]), list(total[BINS : 2 * BINS])
     if min(*negative, *positive) < 0:

@@ -12,24 +12,37 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.errors.federation import WrongValue
-from p2pfl.errors.questions import FewWithdrew, QuestionNotApproved, QuestionsSpent, QuestionUnfit, WithdrawnUnknown
-from p2pfl.errors.round import AnotherCohort
+from p2pfl.errors.questions import (
+    FewWithdrew,
+    GroupTooSmall,
+    PatientsUntold,
+    QuestionNotApproved,
+    QuestionsSpent,
+    QuestionUnfit,
+    WithdrawnUnknown,
+)
+from p2pfl.errors.round import AnotherCohort, TooFewContribute
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.node import question_file, questions
 from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.patients import PatientCounts
 from p2pfl.node.runs.question_counts import AskedOf, QuestionCounts, read_counts
 from p2pfl.node.runs.site_tables import read_records
-from p2pfl.node.runs.statistics import Inquiry
+from p2pfl.node.runs.statistics import Inquiry, Part
 from p2pfl.node.runs.sums import Asked, SumRun, encode, flags, salt
 from p2pfl.node.withdrawals import read_withdrawn, withdraw
 from p2pfl.peer.epoch import sums_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.describe import Describe, Histogram
-from p2pfl.statistics.question import Factor, Quantity
+from p2pfl.statistics.glm import Logistic
+from p2pfl.statistics.linear import Linear
+from p2pfl.statistics.quantiles import Quantiles
+from p2pfl.statistics.question import Factor, OpenedSum, Quantity
+from p2pfl.statistics.table_one import TableOne
 from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.records.given_table import GivenTable
@@ -168,6 +181,113 @@ def test_a_roll_call_says_which_columns_this_site_has_and_of_which_enough() -> N
     has, raised = (np.asarray(one.reading.read(one.vector.words)) for one in part.parts)
     assert has.tolist() == [1, 1]
     assert raised.tolist() == [True, False, True]  # it refuses; two ages are too few, three sexes are not
+
+
+# ── people, and not records; sites, and not columns ───────────────────────────────────────────────────────────
+
+
+def federation_of_patients() -> Federation:
+    lines = draft.description_lines(TABLE + b"patient: who\n", "task.yaml")
+    return Federation.parse(draft.peers_file("trial", [card.member for card in CARDS], lines, ()))
+
+
+FIVE_VISITS = "".join(f"p1,{60 + visit},male,yes\n" for visit in range(5))
+OTHERS = "".join(f"q{row},{40 + row},female,no\n" for row in range(8))
+PEOPLE = "who,age,sex,ill\n" + OTHERS
+VISITS = PEOPLE + FIVE_VISITS
+TABLE_ONE = TableOne(SEX, (AGE,))
+
+
+def raised(part: Part) -> list[bool]:
+    """Which flags of a guard this site raises."""
+    return (np.asarray(part.parts[0].vector.words) != 0).tolist()
+
+
+def enough(text: str) -> dict[str, bool]:
+    """Of each count of the first sum of a table by sex: this site alone has enough for it."""
+    inquiry = Inquiry.of(TABLE_ONE, federation_of_patients(), os.urandom)
+    table = inquiry.read(csv(text), None, False).at(0, 3)
+    ask = next(TABLE_ONE.steps(table))
+    counts = PatientCounts(TABLE_ONE, table).of(ask)
+    return dict(zip(ask.labels, raised(inquiry.guard(1, ask, (), counts)), strict=True))
+
+
+@pytest.mark.claim("STAT-2")
+def test_one_patient_with_five_records_is_no_group_of_five() -> None:
+    visits = enough(VISITS)
+    assert not visits["age known: male"] and not visits["groups male"]
+    assert visits["age known: female"] and visits["groups female"]
+    five = enough(PEOPLE + "".join(f"p{row},{60 + row},male,yes\n" * 3 for row in range(5)))
+    assert five["age known: male"]
+
+
+def test_were_records_counted_for_people_five_of_one_patient_would_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PatientCounts, "of", lambda self, ask: ask.values)
+    assert enough(VISITS)["age known: male"]
+
+
+def test_a_file_that_does_not_say_whose_its_records_are_is_asked_of_nothing() -> None:
+    inquiry = Inquiry.of(Describe((AGE,)), federation_of_patients(), os.urandom)
+    with pytest.raises(PatientsUntold, match="who"):
+        inquiry.read(csv(), None, False)
+
+
+def test_patients_are_counted_in_step_with_every_sum_of_a_question() -> None:
+    """A bisection: each of its sums is guarded by patients, the later ones too."""
+    question = Quantiles(AGE, (0.5,), 3)
+    inquiry = Inquiry.of(question, federation_of_patients(), os.urandom)
+    table = inquiry.read(csv(VISITS), None, False).at(0, 3)
+    steps, patients = question.steps(table), PatientCounts(question, table)
+    ask, told = next(steps), []
+    for _ in range(3):
+        told.append((ask.values.tolist(), patients.of(ask).tolist()))
+        ask = steps.send(opened := OpenedSum(ask.values, 1))
+        patients.follow(opened)
+    assert told[1:] == [([9, 4], [9, 1]), ([0, 9], [0, 9])]
+
+
+def sites_of(*texts: str) -> tuple[Inquiry, Any]:
+    """A regression of age by sex, and how many of these sites have what it sums."""
+    inquiry = Inquiry.of(Linear(AGE, (SEX,)), federation(), os.urandom)
+    parts = [inquiry.roll_call(inquiry.read(csv("age,sex,ill\n" + one), None, False), False).parts[0] for one in texts]
+    total = FIELD.sum([one.vector.words for one in parts])
+    return inquiry, np.asarray(parts[0].reading.read(total))
+
+
+ALL_CELLS, AGES_ALONE, SEXES_ALONE = "61,male,no\n" * 6, "61,,no\n" * 6, ",male,no\n" * 6
+
+
+@pytest.mark.claim("STAT-11")
+def test_a_statistic_of_complete_records_is_of_as_many_sites_as_have_some() -> None:
+    """Three sites have ages, three have sexes, and one has both: its own regression is no sum."""
+    inquiry, sites = sites_of(ALL_CELLS, AGES_ALONE, AGES_ALONE, SEXES_ALONE, SEXES_ALONE)
+    assert sites.tolist() == [3, 3, 1]
+    with pytest.raises(TooFewContribute, match="age with sex"):
+        inquiry.read_roll_call(sites, np.array([False, True, True]))
+    inquiry, sites = sites_of(ALL_CELLS, ALL_CELLS, ALL_CELLS)
+    inquiry.read_roll_call(sites, np.array([False, True, True]))
+
+
+def test_were_sites_counted_by_column_alone_the_regression_of_one_would_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Linear, "together", ())
+    inquiry, sites = sites_of(ALL_CELLS, AGES_ALONE, AGES_ALONE, SEXES_ALONE, SEXES_ALONE)
+    inquiry.read_roll_call(sites, np.array([False, True, True]))
+
+
+@pytest.mark.claim("STAT-10")
+def test_a_level_beside_a_number_is_guarded_by_twice_the_smallest_group() -> None:
+    question = Logistic(Factor("ill", ("no", "yes")), ("yes",), (AGE, SEX))
+    inquiry = Inquiry.of(question, federation(), os.urandom)
+    rows = "".join(f"{40 + row},{'male' if row < 9 else 'female'},{'yes' if row % 2 else 'no'}\n" for row in range(30))
+    ask = next(question.steps(inquiry.read(csv("age,sex,ill\n" + rows), None, False).at(0, 3)))
+    flags_raised = raised(inquiry.guard(1, ask, ()))
+    found = dict(zip(ask.labels, flags_raised, strict=True))
+    assert found["sex female"] and found["ill with"] and not found["sex male"]
+    with pytest.raises(GroupTooSmall, match="fewer than 10") as caught:
+        inquiry.refuse_small(ask, np.array(flags_raised))
+    assert "sex male (10)" in caught.value.evidence
 
 
 def test_columns_that_nobody_asks_may_be_blank_wrong_or_away() -> None:
@@ -322,7 +442,7 @@ def asked_of(home: Home, gone: int) -> int:
     every = inquiry.read(table, None, False)
     withdraw(home, every.names[:gone], 1)
     records = inquiry.read(table, None, False, read_withdrawn(home))
-    budget = AskedOf.of(home, inquiry.name, records.counted, records.read, 9, "peers.yaml").without(records.gone, 5)
+    budget = AskedOf.of(home, inquiry.name, records.counted, records.read, 9, "peers.yaml").without(records.gone_of, 5)
     budget.check()
     budget.count()
     return int(records.table.columns["age"].sum())
@@ -365,7 +485,7 @@ def test_who_has_the_same_cells_as_somebody_who_withdrew_is_not_taken_for_them(t
         withdraw(home, [patient_name(f"p{row}".encode()) for row in patients], 1)
         table = csv("who,age,sex,ill\n" + rows)
         records = read_records(schema, ["age"], table, withdrawn=read_withdrawn(home))
-        AskedOf.of(home, question, records.counted, records.read, 9, "peers.yaml").without(records.gone, 5).count()
+        AskedOf.of(home, question, records.counted, records.read, 9, "peers.yaml").without(records.gone_of, 5).count()
 
     with make(tmp_path) as home:
         ask(home, b"first")
@@ -373,6 +493,51 @@ def test_who_has_the_same_cells_as_somebody_who_withdrew_is_not_taken_for_them(t
         ask(home, b"third")
         with pytest.raises(FewWithdrew):
             ask(home, b"fourth", 10)
+
+
+def gone_from(home: Home, question: bytes, wanted: tuple[str, ...], rows: str, *patients: int) -> None:
+    """Ask of `rows` without those patients, whose names are p0, p1 and so on. Raises FewWithdrew."""
+    schema = federation_of_patients().task.table
+    assert schema is not None
+    withdraw(home, [patient_name(f"p{row}".encode()) for row in patients], 1)
+    records = read_records(schema, wanted, csv("who,age,sex,ill\n" + rows), withdrawn=read_withdrawn(home))
+    AskedOf.of(home, question, records.counted, records.read, 9, "peers.yaml").without(records.gone_of, 5).count()
+
+
+@pytest.mark.claim("HOME-15")
+def test_one_patient_with_five_records_who_went_is_one_and_not_five(tmp_path: Path) -> None:
+    rows = "".join(f"p{row},{40 + row + visit},male,no\n" for row in range(12) for visit in range(5))
+    with make(tmp_path) as home:
+        gone_from(home, b"first", ("age",), rows)
+        with pytest.raises(FewWithdrew):
+            gone_from(home, b"second", ("age",), rows, 0)
+        gone_from(home, b"third", ("age",), rows, 0, 1, 2, 3, 4)
+
+
+@pytest.mark.claim("HOME-15")
+def test_who_went_is_counted_by_each_column_that_is_asked(tmp_path: Path) -> None:
+    """Of five who went one had an age: two sums of ages would differ by hers."""
+    rows = "".join(f"p{row},{'' if 0 < row < 5 else 40 + row},male,no\n" for row in range(20))
+    with make(tmp_path) as home:
+        gone_from(home, b"first", ("age", "sex"), rows)
+        gone_from(home, b"second", ("sex",), rows, 0, 1, 2, 3, 4)
+    (tmp_path / "other").mkdir()
+    with make(tmp_path / "other") as home:
+        gone_from(home, b"first", ("age", "sex"), rows)
+        with pytest.raises(FewWithdrew):
+            gone_from(home, b"second", ("age", "sex"), rows, 0, 1, 2, 3, 4)
+
+
+@pytest.mark.claim("STAT-5")
+def test_a_question_of_which_a_group_was_too_small_counts_three_times_and_once_so(tmp_path: Path) -> None:
+    with make(tmp_path, "ada") as home:
+        asked = budget_of(home, bytes(1), records("a", "b"))
+        for _ in range(2):
+            asked.count()
+            asked.count_refused()
+        assert read_counts(home).counts.tolist() == [3, 3]
+        with pytest.raises(QuestionsSpent, match="3 times"):
+            budget_of(home, b"new", records("a")).check()
 
 
 def test_counts_are_read_back_as_they_were_and_nothing_else_is() -> None:
