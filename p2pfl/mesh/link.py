@@ -73,10 +73,8 @@ class Link:
         self.room = QueueRoom(limits)
         self._router = router
         self._endpoint = router.connect(peer)
-        self._limits = limits
-        self._now = now
-        self._report = report
-        self._on_relay_frame = on_relay_frame
+        self._limits, self._now = limits, now
+        self._report, self._on_relay_frame = report, on_relay_frame
         self._connection: Connection | None = None
         self._outgoing = Outgoing(limits.window_bytes)
         self._incoming = Incoming(limits.window_bytes)
@@ -108,9 +106,9 @@ class Link:
         return self._session, self._incoming.expected
 
     def attach(self, tunnel: Tunnel, opened: OpenedLink) -> None:
-        """Make `tunnel` the pair's link, instead of any before it. Raises MalformedStream, Superseded."""
+        """Make `tunnel` the pair's link, instead of any before it. Raises MalformedStream, Superseded; OSError."""
         hello = opened.hello
-        if opened.ours.session != self._session:
+        if tunnel.closed or opened.ours.session != self._session:
             raise Superseded
         self._drop("replaced by a newer connection")
         try:
@@ -123,7 +121,11 @@ class Link:
         self.record.opened(tunnel, opened.facts, now)
         self._report(LinkOpened(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts, tunnel.path))
         local = RouterEnd(self._endpoint, lambda count: self._forwarded(tunnel, count))
-        tunnel.start(local, lambda reason, error: self._tunnel_ended(tunnel, reason, error))
+        try:
+            tunnel.start(local, lambda reason, error: self._tunnel_ended(tunnel, reason, error))
+        except BaseException:
+            self._drop("its socket cannot be read")
+            raise
         self._send_control(PING, self._stamp())
         self._send_frames()
 
@@ -247,8 +249,7 @@ class Link:
             return False
         acknowledged = self._acknowledgement()
         header = Header(kind, 0, connection.tag, number, acknowledged, 0)
-        sent = self._router.send(self.peer, header.encode(), *body)
-        if sent:
+        if sent := self._router.send(self.peer, header.encode(), *body):
             self._mark_sent(connection, acknowledged)
         return sent
 

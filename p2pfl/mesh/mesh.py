@@ -14,6 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from p2pfl.errors import P2PFLError, bare
@@ -79,10 +80,8 @@ class Mesh:
     ) -> None:
         if len(incarnation) != opening.INCARNATION_BYTES or incarnation == opening.NOBODY:
             raise ValueError("an incarnation is 16 random bytes")
-        self._site = site
-        self._listen = listen
-        self._incarnation = incarnation
-        self._greeter = greeter
+        self._site, self._greeter = site, greeter
+        self._listen, self._incarnation = listen, incarnation
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, Dialer] = {}
         self._chosen: dict[str, Chosen] = {}
@@ -100,7 +99,7 @@ class Mesh:
             is_up=lambda peer: self._links[peer].up,
             bring_up=self._bring_up,
             report_failure=self._report_refusal,
-            spawn=self._spawn,
+            serve=partial(self._spawn, ends_all=False),
         )
         self._relay_client = RelayClient(site, owner, prefer=hub, scratch=self._scratch)
         self._router: Router | None = None
@@ -222,15 +221,16 @@ class Mesh:
 
     # ── connections ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[None, None, None], *, ends_all: bool = True) -> asyncio.Task[None]:
+        """`ends_all`: a fault of this program in it is raised to the owner; else asyncio tells of it (listener.py)."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._task_done)
+        task.add_done_callback(self._task_done if ends_all else self._tasks.discard)
         return task
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()) is not None:  # a fault of this program
+        if not task.cancelled() and (fault := task.exception()) is not None:
             self._events.fail(fault)
 
     def _start_dialer(self, peer: str) -> None:
@@ -339,6 +339,8 @@ class Mesh:
             raise OwnerBehind(peer=peer, evidence=f"more than {most} bytes of it wait, or it came too fast")
 
     async def _end_failed(self, tunnel: Tunnel, peer: str | None, route: Route, error: Exception) -> None:
+        if tunnel.closed:  # another process of the peer took its place, and what went wrong is no fault of anybody
+            return
         named = translate(error, peer=peer or route.label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)
         if route.relay and route.expected is not None:
             named = blame_relay(named, route.relay, route.expected)

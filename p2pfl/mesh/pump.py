@@ -121,7 +121,10 @@ class Pump:
         """Carry bytes between the far end and `local` until one of them ends.
 
         `on_end` comes once, from the loop; its error is MalformedZmtp when the far end broke ZMTP.
+        Raises OSError where the pump is closed already, or the system cannot watch one more socket.
         """
+        if self.closed:
+            raise ConnectionAbortedError("closed at this end")
         self._local, self._on_end = local, on_end
         self._loop.add_reader(self._tcp, self._from_tcp)
         local.begin(self)

@@ -224,6 +224,8 @@ class RelayServer:
             ends = self._socketpair()
             for tunnel in pair:
                 await tunnel.write(JOINED)
+            for tunnel, end in zip(pair, ends, strict=True):  # either may have ended while the other was told
+                tunnel.start(SocketEnd(end), lambda reason, error: self._tunnel_ended(pair))
         except BaseException:
             for tunnel in pair:
                 tunnel.close()
@@ -232,8 +234,6 @@ class RelayServer:
             raise
         self._calls += 1
         self._carried[call.key] = pair
-        for tunnel, end in zip(pair, ends, strict=True):
-            tunnel.start(SocketEnd(end), lambda reason, error: self._tunnel_ended(pair))
 
     def _tunnel_ended(self, pair: tuple[Tunnel, Tunnel]) -> None:
         if all(tunnel.closed for tunnel in pair):  # the second forwards what it still holds, and ends by itself

@@ -40,14 +40,14 @@ class RelayClientOwner:
     is_up           this member has a link
     bring_up        makes a link of a connected socket; never raises
     report_failure  a call did not come about
-    spawn           runs a task for as long as the mesh
+    serve           runs a task that another member asked for, for as long as the mesh; no fault in it ends the mesh
     """
 
     send_frame: SendFrame
     is_up: Callable[[str], bool]
     bring_up: Callable[[socket.socket, Route], Coroutine[None, None, None]]
     report_failure: Callable[[str, Address | None, P2PFLError], None]
-    spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
+    serve: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class RelayClient:
             # The caller has given up its earlier call, or it would not call again, though its end is not seen here yet.
             if (earlier := self._answers.get((relay, peer))) is not None:
                 earlier.cancel()
-            answer = self._answers[(relay, peer)] = self._owner.spawn(self._answer(peer, relay, ticket))
+            answer = self._answers[(relay, peer)] = self._owner.serve(self._answer(peer, relay, ticket))
             answer.add_done_callback(lambda task: self._answered((relay, peer), task))
 
     def _may_answer(self, peer: str, relay: str) -> bool:

@@ -162,6 +162,8 @@ class Tunnel(Pump):
 
     async def close_gently(self) -> None:
         """Close so that the far end can still read the last words: send no more, wait a second for it to close."""
+        if self.closed:
+            return
         with contextlib.suppress(OSError, TimeoutError):
             self._tcp.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(1.0):

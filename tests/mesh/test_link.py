@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, GOODBYE, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.local_ends import RouterEnd
-from p2pfl.mesh.opening import LinkHello, OpenedLink
+from p2pfl.mesh.opening import LinkHello, OpenedLink, Superseded
 from p2pfl.mesh.queue_room import QueueRoom
 from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN
 from p2pfl.roster import Address
@@ -45,6 +46,7 @@ class Stage:
         router: Any = SimpleNamespace(connect=lambda peer: endpoint, send=self.send)
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append, unexpected)
         tunnel: Any = SimpleNamespace(
+            closed=False,
             stalled=False,
             last_heard=100.0,
             bytes_sent=0,
@@ -87,6 +89,34 @@ def staged(scene: Any) -> None:
         scene(Stage())
 
     asyncio.run(run())
+
+
+def test_a_connection_that_was_closed_while_it_was_opened_is_no_link() -> None:
+    def scene(stage: Stage) -> None:
+        stage.link.cut("for another one")
+        stage.tunnel.closed = True
+        with pytest.raises(Superseded):
+            stage.link.attach(stage.tunnel, stage.opened(TAG))
+        assert not stage.link.up
+
+    staged(scene)
+
+
+def test_a_connection_that_cannot_be_started_leaves_no_link_and_is_closed() -> None:
+    def scene(stage: Stage) -> None:
+        def full(*arguments: Any) -> None:
+            raise OSError(errno.ENOSPC, "no more can be watched")
+
+        closed: list[bool] = []
+        stage.tunnel.start, stage.tunnel.close = full, lambda: closed.append(True)
+        stage.link.cut("for another one")
+        with pytest.raises(OSError, match="watched"):
+            stage.link.attach(stage.tunnel, stage.opened(TAG))
+        assert not stage.link.up
+        assert closed == [True, True]
+        assert isinstance(stage.told[-1], LinkClosed)
+
+    staged(scene)
 
 
 def test_a_link_on_which_bytes_arrive_lives_though_no_frame_is_ever_whole() -> None:

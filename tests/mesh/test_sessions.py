@@ -46,7 +46,7 @@ class End:
         """The connection of these two hellos is this end's link; False when this end does not take it."""
         nonce = digest("nonce", *sorted((ours.nonce, theirs.nonce)))
         tunnel: Any = SimpleNamespace(
-            stalled=False,
+            closed=False, stalled=False,
             last_heard=0.0, bytes_sent=0, bytes_received=0, close=self._on_the_way.clear, start=lambda *of: None,
             path=Path("direct", "10.0.0.1:7443"), dialed=True,
         )  # fmt: skip
