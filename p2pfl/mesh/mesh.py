@@ -262,13 +262,13 @@ class Mesh:
         site = self._site
         try:
             contexts = site.credentials.current()
-        except OSError as error:  # a new leaf is due, and there is no descriptor for its key
+            context = contexts.dialing if route.dialed else contexts.accepting
+            tunnel = Tunnel(sock, context, site.limits, site.clocks.now, scratch=self._scratch, path=route.path)
+        except OSError as error:  # a new leaf is due, and there is no descriptor for its key; or the caller is gone
             sock.close()
             named = translate(error, peer=route.label, first_bytes=b"", dialed=route.dialed)
             self._report_refusal(route.expected, route.address, named)
             return
-        context = contexts.dialing if route.dialed else contexts.accepting
-        tunnel = Tunnel(sock, context, site.limits, site.clocks.now, scratch=self._scratch, path=route.path)
         peer: str | None = None
         carried = False
         try:

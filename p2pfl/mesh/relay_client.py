@@ -221,13 +221,17 @@ async def redeem(
     tunnels   holds the connection to the relay while it lives, so that its owner can end it
     Raises P2PFLError.
     """
-    relay, limits, contexts = ticket.relay, site.limits, site.credentials.current()
-    first = await site.connector.connect_first(relay, site.roster[relay].addresses, lambda address, error: None)
-    if first is None:
-        raise _refusal(ticket, "it does not answer at its addresses")
-    tunnel = Tunnel(first.sock, contexts.relaying, limits, site.clocks.now, scratch=scratch)
-    tunnels.add(tunnel)
+    relay, limits = ticket.relay, site.limits
+    opened: list[socket.socket] = []  # what is ours to close until the connection carries the call
+    tunnel: Tunnel | None = None
     try:
+        contexts = site.credentials.current()
+        first = await site.connector.connect_first(relay, site.roster[relay].addresses, lambda address, error: None)
+        if first is None:
+            raise _refusal(ticket, "it does not answer at its addresses")
+        opened.append(first.sock)
+        tunnel = Tunnel(first.sock, contexts.relaying, limits, site.clocks.now, scratch=scratch)
+        tunnels.add(tunnel)
         route = Route(first.address, relay, protocols=(RELAY_ALPN,))
         await authenticate(tunnel, route, contexts.leaf, site.roster, site.name)
         await tunnel.write(ticket.ticket)
@@ -236,13 +240,18 @@ async def redeem(
         if answer != JOINED:
             raise _refusal(ticket, "it does not know the call any more")
         inside, outside = socket.socketpair()
+        opened += (inside, outside)
+        tunnel.start(SocketEnd(inside), lambda reason, error: tunnels.discard(tunnel))
     except BaseException as error:
-        tunnel.close()
-        tunnels.discard(tunnel)
-        if isinstance(error, OSError):  # ssl.SSLError and TimeoutError too
-            raise translate(error, peer=relay, first_bytes=tunnel.first_bytes, dialed=True) from None
+        if tunnel is not None:
+            tunnel.close()
+            tunnels.discard(tunnel)
+        for sock in opened:
+            sock.close()
+        if isinstance(error, OSError):  # ssl.SSLError and TimeoutError too; no descriptor left for a new leaf's key
+            first_bytes = b"" if tunnel is None else tunnel.first_bytes
+            raise translate(error, peer=relay, first_bytes=first_bytes, dialed=True) from None
         raise
-    tunnel.start(SocketEnd(inside), lambda reason, error: tunnels.discard(tunnel))
     return outside, first.address
 
 

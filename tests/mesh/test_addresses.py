@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from p2pfl.errors.mesh import AddressUnusable
+from p2pfl.errors.mesh import AddressUnusable, HandshakeCut
 from p2pfl.mesh import LinkClosed
+from p2pfl.mesh.admission import Route
 from p2pfl.mesh.certificates import Contexts
+from p2pfl.mesh.connect import FirstAnswer
 from p2pfl.mesh.listener import bind
+from p2pfl.mesh.relay_client import RelayTicket, redeem
 from p2pfl.roster import Address, Roster
 from tests.mesh.sites import QUICK, Sites, free_address, running
 from tests.mesh.tcp_proxy import Proxy
@@ -198,5 +204,51 @@ def test_a_site_whose_new_certificate_finds_no_descriptor_dials_again() -> None:
             ada._links["bob"].cut("the path changed")
             await one.linked("bob", 2)
             assert not failures
+
+    asyncio.run(scene())
+
+
+class GoneAlready(socket.socket):
+    """Its far end is gone: some systems refuse every setting of such a socket."""
+
+    def setsockopt(self, *arguments: object) -> None:  # type: ignore[override]
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def no_descriptor() -> Contexts:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("lacks", ["certificate", "socket"])
+def test_a_call_for_which_this_system_has_no_room_is_one_that_does_not_come_about(lacks: str) -> None:
+    """A member's frame asks for it, so what it raises would end this process."""
+    gone = GoneAlready()
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        site = sites.mesh("ada")._site
+
+        async def connect_first(peer: str, addresses: object, report: object) -> FirstAnswer:
+            return FirstAnswer(gone, sites.addresses[peer], ())
+
+        if lacks == "certificate":
+            site.credentials.current = no_descriptor  # type: ignore[method-assign]
+        connector: Any = SimpleNamespace(connect_first=connect_first, limits=QUICK)
+        with pytest.raises(HandshakeCut, match="bob"):
+            await redeem(replace(site, connector=connector), RelayTicket("cyd", "bob", bytes(16)), set())
+        assert lacks == "certificate" or gone.fileno() == -1
+
+    asyncio.run(scene())
+    gone.close()
+
+
+def test_a_caller_that_is_gone_before_its_socket_is_set_up_ends_nothing() -> None:
+    async def scene() -> None:
+        sites, gone = Sites("ada", "bob"), GoneAlready()
+        ada = sites.mesh("ada", listens=False)
+        async with running(ada) as (one,):
+            ada._spawn(ada._bring_up(gone, Route(sites.addresses["bob"], "bob", accepting=True)))
+            assert (await one.refusal(HandshakeCut.code)).peer == "bob"
+            assert gone.fileno() == -1
 
     asyncio.run(scene())
