@@ -152,6 +152,18 @@ def test_hazard_ratios_stratified_by_site_are_statsmodels_and_need_no_grid() -> 
     assert alone.loglik == pytest.approx(pooled_too.loglik, abs=0.05)
 
 
+def test_a_column_far_narrower_than_its_bounds_is_not_taken_for_one_that_separates() -> None:
+    """What rounding left of its information made the last steps crawl, and the question ended by the wrong name."""
+    draw, wide = np.random.default_rng(0), 600.0
+    x, arm, censored = draw.normal(0, 1, 2000), draw.integers(0, 2, 2000).astype(float), draw.exponential(12, 2000)
+    time = 10 * draw.exponential(np.exp(-0.5 * x - 0.4 * arm))
+    columns = {"t": np.minimum(time, censored).clip(0.01, 99), "e": (time < censored).astype(float), "x": x, "arm": arm}
+    table = pooled(columns, {"e": ("no", "yes"), "arm": ("a", "b")})
+    covariates, grid = (number("x", -wide, wide), Factor("arm", ("a", "b"))), (2.0, 5.0, 10.0, 20.0, 100.0)
+    found = over(Cox(T, E, ("yes",), covariates, grid), table, coarse=True)
+    assert [one.estimate for one in found.coefficients] == pytest.approx([0.5, 0.4], abs=0.15)
+
+
 @pytest.mark.claim("STAT-2")
 def test_who_left_between_two_events_is_counted_by_level_before_the_steps_tell_it() -> None:
     """At β = 0 the sums over those at risk are counts: of a code, of those with its level."""
