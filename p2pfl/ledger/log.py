@@ -240,7 +240,7 @@ def check_head(home: Home, which: LogName, reading: Reading, text: str) -> None:
         torn = f"; {reading.findings[0]}" if reading.findings else ""
         evidence = f"the head covers {counted(head.size, 'entry')}, the log has {len(chain.entries)}{torn}"
         raise LedgerShortened(evidence=evidence, log=which, entry=len(chain.entries), home=home.path)
-    root = chain.root_at(head.size)
-    if root != head.root or head.origin != origin(which, home.name, chain.entries[0].record):
+    root, first = chain.root_at(head.size), chain.entries[0].record if chain.entries else b""
+    if root != head.root or head.origin != origin(which, home.name, first):
         evidence = f"root of {counted(head.size, 'entry')}: signed {head.root.hex()[:16]}, found {root.hex()[:16]}"
         raise LedgerRewritten(evidence=evidence, log=which, home=home.path)

@@ -14,7 +14,7 @@ from p2pfl.codec import Facts
 from p2pfl.errors.counts import counted
 from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
 from p2pfl.federation.membership import KIND as MEMBERSHIP
-from p2pfl.federation.membership import Epochs
+from p2pfl.federation.membership import Epochs, Lineage
 from p2pfl.home import Home
 from p2pfl.home.segments import LogName, SegmentFiles
 from p2pfl.keys import digest
@@ -26,7 +26,7 @@ from p2pfl.ledger.entry import FIRST, Entry, UnknownKind
 from p2pfl.ledger.log import check_head, read_head
 from p2pfl.ledger.read_log import Finding, HashChain, read_log
 from p2pfl.merkle import EMPTY_ROOT
-from p2pfl.roster import Quorums, Roster
+from p2pfl.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
     if first["kind"] != "genesis":
         return [Finding("federation", f"the log begins with {first['kind']}, not with a genesis", 0)]
     try:
-        Quorums(len(first["peers"]))
+        Lineage.of_genesis(log[0].record)
     except ValueError as error:
         return [Finding("federation", f"genesis: {error}", 0)]
     rosters, broken = _epochs(log)

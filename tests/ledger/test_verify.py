@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from p2pfl import merkle
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.keys import Identity
-from p2pfl.ledger import entry
+from p2pfl.ledger import entry, note
 from p2pfl.ledger.entry import FIRST, Entry
+from p2pfl.ledger.federation_kinds import GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import (
     BreachEntry,
@@ -36,11 +38,13 @@ from tests.ledger.sample import (
     federation_records,
     filled,
     genesis,
+    home,
     round_,
     signed,
     site_records,
 )
 
+KEY = SITES["charite"].key
 PLACE: dict[str, Any] = {"time": 1, "run": RUN, "epoch": 1, "round": 4, "attempt": 2}
 
 
@@ -137,6 +141,30 @@ def test_a_round_that_was_left_behind_is_a_number_that_is_missing_and_no_fault()
 
 
 @pytest.mark.claim("LEDGER-5")
+@pytest.mark.parametrize(
+    "peers",
+    [
+        [("charite", KEY), ("charite", bytes(range(32))), ("ucl", SITES["ucl"].key)],
+        [("charite", bytes(32)), ("st-olav", KEY), ("ucl", SITES["ucl"].key)],
+        [("charite", KEY), ("ucl", SITES["ucl"].key)],
+    ],
+    ids=["one name twice", "a key for which everybody signs", "two sites"],
+)
+def test_a_genesis_of_good_form_that_names_no_federation_is_told(peers: list[tuple[str, bytes]]) -> None:
+    made = GenesisEntry(federation="f", epoch=1, federation_digest=bytes(32), peers=peers, settings={})
+    ((number, what),) = told([(made.record, {}), round_(1)])
+    assert (number, what.partition(":")[0]) == (0, "genesis")
+
+
+def test_a_head_over_nothing_of_an_empty_log_is_judged(tmp_path: Path) -> None:
+    """Somebody with the home's keys may have put it there: it says nothing, and one of another log is refused."""
+    with home(tmp_path) as at:
+        for which, of, fault in (("site", note.site_origin("charite"), False), ("federation", "p2pfl/1/x", True)):
+            head = note.Head(of, 0, merkle.root([]))
+            at.replace(f"ledger/{which}/head", note.sign(head, "charite", at.identity()).encode())
+            assert [one.log for one in verify(at).findings if one.fault and one.log == which] == [which] * fault
+
+
 def test_a_genesis_that_somebody_did_not_sign_is_told() -> None:
     record, signatures = genesis()
     assert told([(record, {name: signatures[name] for name in NAMES[:2]})]) == [(0, "genesis: not signed by ucl")]
