@@ -8,6 +8,7 @@ and tables. Size and depth are bounded before anything is kept.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -27,6 +28,7 @@ from p2pfl.files import read_file
 
 MOST_BYTES: Final = 1 << 18
 MOST_DEPTH: Final = 6
+HALF: Final = re.compile("[\ud800-\udfff]")  # PyYAML makes one of an escape
 
 # Line breaks to YAML and to no other tool, so a diff and a reader would count lines differently.
 _BREAKS: Final = {"\r": "a carriage return", "\x85": "U+0085", "\u2028": "U+2028", "\u2029": "U+2029"}
@@ -124,6 +126,10 @@ class _Builder:
         place = _place(self.source, event.start_mark)
         self._refuse(event, place)
         if isinstance(event, yaml.ScalarEvent):
+            if half := HALF.search(event.value):
+                what = f"U+{ord(half[0]):04X}, which is half of a character,"
+                evidence = "written as an escape: no file and no digest can hold it"
+                raise ForbiddenCharacter(evidence=evidence, place=place, source=self.source, character=what)
             self._put(Word(event.value, event.style is not None, place))
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             if len(self._open) >= MOST_DEPTH:

@@ -138,6 +138,8 @@ MALFORMED = [  # (what stands there once, what instead, leaf, text on the line o
     ("rounds: 8", "rounds: 8\r", leaves.ForbiddenCharacter, "rounds:", 10),
     ("rounds: 8", "rounds: 10 # \u2028", leaves.ForbiddenCharacter, "rounds:", 14),
     ("rounds: 8", "rounds: 10 # \x07", leaves.ForbiddenCharacter, "rounds:", 14),
+    ("rounds: 8", 'rounds: "\\ud800"', leaves.ForbiddenCharacter, "rounds:", 9),
+    ("rounds: 8", '"rounds\\udfff": 8', leaves.ForbiddenCharacter, "rounds", 1),
     ("rounds: 8", "? [a, b]\n: 10", leaves.ForbiddenYaml, "? [a", 3),
     ("weights: equal", "weights: [[[[[[[1]]]]]]]", leaves.DocumentTooLarge, "weights:", 15),
     ("version: 1", "version: 2", leaves.WrongValue, "version: 2", 10),
