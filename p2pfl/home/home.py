@@ -21,7 +21,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,7 @@ from p2pfl.home.journal import settle
 from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.home.lock import check_owner, release, take
 from p2pfl.home.sealing import DIRECTORIES, SHARED_DIRECTORIES, STUDIES
+from p2pfl.home.steps import SegmentTail
 from p2pfl.keys import Draw, Identity, Secret, derive
 
 MOST_TOLD: Final = 8  # names of homes in an error
@@ -167,7 +168,17 @@ class Home(ItemStore):
             self._tidy(self.path / inner)
         left = self.left_journal()
         if left is not None:  # of a process that died
+            self._check_tails(left.tails.values())
             settle(self.disk, self.folder, left, self._write_file)
+
+    def _check_tails(self, tails: Iterable[SegmentTail]) -> None:
+        """Raises ItemDamaged where a segment lacks more than the journal holds: what lies between would be zeros."""
+        for tail in tails:
+            place = self.folder / tail.segment
+            size = place.stat().st_size if place.exists() else 0
+            if size < tail.start:
+                evidence = f"it has {size} bytes, and state/journal goes on from {tail.start}"
+                raise ItemDamaged(evidence=evidence, item=tail.segment, name=self.name, path=self.path)
 
     def _tidy(self, directory: Path) -> None:
         """A folder of the home is there, without what a crash left in it. Raises DiskRefused."""

@@ -383,6 +383,25 @@ def test_any_changed_byte_is_damage_and_any_cut_a_step_that_nobody_was_told_of(t
             reader.read(ATTEMPT)
 
 
+def test_a_segment_that_lacks_more_than_the_journal_holds_is_not_filled_with_zeros(tmp_path: Path) -> None:
+    """Of a home that was copied while a process worked, ledger/ before state/."""
+    with make(tmp_path) as home:
+        log = Log.open(home, "site")
+        log.append(*RECORDS[0])
+        segment = home.path / "ledger/site/00000001.segment"
+        early = segment.read_bytes()
+        log.append(*RECORDS[1])
+        with home.one_step():
+            log.append(*RECORDS[2])
+        home.disk.fail("copied here")
+    segment.write_bytes(early)
+    journal = (tmp_path / "charite" / journals.ITEM).read_bytes()
+    with pytest.raises(ItemDamaged, match="00000001"):
+        opened(tmp_path)
+    assert segment.read_bytes() == early
+    assert (tmp_path / "charite" / journals.ITEM).read_bytes() == journal
+
+
 def test_a_journal_of_another_home_does_not_open(tmp_path: Path) -> None:
     with make(tmp_path) as home, make(tmp_path, "st-olav") as other:
         home.replace(ATTEMPT, b"mine")
