@@ -6,7 +6,7 @@ and `one_step` makes several changes durable at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -204,10 +204,10 @@ class ItemStore:
         except ValueError as error:
             raise ItemDamaged(evidence=str(error), item=journal.ITEM, name=self.name, path=self.path) from None
 
-    def tail_of(self, segment: str) -> SegmentTail | None:
-        """What the segment's file may lack, where another process writes or died."""
+    def left_tails(self) -> Mapping[str, SegmentTail]:
+        """By segment, what its file may lack, where another process writes or died."""
         left = None if self.locked else self.left_journal()
-        return left.tails.get(segment) if left is not None else None
+        return left.tails if left is not None else {}
 
     def _seal_record(self, content: bytes) -> bytes:
         name = self.full_name(journal.ITEM)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -56,11 +57,15 @@ class SegmentFiles:
         """Where segment `number` lies."""
         return self._directory / f"{number:08d}.segment"
 
+    def reader(self) -> Callable[[int], bytes]:
+        """What reads the bytes of a segment by its number, as far as they are written. That raises OSError."""
+        # The journal first, and once for all of them: what goes from there meanwhile is in the files by then.
+        tails = self._home.left_tails()
+        return lambda number: patched(read_file(self.path(number), LARGE_BYTES), tails.get(self._name(number)))
+
     def read_segment(self, number: int) -> bytes:
         """The bytes of segment `number`, as far as they are written. Raises OSError."""
-        # The journal first: what goes from there meanwhile is in the file by then.
-        tail = self._home.tail_of(self._name(number))
-        return patched(read_file(self.path(number), LARGE_BYTES), tail)
+        return self.reader()(number)
 
     def _name(self, number: int) -> str:
         return str(self.path(number).relative_to(self._home.folder))

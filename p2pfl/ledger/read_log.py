@@ -6,9 +6,10 @@ Reading changes nothing and raises nothing for what it reads, so it can run besi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
 from p2pfl.keys import Secret
@@ -42,7 +43,7 @@ class StoredSegments(Protocol):
     """What is read: `home.segments.SegmentFiles`, or a test's."""
 
     def numbers(self) -> list[int]: ...
-    def read_segment(self, number: int) -> bytes: ...
+    def reader(self) -> Callable[[int], bytes]: ...
     def key_of(self, number: int, salt: bytes) -> Secret: ...
 
 
@@ -98,12 +99,14 @@ def read_log(stored: StoredSegments, log: str) -> Reading:
     """Read all segments of a log, oldest first."""
     reading = Reading(log)
     numbers = stored.numbers()
-    if numbers:
-        for missing in sorted(set(range(1, numbers[-1])) - set(numbers)):
-            reading.findings.append(Finding(log, "the segment is missing", len(reading.chain.entries), missing))
+    for before, number in pairwise((0, *numbers)):  # by ranges: a stray file may bear any number
+        if gap := number - before - 1:
+            what = "the segment is missing" if gap == 1 else f"it and the {gap - 1} segments behind it are missing"
+            reading.findings.append(Finding(log, what, len(reading.chain.entries), before + 1))
+    read_segment = stored.reader()
     for number in numbers:
         try:
-            data = stored.read_segment(number)
+            data = read_segment(number)
         except FileNotFoundError:
             continue  # a writer beside us removed it after its first write failed; gaps are found above
         except OSError as error:

@@ -8,9 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from p2pfl.home import Home
 from p2pfl.home.disk import NEW, Fault
+from p2pfl.home.items import ItemStore
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.steps import Contents
 
 # Folders of items that are named by number, and one item in each.
 PARTS = ("state/sums", "state/left", "state/left-sums", "state/evidence")
@@ -27,6 +31,18 @@ def make(folder: Path, name: str = "charite", fault: Fault | None = None) -> Hom
     if fault is not None:
         home.disk.fault = fault
     return home
+
+
+def looks_into_the_journal(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Grows by one each time that somebody reads and decrypts the journal of another process."""
+    looks, look = list[Path](), ItemStore.left_journal
+
+    def counted(self: ItemStore) -> Contents | None:
+        looks.append(self.path)
+        return look(self)
+
+    monkeypatch.setattr(ItemStore, "left_journal", counted)
+    return looks
 
 
 class Strike:

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from p2pfl import merkle
 from p2pfl.errors.home import DiskFull, HomeBusy, HomeIsReadOnly, SyncFailed
-from p2pfl.errors.ledger import OtherFederation, RecordRefused
+from p2pfl.errors.ledger import LedgerDamaged, OtherFederation, RecordRefused
 from p2pfl.home import Home
 from p2pfl.home.segments import SegmentFiles
 from p2pfl.ledger import entry
 from p2pfl.ledger.entry import FIRST, entry_hash
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.read_log import read_log
 from p2pfl.ledger.verify import verify
 from tests.examples import examples
-from tests.home.home_fixtures import Strike, failing, full
+from tests.home.home_fixtures import Strike, failing, full, looks_into_the_journal
 from tests.ledger.sample import SITES, federation_records, filled, genesis, home, round_, site_records, write
 
 
@@ -139,6 +140,38 @@ def test_a_reader_beside_a_writer_sees_what_is_durable_and_writes_nothing(tmp_pa
             assert verify(reader).site.signed == count
         with pytest.raises(HomeIsReadOnly):
             Log.open(reader, "site").append(*site_records(1)[0])
+
+
+def test_a_reader_looks_into_the_journal_once_however_many_segments_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decrypts all of it: once a segment a log of years would take as many journals."""
+    with home(tmp_path) as at:
+        for _ in range(5):
+            log = Log.open(at, "site")
+            log.append(*site_records(1)[0])
+            log.close()
+        log = Log.open(at, "site")
+        log.append(*site_records(1)[0])
+        with at.one_step():
+            log.append(*site_records(1)[0])
+        with Home.open(at.path, write=False) as reader:
+            looks = looks_into_the_journal(monkeypatch)
+            reading = read_log(SegmentFiles(reader, "site"), "site")
+            assert (len(reading.chain.entries), len(looks)) == (7, 1)
+
+
+@pytest.mark.parametrize("stray", [99_999_999, 4])
+def test_segments_that_are_missing_are_told_as_one_gap(tmp_path: Path, stray: int) -> None:
+    """A stray file may bear any number: what is missed before it is not counted one by one."""
+    with home(tmp_path) as at:
+        Log.open(at, "site").append(*site_records(1)[0])
+        files = SegmentFiles(at, "site")
+        files.path(stray).write_bytes(files.path(1).read_bytes())
+        first, *_ = read_log(files, "site").faults
+        assert (first.segment, first.what) == (2, f"it and the {stray - 3} segments behind it are missing")
+        with pytest.raises(LedgerDamaged):
+            Log.open(at, "site")
 
 
 def test_a_reader_takes_a_write_under_way_for_what_it_is(tmp_path: Path) -> None:

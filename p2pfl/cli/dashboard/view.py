@@ -25,6 +25,7 @@ from p2pfl.node import link_status
 from p2pfl.node.approvals import approved
 from p2pfl.node.epochs import AGREED, held_change
 from p2pfl.node.live import Row, read_traffic
+from p2pfl.node.other_logs import OtherLogs
 from p2pfl.node.question_file import called
 from p2pfl.node.questions import approvals
 from p2pfl.report.reported import LedgerFacts, ReportedRound
@@ -43,6 +44,7 @@ class HomeView:
     def __init__(self, home: Home, proposed: ProposedHere | None = None) -> None:
         """proposed: where proposals of other sites lie; None: nobody looks for any."""
         self._home, self._proposed = home, proposed
+        self._logs = OtherLogs()
         self._stamp: tuple[object, ...] = ()
         self._verified_at = float("-inf")
         self._report: StudyReport | None = None
@@ -113,7 +115,10 @@ class HomeView:
             if self._proposed is not None:
                 found += self._proposed.waiting(home, federation)
             study = self._proposed.where(home) if self._proposed is not None else ["--home", str(home.path)]
-            found += _not_asked(home, shlex.join(["p2pfl", "stats", "ask", "QUESTION.yaml", "--data", "DATA", *study]))
+            log = self._logs.log(home, "site")
+            found += _not_asked(
+                home, log, shlex.join(["p2pfl", "stats", "ask", "QUESTION.yaml", "--data", "DATA", *study])
+            )
         except (P2PFLError, ValueError):
             pass  # what is damaged is told by verification, or when the site starts
         return found
@@ -126,9 +131,9 @@ def _review(file: str, home: Home) -> str:
     )
 
 
-def _not_asked(home: Home, command: str) -> list[dict[str, str]]:
-    """Questions that this site's people approved, and that no process here has asked yet."""
-    site = (entries.read_record(one.record) for one in Log.open(home, "site").records() if b'"stats ask"' in one.record)
+def _not_asked(home: Home, log: Log, command: str) -> list[dict[str, str]]:
+    """Questions that this site's people approved, and that no process here has asked yet, by the site log."""
+    site = (entries.read_record(one.record) for one in log.records() if b'"stats ask"' in one.record)
     asked = {held["options"].get("question") for held in site if held["kind"] == "operator"}
     waiting = [(name, told) for name, told in approvals(home).questions.items() if name.hex() not in asked]
     return [
