@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from p2pfl import codec
+from p2pfl.errors.home import ItemDamaged
 from p2pfl.errors.membership import RevocationsLost, Revoked
 from p2pfl.home import Home
 from p2pfl.keys import KEY_BYTES
@@ -22,8 +23,11 @@ Decisions = Mapping[bytes, int]  # by key: how often it was revoked, or accepted
 
 
 def decisions_of(home: Home) -> Decisions:
-    """What the home keeps. Raises ItemDamaged, Malformed."""
-    return parse_decisions(home.read(REVOKED) or b"")
+    """What the home keeps. Raises ItemDamaged."""
+    try:
+        return parse_decisions(home.read(REVOKED) or b"")
+    except codec.Malformed as error:
+        raise ItemDamaged(evidence=str(error), item=REVOKED, name=home.name, path=home.path) from None
 
 
 def parse_decisions(data: codec.Buffer) -> dict[bytes, int]:
