@@ -52,7 +52,7 @@ INNER: dict[str, str] = {
     "federation": "codec errors files keys roster",
     "sharing": "codec errors federation keys merkle messages roster",
     "mesh": "clocks errors files keys roster",
-    "training": "codec errors federation files keys roster",
+    "training": "codec errors federation files keys",
     "ledger": "codec errors federation home keys merkle roster",
     "statistics": "errors",
     "adapters": "codec errors federation files keys training",

@@ -18,6 +18,7 @@ from p2pfl.cli.main import run
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/reference/json.md").read_text(encoding="utf-8")
 STUDIES = "folder epoch sites rounds process passes epsilon delta max_epsilon marks spent_by study last"
+STUDIES += " held_out epsilon_alone looks"
 BY_NAME = {"epsilon", "fingerprints", "record", "told"}  # tables whose keys are names, or those of a ledger entry
 
 

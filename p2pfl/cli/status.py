@@ -60,6 +60,7 @@ def _facts(home: Home) -> dict[str, Any]:
         "questions": sum(_part_of(held) == ROLL_CALL for held in rounds),
         "last_round": _last(rounds[-1]) if rounds else None,
         "privacy": _privacy(charges),
+        "held_out": _held_out([held for held in own if held["kind"] == "look"]),
         "model": _model(model, rounds),
         "ledger": {
             "federation": {"entries": len(federation), "root": federation.root().hex()},
@@ -127,20 +128,25 @@ def _last(held: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _privacy(charges: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if not charges:
-        return None
-    last = charges[-1]
+    return {**_spent(charges[-1]), "passes": len(charges)} if charges else None
+
+
+def _held_out(looks: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return {**_spent(looks[-1]), "looks": sum(one["charged"] for one in looks)} if looks else None
+
+
+def _spent(last: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "epsilon": bounded(float(last["after"])),
         "epsilon_alone": bounded(float(last["alone"])) if last.get("alone") else None,
         "delta": float(last["delta"]),
         "max_epsilon": bounded(float(last["limit"])),
-        "passes": len(charges),
     }
 
 
 def _text(facts: Mapping[str, Any]) -> str:
     federation, last, privacy, model = facts["federation"], facts["last_round"], facts["privacy"], facts["model"]
+    held_out = facts["held_out"]
     at_work = f"process {facts['process']} is at work in it" if facts["process"] else "nobody is at work in it"
     rows = [
         ["  home", f"{facts['home']}; {at_work}"],
@@ -159,6 +165,7 @@ def _text(facts: Mapping[str, Any]) -> str:
             if privacy
             else "nothing spent",
         ],
+        *([["  held out", f"{spent_text(held_out)}, {_looks(held_out['looks'])}"]] if held_out else []),
         *(
             [f"  {which} log", f"{output.counted(held['entries'], 'entry')}, root {held['root']}"]
             for which, held in facts["ledger"].items()
@@ -166,6 +173,10 @@ def _text(facts: Mapping[str, Any]) -> str:
         ["  masks", _loops(facts["inner_loops"])],
     ]
     return "\n".join([facts["name"], output.aligned(rows), *links_lines(facts["links"], time.time())])
+
+
+def _looks(count: int) -> str:
+    return f"{output.counted(count, 'look')} at this site's held-out records"
 
 
 def _loops(used: str) -> str:

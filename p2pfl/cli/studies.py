@@ -19,6 +19,7 @@ from p2pfl.ledger.log import Log
 from p2pfl.node.studies import Study, studies_of
 
 if TYPE_CHECKING:
+    from p2pfl.federation import Federation
     from p2pfl.training.privacy.accounts import Accounts, Group
 
 
@@ -32,19 +33,21 @@ def studies(home: Path, unlock: Unlock, as_json: bool) -> None:
     Each study has its own ledger, model and links: `p2pfl status --peers THAT.yaml` shows them.
     """
     from p2pfl.node.runs.accounts import read_accounts  # brings numpy
+    from p2pfl.node.runs.looks import MEASURED
 
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-        accounts = read_accounts(opened)
+        accounts, held_out = read_accounts(opened), read_accounts(opened, MEASURED)
         facts = {
             "name": opened.name,
             "home": str(opened.path),
-            "studies": [_study(one, accounts) for one in studies_of(opened)],
+            "studies": [_study(one, accounts, held_out) for one in studies_of(opened)],
             "accounts": [_account(group) for group in accounts.groups],
+            "held_out_accounts": [_account(group) for group in held_out.groups],
         }
     output.result(_text(facts), facts, as_json)
 
 
-def _study(study: Study, accounts: Accounts) -> dict[str, Any]:
+def _study(study: Study, accounts: Accounts, held_out: Accounts) -> dict[str, Any]:
     federation, log = study.federation, Log.open(study.home, "federation")
     records = [entries.read_record(one.record) for one in log.records()]
     run = run_of(federation.first, federation.digest, "training")
@@ -60,6 +63,22 @@ def _study(study: Study, accounts: Accounts) -> dict[str, Any]:
         "epsilon": bounded(accounts.reached(run, delta)),
         "delta": delta,
         "max_epsilon": bounded(federation.privacy.max_epsilon),
+        "held_out": _held_out(federation, held_out, run),
+    }
+
+
+def _held_out(federation: Federation, accounts: Accounts, run: bytes) -> dict[str, Any] | None:
+    """What its looks have spent of the held-out records; None where it has charged none."""
+    held, delta = accounts.studies.get(run), federation.privacy.delta
+    if held is None or not held.passes:
+        return None
+    alone = held.last.get("alone")
+    return {
+        "epsilon": bounded(accounts.reached(run, delta)),
+        "epsilon_alone": None if alone is None else bounded(float(alone)),
+        "delta": delta,
+        "max_epsilon": bounded(federation.measures.epsilon),
+        "looks": held.passes,
     }
 
 
@@ -88,21 +107,30 @@ def _text(facts: dict[str, Any]) -> str:
     lines = [f"{facts['name']}: {output.counted(len(rows), 'study')}", output.aligned(rows)]
     if facts["accounts"]:
         lines.append("accounts, one for each group of records with one history:")
-        lines.append(output.aligned([_account_row(one) for one in facts["accounts"]]))
+        lines.append(output.aligned([_account_row(one, "pass") for one in facts["accounts"]]))
+    if facts["held_out_accounts"]:
+        lines.append("accounts of held-out records, for looks with noise:")
+        lines.append(output.aligned([_account_row(one, "look") for one in facts["held_out_accounts"]]))
     return "\n".join(lines)
 
 
 def _spent(one: dict[str, Any]) -> str:
+    held = one["held_out"]
+    looks = f"; held-out {_of_limit(held)}, {output.counted(held['looks'], 'look')}" if held else ""
     if not one["passes"]:
-        return "no pass yet"
+        return f"no pass yet{looks}"
     if one["epsilon"] is None or one["max_epsilon"] is None:
-        return "ε is unbounded"
-    return f"ε {one['epsilon']:.2f} of {one['max_epsilon']:g} at δ {one['delta']:g}"
+        return f"ε is unbounded{looks}"
+    return f"{_of_limit(one)} at δ {one['delta']:g}{looks}"
 
 
-def _account_row(one: dict[str, Any]) -> list[str]:
+def _of_limit(one: dict[str, Any]) -> str:
+    return f"ε {one['epsilon']:.2f} of {one['max_epsilon']:g}"
+
+
+def _account_row(one: dict[str, Any], charge: str) -> list[str]:
     by = ", ".join(
         f"{spent['passes']} by {spent['study']}, last {time.strftime('%Y-%m-%d', time.gmtime(spent['last']))}"
         for spent in one["spent_by"]
     )
-    return [f"  {one['marks']} records and patients", by or "no pass yet"]
+    return [f"  {one['marks']} records and patients", by or f"no {charge} yet"]

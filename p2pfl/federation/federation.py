@@ -297,7 +297,19 @@ def _check_fit(federation: Federation, top: Table) -> None:
             f"not described: {', '.join(unknown)}",
         )
     check_noise(federation, top)
+    _check_looks(federation, top)
     _check_hub(federation, top)
+
+
+def _check_looks(federation: Federation, top: Table) -> None:
+    """Raises SettingsDoNotFit where a look's noise would be made up by fewer honest sites than the sum holds."""
+    colluders, most = federation.privacy.colluders, federation.roster.quorums.q - 2
+    if federation.measures.noise_multiplier and colluders is not None and colluders > most:
+        _misfit(
+            top.value("privacy", table).node("colluders").place,
+            "with noise on measures, a sum over a quorum must hold two honest sites against the colluders",
+            f"colluders {colluders}, at most {most}",
+        )
 
 
 def _check_hub(federation: Federation, top: Table) -> None:

@@ -59,7 +59,10 @@ SETTINGS: Final = (
         "privacy.noise", choice("local", "distributed"), "local", "local: each update is private; distributed: the sum"
     ),
     Setting(
-        "privacy.colluders", nothing_or(whole(1, 1000)), "null", "of distributed: sites that may pool all; null: q-2"
+        "privacy.colluders",
+        nothing_or(whole(1, 1000)),
+        "null",
+        "of noise in parts, looks and questions too: sites that may pool all; null: q-2",
     ),
     Setting("privacy.delta", decimal(1e-20, 0.5), "1e-5", "public; well below 1 / units of a site"),
     Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
@@ -91,7 +94,12 @@ SETTINGS: Final = (
         "on the counts of held-out records; 0: exact, over all or none",
     ),
     Setting("measures.looks", whole(1, 100_000), "4", "with noise: so many rounds measure the model, the last one too"),
-    Setting("measures.epsilon", decimal(0, 100), "1.0", "with noise: what no held-out record spends more of, ever"),
+    Setting(
+        "measures.epsilon",
+        decimal(0, 100),
+        "1.0",
+        "with noise: what no held-out record spends more of, ever, against outsiders and privacy.colluders",
+    ),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
     Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),

@@ -55,6 +55,7 @@ SITE = {
     "query": IN_A_ROUND + "attempt:whole query:text data:hash members:names",
     "dropped": "time:whole log:log segment:whole bytes:whole",
 }
+SITE["look"] = SITE["charge"] + " charged:bool"
 
 
 def matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
@@ -65,15 +66,14 @@ is_name, is_hash, is_real = map(matches, (NAME, HEX32, REAL))
 FORMS: dict[str, Any] = {
     "name": is_name, "hash": is_hash, "real": is_real, "hash-or-none": lambda x: x is None or is_hash(x),
     "whole": lambda x: type(x) is int and x >= 0, "bool": lambda x: isinstance(x, bool),
-    "text": lambda x: isinstance(x, str) and len(x) <= 200 and x.isprintable(),
-    "long": lambda x: isinstance(x, str), "map": lambda x: isinstance(x, dict),
+    "text": lambda x: isinstance(x, str) and len(x) <= 200 and x.isprintable(), "long": lambda x: isinstance(x, str),
+    "map": lambda x: isinstance(x, dict), "vote": lambda x: x in ("SURVIVORS", "ABANDON"),
     "names": lambda x: isinstance(x, list) and all(map(is_name, x)),
     "peers": lambda x: isinstance(x, list) and len(x) > 0 and all(
         isinstance(one, list) and len(one) == 2 and is_name(one[0]) and is_hash(one[1]) for one in x),
     "spent": lambda x: isinstance(x, dict) and all(is_name(k) and (v == "" or is_real(v)) for k, v in x.items()),
     "hashes": lambda x: isinstance(x, dict) and all(is_name(k) and is_hash(v) for k, v in x.items()),
     "run": lambda x: x in ("training", "sums"), "log": lambda x: x in ("federation", "site"),
-    "vote": lambda x: x in ("SURVIVORS", "ABANDON"),
 }  # fmt: skip
 
 
@@ -411,13 +411,13 @@ def check_site(log: Log, federation: Log, began: int) -> Iterator[tuple[int | No
             said = tuple(held[key] for key in ("vote", "attempt_digest", "view"))
             if ballots.setdefault(place, said) != said:
                 yield index, f"a second, other ballot in round {held['round']}"
-        if held["kind"] == "charge":
+        if held["kind"] in ("charge", "look"):
             before, after, limit = (float(held[key]) for key in ("before", "after", "limit"))
-            if before < (spent := by_data.get(held.get("data"), 0.0)) or after < before:
+            if before < (spent := by_data.get(account := (held["kind"], held.get("data")), 0.0)) or after < before:
                 yield index, f"the privacy account goes down, from {spent:g}"
-            if after > limit:
+            if after > (limit if held.get("charged", True) else before):
                 yield index, f"the privacy spent, {held['after']}, is above its limit"
-            by_data[held.get("data")] = max(spent, after)
+            by_data[account] = max(spent, after)
     roots = {None, *(root.hex() for root in log.roots)}
     for index, (record, _) in enumerate(federation.rows):
         held = json.loads(record) if index > began and b'"kind":"round"' in record else {"site_heads": {}}

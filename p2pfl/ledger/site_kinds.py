@@ -162,16 +162,9 @@ class BreachEntry(AttemptEntry):
         return f"{self.place}: {self.peer} broke the protocol ({self.code}){proof}"
 
 
-@entry_kind("charge", log="site")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChargeEntry(SiteEntry):
-    """A pass was charged to the privacy account, before it began. mechanism: enough to recompute epsilon from.
-
-    Or passes were, as one, of which the ledger knows and this home's account did not: the home is an older one.
-    before, after, limit   of epsilon, as decimal text, at `delta`: of these records, over all studies of the site
-    alone  of a pass of which each site adds a part of the noise: epsilon after it against all other sites together
-    data   names the data set, under a key of the site's; none where a trainer did not say which records it brings
-    """
+class SpentEntry(SiteEntry):
+    """What all entries about a privacy account have, as ChargeEntry says."""
 
     run: bytes = holds(HASH)
     round: int = holds(WHOLE)
@@ -184,12 +177,46 @@ class ChargeEntry(SiteEntry):
     data: str | None = may_hold(LINE)
 
     @property
+    def spent(self) -> str:
+        """Epsilon before and after it, in words."""
+        alone = f"; {self.alone} against all other sites together" if self.alone else ""
+        return f"epsilon {self.before} -> {self.after} of {self.limit} at delta {self.delta}{alone}"
+
+
+@entry_kind("charge", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeEntry(SpentEntry):
+    """A pass was charged to the privacy account, before it began. mechanism: enough to recompute epsilon from.
+
+    Or passes were, as one, of which the ledger knows and this home's account did not: the home is an older one.
+    before, after, limit   of epsilon, as decimal text, at `delta`: of these records, over all studies of the site
+    alone  of a pass of which each site adds a part of the noise: epsilon after it against all other sites together
+    data   names the data set, under a key of the site's; none where a trainer did not say which records it brings
+    """
+
+    @property
     def line(self) -> str:
         if self.mechanism.get("mechanism") == "none":
             return f"round {self.round}: a pass WITHOUT differential privacy, epsilon {self.before} -> {self.after}"
-        epsilon = f"epsilon {self.before} -> {self.after} of {self.limit} at delta {self.delta}"
-        alone = f"; {self.alone} against all other sites together" if self.alone else ""
-        return f"round {self.round}: privacy charged, {epsilon}{alone}"
+        return f"round {self.round}: privacy charged, {self.spent}"
+
+
+@entry_kind("look", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookEntry(SpentEntry):
+    """A look at the held-out records with noise was charged to their account, before it was taken. Or, not `charged`:
+    they can afford no more, and noise alone was put in its place. Or looks were, as one, that an older home forgot.
+
+    Its fields mean what they do in `charge`, of the held-out records and of looks alone.
+    """
+
+    charged: bool = holds(YES_OR_NO)
+
+    @property
+    def line(self) -> str:
+        if not self.charged:
+            return f"round {self.round}: no look at held-out records, noise alone, {self.spent}"
+        return f"round {self.round}: a look at held-out records charged, {self.spent}"
 
 
 @entry_kind("budget", log="site")

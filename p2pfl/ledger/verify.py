@@ -260,7 +260,9 @@ def check_site(log: Sequence[Entry]) -> list[Finding]:
     """Every entry is of a known form; one ballot per attempt; the privacy account never sinks or passes its limit."""
     findings: list[Finding] = []
     ballots: dict[tuple[object, ...], tuple[object, ...]] = {}
-    by_data: dict[str | None, float] = {}  # a data set that shares no record with another has an account of its own
+    by_data: dict[
+        tuple[str, str | None], float
+    ] = {}  # by kind of account; a data set that shares no record with another has an account of its own
     for entry in log:
         try:
             held = entries.read_record(entry.record)
@@ -277,12 +279,13 @@ def check_site(log: Sequence[Entry]) -> list[Finding]:
             said = (held["vote"], held["attempt_digest"], held["view"])
             if ballots.setdefault(place, said) != said:
                 findings.append(Finding("site", f"a second, other ballot in round {held['round']}", entry.index))
-        if held["kind"] == "charge":
+        if held["kind"] in ("charge", "look"):
+            account = held["kind"], held.get("data")
             before, after, limit = (float(held[name]) for name in ("before", "after", "limit"))
-            spent = by_data.get(held.get("data"), 0.0)
+            spent = by_data.get(account, 0.0)
             if before < spent or after < before:
                 findings.append(Finding("site", f"the privacy account goes down, from {spent:g}", entry.index))
-            if after > limit:
+            if after > (limit if held.get("charged", True) else before):  # of another study's larger limit, too
                 findings.append(Finding("site", f"epsilon {held['after']} is above its limit", entry.index))
-            by_data[held.get("data")] = max(spent, after)
+            by_data[account] = max(spent, after)
     return findings

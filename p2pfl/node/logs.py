@@ -232,6 +232,11 @@ class Logs:
         with self._lock:
             return self._index.charges()[run_id]
 
+    def looks(self, run_id: bytes) -> int:
+        """How many looks of `run` the site log says were charged."""
+        with self._lock:
+            return self._index.looks()[run_id]
+
     def standing(self, marks: Collection[str]) -> list[codec.Facts]:
         """Queries of these data in the site log that were answered, or may still be."""
         with self._lock:

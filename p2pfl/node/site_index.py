@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from p2pfl import codec
 from p2pfl.ledger.entry import Entry, own_facts
 
-ASKED_FOR: Final = re.compile(rb'"kind":"(?:abandoned|charge|missed|operator|query)"')
+ASKED_FOR: Final = re.compile(rb'"kind":"(?:abandoned|charge|look|missed|operator|query)"')
 REVOKE: Final = "peers revoke"
 WITHDRAW: Final = "withdraw"
 GO_ON: Final = "go-on"  # the option of `p2pfl join`, and what the site log says of it
@@ -33,6 +33,7 @@ class SiteIndex:
         self._log, self._read = log, 0
         self._charged = 0.0
         self._charges: Counter[str] = Counter()
+        self._looks: Counter[str] = Counter()
         self._over: dict[tuple[str, int], int] = {}  # by run and round: the last attempt that was abandoned
         self._queries: dict[str, list[codec.Facts]] = defaultdict(list)  # by what names the data
         self._missed: dict[str, dict[int, str]] = defaultdict(dict)  # by run and round: who named a set without us
@@ -49,6 +50,11 @@ class SiteIndex:
         """By run, how many passes were charged."""
         self._go_on()
         return Counter({bytes.fromhex(run): count for run, count in self._charges.items()})
+
+    def looks(self) -> Counter[bytes]:
+        """By run, how many looks were charged."""
+        self._go_on()
+        return Counter({bytes.fromhex(run): count for run, count in self._looks.items()})
 
     def standing(self, marks: Collection[str]) -> Iterator[codec.Facts]:
         """Queries of these data that were answered, or may still be: not those whose attempt was abandoned.
@@ -94,6 +100,8 @@ class SiteIndex:
             case "charge":
                 self._charged = max(self._charged, float(facts["after"]))
                 self._charges[facts["run"]] += 1
+            case "look":
+                self._looks[facts["run"]] += facts["charged"]
             case "query":
                 self._queries[facts["data"]].append(facts)
             case "abandoned":

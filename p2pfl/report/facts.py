@@ -18,6 +18,7 @@ from p2pfl.report.reported import (
     LedgerFacts,
     ReportedChange,
     ReportedFigure,
+    ReportedHeldOut,
     ReportedNote,
     ReportedPrivacy,
     ReportedRound,
@@ -54,6 +55,7 @@ def facts_of(federation: Sequence[Entry], site: Sequence[Entry]) -> LedgerFacts:
         changes=tuple(_changes(read)),
         agreement=agreements[0] if agreements else None,
         privacy=_privacy(genesis["settings"], rounds),
+        held_out=_held_out([held for _, held in own if held["kind"] == "look"]),
         agreed=genesis["settings"],
         incidents=incidents,
         versions=versions,
@@ -197,6 +199,13 @@ def _privacy(agreed: Facts, rounds: Sequence[ReportedRound]) -> ReportedPrivacy 
         parts=_whole(agreed.get("parts")) or None,
         **known,
     )
+
+
+def _held_out(looks: Sequence[Facts]) -> ReportedHeldOut | None:
+    if not looks:
+        return None
+    after, alone, delta, limit = (_real(looks[-1].get(name)) for name in ("after", "alone", "delta", "limit"))
+    return ReportedHeldOut(sum(one["charged"] for one in looks), after, alone, delta, limit)
 
 
 def _changes(read: Iterable[tuple[Entry, Facts]]) -> Iterable[ReportedChange]:

@@ -137,6 +137,21 @@ class ReportedNote:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedHeldOut:
+    """What looks with noise have spent of this site's held-out records, as its own log has it.
+
+    looks          that were charged
+    epsilon_alone  against all other sites together; None where that is no more
+    """
+
+    looks: int
+    epsilon: float | None
+    epsilon_alone: float | None
+    delta: float | None
+    max_epsilon: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedPrivacy:
     """What the sites agreed on, and what was spent. unit none: nothing bounds what the model tells.
 
@@ -176,6 +191,7 @@ class LedgerFacts:
     changes: tuple[ReportedChange, ...] = ()
     agreement: str | None = None
     privacy: ReportedPrivacy | None = None
+    held_out: ReportedHeldOut | None = None
     agreed: Mapping[str, Any] = field(default_factory=dict)
     incidents: tuple[ReportedNote, ...] = ()
     versions: tuple[ReportedNote, ...] = ()

@@ -25,6 +25,7 @@ from p2pfl.mesh.events import Path as Route
 from p2pfl.node import link_status
 from p2pfl.node.live import LiveView
 from p2pfl.roster import Address
+from tests.ledger.sample import look, write
 
 WALL = 1_800_000_000.0  # 2027-01-15 08:00:00Z, when the mesh's clock stands at 1000
 UNREACHABLE = PeerUnreachable(peer="cyd", address=Address("10.0.0.3", 7443), evidence="no answer")
@@ -195,3 +196,19 @@ def test_a_disk_that_is_full_ends_nothing(home: Home, monkeypatch: pytest.Monkey
     asyncio.run(scene())
     assert link_status.read(home) is None
     assert not list(home.path.glob("state/*.new"))
+
+
+def test_what_looks_have_spent_of_held_out_records_is_told_apart(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.loads(told(home, capsys, "--json"))["held_out"] is None
+    looks = [look("0", "0.6"), look("0.6", "0.9", alone="1.25"), look("0.9", "0.9", charged=False, alone="1.25")]
+    write(home, "site", [(one.record, {}) for one in looks])
+    facts = json.loads(told(home, capsys, "--json"))
+    assert facts["privacy"] is None
+    wanted = {"epsilon": 0.9, "epsilon_alone": 1.25, "delta": 1e-5, "max_epsilon": 1.0, "looks": 2}
+    assert facts["held_out"] == wanted
+    (line,) = [one for one in told(home, capsys).splitlines() if one.startswith("  held out")]
+    assert line.split("  ", 2)[2].strip() == (
+        "ε 0.90 of 1 at δ 1e-05; against all other sites together ε 1.25, 2 looks at this site's held-out records"
+    )

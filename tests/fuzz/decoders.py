@@ -957,6 +957,7 @@ OWN: Final = {
     "node.runs.models:Models.skip_to": "a record that q sites signed",
     "sharing.digests:leaving_draw": "a hash",
     "node.site_index:SiteIndex.charges": "the same",
+    "node.site_index:SiteIndex.looks": "the same",
     "node.site_index:SiteIndex.revocations": "this site's own log",
     "training.privacy.accounts:marks_of": "hashes that were made here",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",

@@ -15,7 +15,15 @@ from p2pfl.home.segments import LogName
 from p2pfl.keys import Identity, digest
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
-from p2pfl.ledger.site_kinds import AbandonedEntry, BallotEntry, ChargeEntry, CommitmentEntry, OperatorEntry, StartEntry
+from p2pfl.ledger.site_kinds import (
+    AbandonedEntry,
+    BallotEntry,
+    ChargeEntry,
+    CommitmentEntry,
+    LookEntry,
+    OperatorEntry,
+    StartEntry,
+)
 
 NAMES = ("charite", "st-olav", "ucl")
 SITES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
@@ -90,6 +98,12 @@ def charge(before: str, after: str, limit: str = "3", *, time: int = 1) -> Charg
     """A charge of round 1, from one ε to another."""
     spent: dict[str, Any] = {"before": before, "after": after, "delta": "1e-5", "limit": limit}
     return ChargeEntry(time=time, run=RUN, round=1, mechanism={"sigma": "1.1"}, **spent)
+
+
+def look(before: str, after: str, limit: str = "1", *, charged: bool = True, alone: str | None = None) -> LookEntry:
+    """A look of round 1 at held-out records, from one ε to another."""
+    spent: dict[str, Any] = {"before": before, "after": after, "delta": "1e-5", "limit": limit}
+    return LookEntry(time=1, run=RUN, round=1, mechanism={"sigma": "1.1"}, charged=charged, alone=alone, **spent)
 
 
 def agreement(members: Sequence[str] = NAMES, epoch: int = 1) -> bytes:

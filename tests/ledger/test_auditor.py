@@ -36,6 +36,7 @@ from tests.ledger.sample import (
     federation_records,
     genesis,
     home,
+    look,
     round_,
     signed,
     site_records,
@@ -284,6 +285,9 @@ def cosigned(head: note.Head, *signers: str) -> str:
 OF_A_SITE = {
     "privacy that goes down": [(charge("0", "1").record, {}), (charge("0.5", "1.5").record, {})],
     "privacy above its limit": [(charge("0", "4").record, {})],
+    "looks that go down": [(look("0", "1").record, {}), (look("0.5", "1").record, {})],
+    "looks above their limit": [(look("0", "1.5").record, {})],
+    "a look that was not charged, and spent": [(look("0", "0.5", charged=False).record, {})],
     "a second, other ballot": [
         (ballot(survivors=True).record, {}),
         (ballot(survivors=False, time=2).record, {}),
@@ -297,6 +301,11 @@ def test_what_verify_refuses_of_a_sites_own_log_it_refuses(name: str) -> None:
     rows = [SITE_ROWS[0], *OF_A_SITE[name]]
     assert check_site(log_entries(rows))
     assert found(site_file(rows))
+
+
+def test_an_account_of_looks_is_held_against_no_charge() -> None:
+    looks = [charge("0", "3"), look("0", "1"), look("2", "2", charged=False)]
+    assert found(site_file([SITE_ROWS[0], *((one.record, {}) for one in looks)])) == []
 
 
 def test_a_sites_own_log_is_held_against_the_federations() -> None:

@@ -39,6 +39,7 @@ from tests.ledger.sample import (
     filled,
     genesis,
     home,
+    look,
     round_,
     signed,
     site_records,
@@ -255,6 +256,15 @@ def test_a_privacy_account_that_sinks_or_passes_its_limit_is_told() -> None:
     assert told_of_site(charge("0", "3.5").record) == [(0, "epsilon 3.5 is above its limit")]
 
 
+def test_an_account_of_looks_is_held_against_its_own_entries_and_against_no_charge() -> None:
+    """A look that noise alone took the place of spends nothing, whatever a study with a larger limit has spent."""
+    alone = look("2", "2", charged=False).record
+    assert told_of_site(charge("0", "2").record, look("0", "1").record, charge("2", "3").record, alone) == []
+    assert told_of_site(look("0", "1").record, look("0.5", "1").record)[0][0] == 1
+    assert told_of_site(look("0", "1.5").record) == [(0, "epsilon 1.5 is above its limit")]
+    assert told_of_site(look("0", "0.5", charged=False).record) == [(0, "epsilon 0.5 is above its limit")]
+
+
 def test_an_entry_in_the_wrong_log_or_of_no_form_is_told() -> None:
     assert told_of_site(genesis()[0]) == [(0, "genesis does not belong in this log")]
     assert told_of_site(b"not facts")[0][1].startswith("malformed")
@@ -300,6 +310,7 @@ def test_every_federation_entry_has_a_line_for_people(index: int) -> None:
 def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() -> None:
     records = [record for record, _ in [*federation_records(1), *site_records(6)]]
     made = [
+        look("0", "0.5"),
         BudgetEntry(time=1, run=RUN, round=9, spent="2.9", would_be="3.1", limit="3"),
         QueryEntry(time=1, run=RUN, round=9, attempt=1, query="salary", data=bytes(32), members=NAMES),
         DroppedEntry(time=1, log="site", segment=3, bytes=12),

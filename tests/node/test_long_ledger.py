@@ -18,7 +18,7 @@ from benchmarks._long_ledger import RUN, LongLedger
 from p2pfl import codec
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.ledger import entry as entries
-from p2pfl.ledger.site_kinds import AbandonedEntry, ChargeEntry, MissedEntry, OperatorEntry
+from p2pfl.ledger.site_kinds import AbandonedEntry, ChargeEntry, LookEntry, MissedEntry, OperatorEntry
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.cohort import Cohort
 from p2pfl.node.source import ActiveRun
@@ -100,8 +100,11 @@ def test_what_is_noted_while_the_process_runs_counts_at_once(long: LongLedger) -
     reals = {"before": "0.1", "after": "0.75", "delta": "0.00001", "limit": "3"}
     logs.note(ChargeEntry(time=1, run=RUN, round=5, mechanism=mechanism, **reals))
     assert logs.charges(RUN) == 1 and logs.charges(bytes(32)) == 0
+    for charged in (True, False):
+        logs.note(LookEntry(time=1, run=RUN, round=5, mechanism=mechanism, charged=charged, **{**reals, "after": "2"}))
+    assert logs.looks(RUN) == 1
     logs.finish(*long.signed(long.round(ROUNDS + 1)))
-    assert "0.75" in str(logs.site_head())
+    assert "0.75" in str(logs.site_head()), "and peers are told of no look"
     logs.close()
     again = long.open()
     assert again.charges(RUN) == 1 and again.unsummed(RUN)[1] == ROUNDS + 1 and again.count(RUN) == ROUNDS + 1

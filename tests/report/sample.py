@@ -13,7 +13,7 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest
 from p2pfl.ledger.federation_kinds import GenesisEntry
-from p2pfl.ledger.site_kinds import BreachEntry, ChargeEntry, OperatorEntry, StartEntry
+from p2pfl.ledger.site_kinds import BreachEntry, ChargeEntry, OperatorEntry, SiteEntry, StartEntry
 from p2pfl.roster import Quorums
 from tests.ledger.sample import Signed, base_of, write
 
@@ -48,6 +48,7 @@ class Sample:
     outcome: Mapping[str, Any] | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
     agreed: Mapping[str, Any] = field(default_factory=dict)  # settings beside the usual ones
+    own: Sequence[SiteEntry] = ()  # entries of the site's own log behind the usual ones
 
     def write_into(self, folder: Path) -> Home:
         """The home of the first site, both logs in it with heads over all, open for writing."""
@@ -132,3 +133,4 @@ class Sample:
             yield ChargeEntry(time=BEGAN + 2, run=bytes(32), round=1, mechanism={"sigma": "1.1"}, **spent)
             place: dict[str, Any] = {"run": bytes(32), "epoch": 1, "round": 2, "attempt": 0, "time": BEGAN + 3}
             yield BreachEntry(**place, peer=self.names[1], code="P2P-ROUND-010", proof=None)
+        yield from self.own

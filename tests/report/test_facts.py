@@ -16,7 +16,7 @@ from p2pfl.report import words
 from p2pfl.report.facts import facts_of
 from p2pfl.report.reported import LedgerFacts, ReportedRound
 from p2pfl.report.study import Beside, StudyReport, report_of
-from tests.ledger.sample import filled
+from tests.ledger.sample import filled, look
 from tests.report.sample import Sample
 from tools import checklist
 
@@ -50,6 +50,17 @@ def test_a_study_is_told_with_its_sites_rounds_figures_and_signers(tmp_path: Pat
     assert (ledger.privacy.epsilon, ledger.privacy.delta, ledger.privacy.max_epsilon) == (2.5, 1e-5, 3.0)
     assert [note.kind for note in ledger.incidents] == ["breach"]
     assert report.dense_bytes == 2 * 3 / 4 * 4 * 5000
+
+
+def test_what_looks_have_spent_of_this_sites_held_out_records_is_told(tmp_path: Path) -> None:
+    for name in ("none", "looks"):
+        (tmp_path / name).mkdir()
+    assert of(tmp_path / "none", Sample()).ledger.held_out is None
+    looks = [look("0", "0.6"), look("0.6", "0.9", alone="1.25"), look("0.9", "0.9", charged=False, alone="1.25")]
+    report = of(tmp_path / "looks", Sample(own=looks))
+    assert report.verified
+    wanted = {"looks": 2, "epsilon": 0.9, "epsilon_alone": 1.25, "delta": 1e-5, "max_epsilon": 1.0}
+    assert report.as_json()["held_out"] == wanted
 
 
 def test_sums_are_told_by_their_questions_and_over_whom(tmp_path: Path) -> None:

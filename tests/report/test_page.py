@@ -15,6 +15,7 @@ from p2pfl.ledger.witness import HeldNotes
 from p2pfl.report import drawings
 from p2pfl.report.page import page, ranges
 from p2pfl.report.study import Beside, Curves, SentBytes, report_of
+from tests.ledger.sample import look
 from tests.report.sample import Sample, model_of
 
 EVIL = "</title></style></script><script>alert(1)</script><img src=x onerror=alert(1)> \"'&$x^2$ {{7*7}}"
@@ -89,6 +90,11 @@ def test_figures_of_an_earlier_model_than_the_last_say_so(
     text = made(tmp_path, Sample(absent=dict.fromkeys(unmeasured, ("ucl",))))
     assert text.count("the last one was not measured: not every site is in the sum") == (2 if which else 0)
     assert which is None or text.count(which) == 2, "at a glance, and above the table of all figures"
+
+
+def test_looks_at_held_out_records_are_told_at_a_glance(tmp_path: Path) -> None:
+    text = " ".join(Tags(made(tmp_path, Sample(own=[look("0", "0.6", alone="1.25"), look("0.6", "0.9")]))).said)
+    assert "Privacy of one held-out record" in text and "ε = 0.90" in text and "2 looks at the model" in text
 
 
 @pytest.mark.claim("REPORT-1")

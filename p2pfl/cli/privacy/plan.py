@@ -195,6 +195,7 @@ def _text(found: Plan) -> str:
         ["measures.looks", *(str(one.looks) for one in budget.looks)],
         ["measures.noise_multiplier", *(f"{one.noise_multiplier:g}" for one in budget.looks)],
         ["noise in a count, records", *(f"± {one.records:.1f}" for one in budget.looks)],
+        ["ε against all other sites", *(f"{one.alone:.2f}" for one in budget.looks)],
     ]
     within = f"within ε {budget.looks[0].epsilon:.2g} of their own"
     rounds, steps = output.counted(found.rounds, "round"), output.counted(found.steps, "step")

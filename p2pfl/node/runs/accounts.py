@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from p2pfl.federation.federation import Privacy
 from p2pfl.home import Home
 from p2pfl.keys import derive
-from p2pfl.training.privacy.account import Account, Charge, Mechanism
+from p2pfl.training.privacy.account import Account, Charge, Mechanism, decimal_epsilon
 from p2pfl.training.privacy.accounts import EVERYTHING, Accounts, Marks, StudyCharges, marks_of
 
 ACCOUNT: Final = "accounts/spent"
@@ -123,6 +123,14 @@ class StudyAccounts:
         with self._changing() as accounts:
             charge = accounts.charge(self.marks, self.privacy, self.run, self.study, self._facts(number, time))
             return charge, self._held(accounts).last
+
+    def uncharged(self, number: int, time: int) -> Mapping[str, Any]:
+        """What the site log is to say where a charge of round `number` was refused: nothing was spent."""
+        spent, alone = decimal_epsilon(self.epsilon()), self.alone()
+        other = {} if alone is None else {"alone": decimal_epsilon(alone)}
+        limits = {"delta": repr(self.privacy.delta), "limit": repr(self.privacy.max_epsilon)}
+        mechanism = Mechanism.of_pass(self.privacy).facts()
+        return {**self._facts(number, time), **limits, **other, "before": spent, "after": spent, "mechanism": mechanism}
 
     def charge_again(self) -> Charge:
         """Permission to repeat the last pass. Raises PassNotCharged."""

@@ -226,7 +226,7 @@ class Passes:
 
     def forget_looks(self) -> None:
         """What a home that was set back may have spent of its held-out units is spent."""
-        looks.forget(self._federation, self._home, self._run, self._logs.final_round(self._run), self._logs.time)
+        looks.forget(self._federation, self._logs, self._run)
 
     # ── one pass ──────────────────────────────────────────────────────────────────────────────────────────────
 

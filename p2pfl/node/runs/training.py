@@ -74,7 +74,7 @@ class TrainingRun:
         marks = brought(self.home, self.trainer)
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
-        looks = Looks.of(self.federation, self.home, self.run, self.trainer)
+        looks = Looks.of(self.federation, self.logs, self.run, self.trainer)
         self.personal = PersonalLayers(self.home, self.logs, self.run, self.trainer, self.federation, self.observer)
         named = (self.federation, self.trainer, self.task, self.draw, self.observer, self.passes, self.models)
         self.maker = PassMaker(*named, self.updates, self.personal, self._subspace)

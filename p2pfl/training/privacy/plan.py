@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.training import BudgetTooSmall
-from p2pfl.roster import MOST_PEERS, Quorums
 from p2pfl.training.privacy.account import CHARGED, Account, Mechanism
 
 MOST_NOISE: Final = 1000.0
@@ -24,6 +23,7 @@ WORTH: Final = 1.1  # noise that a smaller batch may have more than the best, si
 MOST_ROUNDS: Final = 100_000
 TRIED_LOOKS: Final = (1, 2, 4, 8)
 LOOK_EPSILON: Final = 1.0
+LEAST_PARTS: Final = 2  # of a look, where nothing else is agreed on: q − 2 sites may pool what they see
 TRIED_NOISE: Final = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -107,14 +107,18 @@ class PrivacyPlan:
 class LooksPlan:
     """So many private looks at the model within an ε of the held-out records' own.
 
+    epsilon            against outsiders and the sites that may pool what they see; alone: against all others together
     noise_multiplier   `measures.noise_multiplier`
     records            standard deviation of the noise in each count of the sum of a task of two classes, in records
+    parts              so many sites' noise makes up noise_multiplier
     """
 
     looks: int
     epsilon: float
     noise_multiplier: float
     records: float
+    alone: float
+    parts: int
 
 
 def privacy_plan(
@@ -134,7 +138,8 @@ def privacy_plan(
 
     numbers     how many numbers train: the parameters, or with `compression: lowrank` those of its subspace
     look_epsilon    what all looks at a held-out record may spend
-    parts       of noise in parts, how many sites' make up that of the sum (`distributed_noise.parts_of`)
+    parts       of noise in parts, how many sites' make up that of the sum (`distributed_noise.parts_of`); looks have
+                noise in parts also where it is 1, for noise of each site's own
     progress    called with each size of batch that is tried
     Every ε is that of the account that a training is charged to. Raises BudgetTooSmall.
     """
@@ -156,16 +161,18 @@ def privacy_plan(
         noise: most_rounds(epsilon, delta, best.sample_rate, steps, charged(noise, 1.0, 1, parts).noise_multiplier)
         for noise in TRIED_NOISE
     }
-    return PrivacyPlan(tuple(found), best, bought, looks_plan(look_epsilon, delta, sites))
+    return PrivacyPlan(tuple(found), best, bought, looks_plan(look_epsilon, delta, sites, max(parts, LEAST_PARTS)))
 
 
-def looks_plan(epsilon: float, delta: float, sites: int) -> tuple[LooksPlan, ...]:
-    """What some numbers of looks take within `epsilon`, at `sites` sites. Raises BudgetTooSmall."""
-    found, quorums = [], Quorums(min(sites, MOST_PEERS))
+def looks_plan(epsilon: float, delta: float, sites: int, parts: int) -> tuple[LooksPlan, ...]:
+    """What some numbers of looks take within `epsilon`, at `sites` sites, of which `parts` honest ones' noise makes
+    up that of a sum. Raises BudgetTooSmall."""
+    found = []
     for looks in TRIED_LOOKS:
         noise = math.ceil(least_noise(epsilon, delta, 1.0, looks) * 1e3 + 1) / 1e3
-        spent = Account().after(Mechanism(noise, 1.0, looks), delta)
-        found.append(LooksPlan(looks, spent, noise, noise * math.sqrt(sites / (quorums.q - quorums.c))))
+        whole = Mechanism(noise, 1.0, looks, parts)
+        spent, alone = (Account().after(one, delta) for one in (whole, whole.alone))
+        found.append(LooksPlan(looks, spent, noise, noise * math.sqrt(sites / parts), alone, parts))
     return tuple(found)
 
 
