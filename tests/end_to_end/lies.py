@@ -1,19 +1,21 @@
 """What a process of site.py makes of the letters that its node would send: a liar's, or those of a link that is slow.
 
-Each plan is that of one site (wires.py).
+Each plan is that of one site (wires.py). All of them are listed in undefended.py, beside those of honest sites without
+a defence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, Final, cast
 
 from p2pfl import messages as m
 from p2pfl.keys import Identity
 from p2pfl.messages import Letter
+from p2pfl.node.runs import fairness
 from p2pfl.sharing import certificate, chunks
-from p2pfl.sharing.phases import members, questions, roots
+from p2pfl.sharing.phases import members, questions
 from p2pfl.sharing.state import State
 from tests.end_to_end.wires import FIRST, HONEST, LIAR, NAMES, SEND, VICTIM, Hurried, Wires, heard, place_of
 from tests.simulate.test_attacks_on_roots import two_vectors
@@ -276,10 +278,11 @@ class HearsOfSilence(Hurried):
 
 
 class Silence(HearsOfSilence):
-    """In each round; and where the liar coordinates it leaves the victim out for that."""
+    """In each round; and where the liar coordinates it leaves the victim out for that. It does not stop for its own."""
 
     def __init__(self) -> None:
         super().__init__()
+        fairness.check = lambda *of: None
         refusal, complete = members.refusal, members.complete
 
         def refused(*of: Any) -> str:
@@ -342,22 +345,3 @@ class LacksTags(Hurried):
     def hurries(self, state: State) -> Iterable[str]:
         tags = state.gathering.tags.keys() if state.gathering is not None else set()
         return ("lack",) if tags == set(HONEST) else ()
-
-
-class NoRootHandedOn(LacksTags):
-    """One without the defence: it hands no Root on, and compares none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        roots.show = lambda state, names=(): []
-        roots.note = lambda state: None
-        roots.are_the_same = lambda state, index: True
-
-
-PLANS: Final[dict[str, Callable[[], Any]]] = {
-    one.__name__: one
-    for one in (
-        *(Wedge, AfterWedge, LateToVictim, CertifiesForOne, GivesUp, Waits, VotesLast, TwoFaces, UnheardByVictim),
-        *(ShowsLate, Hurried, Silence, HearsOfSilence, TwoRoots, LacksTags, NoRootHandedOn),
-    )
-}

@@ -11,8 +11,8 @@ and not yet durable); {"told": {"event": "phase", "phase": "mask"}} at the first
 folder, so that a test can add them up; `gate` is the pass before which it waits for the test, and the order `hold`
 waits for it between two others. Each event says when it was told (`told_s`), on the clock that all processes share. ε
 is a stand-in that grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's
-proposals hold in place of its positions; `lie` names what it makes of its letters (lies.py). `offers` tells each update
-that a training offers. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
+proposals hold in place of its positions; `lie` names what it makes of its letters (undefended.py). `offers` tells each
+update that a training offers. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
 from __future__ import annotations
@@ -249,9 +249,9 @@ async def work(plan: dict[str, Any]) -> list[Any]:
     if "nominates" in plan:
         nominate(bytes.fromhex(plan["nominates"]))
     if "lie" in plan:
-        from tests.end_to_end import lies  # loads pytest, which the honest need not wait for
+        from tests.end_to_end import undefended  # loads pytest, which the honest need not wait for
 
-        lies.PLANS[plan["lie"]]()
+        undefended.PLANS[plan["lie"]]()
     if heard := plan.get("die", {}).get("heard"):
         die_hearing(*heard, signal.Signals[plan.get("signal", "SIGKILL")])
     if plan.get("offers"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from p2pfl.errors.round import BallotRejected, LeftOutTooOften
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.lies import SUMMED
@@ -27,14 +29,26 @@ FAR_S = 60.0  # of which deadlines are made: none ends anything, whatever the ma
 
 def start(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Process]:
     """All sum powers of two; ben may do as it likes. They begin once all are linked, and leave when all have it."""
+    return begun(
+        sites,
+        lies,
+        {
+            name: [{"sum": [(1 << place) + 16 * k], "patience_s": FAR_S} for k in range(sums)]
+            for place, name in enumerate(sites.names)
+        },
+    )
+
+
+def begun(sites: Sites, lies: dict[str, str], orders: dict[str, list[dict[str, Any]]]) -> dict[str, Process]:
+    """By site its process, all linked and let through to their orders."""
     started = {
         name: sites.site(
             name,
-            [sites[name].hold()] + [{"sum": [(1 << place) + 16 * k], "patience_s": FAR_S} for k in range(sums)],
+            [sites[name].hold(), *orders[name]],
             linger=PATIENCE_S,
             **({"lie": lies[name]} if name in lies else {}),
         )
-        for place, name in enumerate(sites.names)
+        for name in sites.names
     }
     for name, process in started.items():
         process.linked(*(started.keys() - {name}))
@@ -71,6 +85,28 @@ def test_an_abandonment_shown_to_one_site_alone_parts_nobody(make: MakeSites) ->
     assert first == {"ada", "cyd"}, "the victim went on without a ballot of its own"
 
 
+def check_that_they_stand(started: dict[str, Process], places: dict[str, tuple[int, str]]) -> None:
+    """The honest stand in these attempts and phases, and nothing can move them any more.
+
+    The liar is silent, no clock of theirs runs, and they have looked twice and found nothing new since.
+    """
+    for name, (attempt, _) in places.items():
+        started[name].event("out_of_time", round=1, attempt=attempt)
+    for name, (attempt, phase) in places.items():
+        for _ in range(2):
+            assert started[name].event("waiting", round=1)["missing"]
+        events = [json.loads(line) for line in started[name].said if line.startswith('{"event"')]
+        entered = [(one["attempt"], one["phase"]) for one in events if one["event"] == "phase"]
+        assert entered[-1] == (attempt, phase)
+        assert not [one for one in events if one["event"] in ("round", "given", "left")]
+
+
+def test_did_nobody_show_the_end_of_an_attempt_the_two_would_wait_for_one_another_for_ever(make: MakeSites) -> None:
+    sites = make(4)
+    lies = {LIAR: "Wedge", "ada": "WaitsWithoutEnd", "cyd": "WaitsWithoutEnd", VICTIM: "ShowsNoEnd"}
+    check_that_they_stand(start(sites, lies), {"ada": (0, "ballot"), "cyd": (0, "ballot"), VICTIM: (1, "propose")})
+
+
 @pytest.mark.claim("LIAR-3")
 def test_a_sum_certified_for_one_site_comes_to_those_who_cast_leave_before(make: MakeSites) -> None:
     """Two wait for a ballot, ask nobody any more, and have cast LEAVE; the liar then certifies the sum for the third.
@@ -89,6 +125,12 @@ def test_a_sum_certified_for_one_site_comes_to_those_who_cast_leave_before(make:
     assert votes == {"ada": ["ABANDON"], "cyd": ["SURVIVORS"], VICTIM: ["SURVIVORS"]}
 
 
+def test_were_no_certificate_shown_to_those_who_cast_leave_nobody_would_have_the_sum(make: MakeSites) -> None:
+    sites = make(4)
+    lies = {LIAR: "CertifiesForOne", "ada": "GivesUpForGood", "cyd": "WaitsForGood", VICTIM: "TellsNoLeavers"}
+    check_that_they_stand(start(sites, lies), {"ada": (0, "ballot"), "cyd": (0, "ballot"), VICTIM: (0, "confirm")})
+
+
 @pytest.mark.claim("LIAR-3")
 def test_votes_for_another_set_end_no_process(make: MakeSites) -> None:
     sites = make(4)
@@ -102,6 +144,14 @@ def test_votes_for_another_set_end_no_process(make: MakeSites) -> None:
     assert any(told in line for line in found[VICTIM].said), "the victim was in the set that it was told"
 
 
+def test_were_they_judged_by_its_own_set_the_victims_process_would_end(make: MakeSites) -> None:
+    sites = make(4)
+    lies = {LIAR: "TwoFaces", "ada": "Hurried", "cyd": "UnheardByVictim", VICTIM: "JudgesByItsOwnSet"}
+    assert start(sites, lies)[VICTIM].end().status == 3
+    told = [one for one in entries(sites[VICTIM], "site") if one["kind"] == "breach"]
+    assert {(one["peer"], one["code"]) for one in told} >= {("ada", BallotRejected.code)}
+
+
 @pytest.mark.claim("LIAR-12")
 def test_who_acknowledges_nothing_of_a_victim_takes_turns_with_it(make: MakeSites) -> None:
     sites = make(4)
@@ -112,6 +162,17 @@ def test_who_acknowledges_nothing_of_a_victim_takes_turns_with_it(make: MakeSite
     assert victim + liar == 6, "no set holds both"
     assert victim <= liar + 2
     assert not [one for one in entries(sites[VICTIM], "site") if one["kind"] == "missed"]
+
+
+def test_by_a_draw_that_all_know_the_victim_would_be_out_again_and_again_and_stop(make: MakeSites) -> None:
+    sites = make(4, "rounds=6", "privacy.max_epsilon=100")
+    lies = {LIAR: "Silence"} | dict.fromkeys(HONEST, "KnownDraw")
+    ended = begun(sites, lies, {name: [{"train": 1}] for name in sites.names})[VICTIM].end()
+    assert ended.facts["error"]["code"] == LeftOutTooOften.code
+    missed = {one["round"] for one in entries(sites[VICTIM], "site") if one["kind"] == "missed"}
+    assert len(missed) > 1
+    rounds = [one for one in entries(sites[VICTIM], "federation") if one["kind"] == "round"]
+    assert not [one for one in rounds if {LIAR, VICTIM} <= set(one["survivors"])]
 
 
 @pytest.mark.claim("LIAR-3")

@@ -1,7 +1,7 @@
 """Between a real site's node and its links: what a test makes of its letters, and of its clock.
 
-Four sites, of which ben lies and coordinates attempt 0 of the first round; dot is its victim. A plan (lies.py) acts at
-`Post`, where a letter leaves the node, and sees what the run is handed.
+Four sites, of which ben lies and coordinates attempt 0 of the first round; dot is its victim. A plan (lies.py,
+undefended.py) acts at `Post`, where a letter leaves the node, and sees what the run is handed.
 """
 
 from __future__ import annotations
