@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,36 +11,46 @@ import pytest
 from p2pfl.cli.main import run
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Process, Sites, of
+from tests.end_to_end.processes import Process, Sites
 
 SUMS = 1500  # more than are begun before the test is over, however slowly a process starts
 STAY = ("ada", "ben", "cyd", "dot")
 OTHERS = ("ada", "ben", "dot", "eve")
 
 
-def asks(sites: Sites, name: str) -> Process:
+def asks(sites: Sites, name: str, *, patience_s: float | None = None, **plan: Any) -> Process:
     """It asks one sum after another, of other numbers each time."""
-    orders: list[dict[str, Any]] = [{"sum": [100 + number], "name": f"sum {number}"} for number in range(SUMS)]
-    return sites.site(name, orders, again=True, linger=2)
+    waits = {"patience_s": patience_s} if patience_s is not None else {}
+    orders: list[dict[str, Any]] = [{"sum": [100 + one], "name": f"sum {one}", **waits} for one in range(SUMS)]
+    return sites.site(name, orders, again=True, linger=2, **plan)
 
 
 @pytest.mark.claim("LIVE-7")
 def test_a_site_that_is_back_is_in_the_next_round_and_the_dead_in_none(make: MakeSites) -> None:
+    """It comes between two rounds; what it missed it takes over while the others wait for it in the next."""
     sites = make(5)
-    running = {name: asks(sites, name) for name in sites.names}
+    sums: list[dict[str, Any]] = [{"sum": [100 + number], "name": f"sum {number}"} for number in range(10)]
+    running = {
+        name: sites.site(name, [*sums[:2], site.hold(), *sums[2:7], site.hold(), *sums[7:]])
+        for name, site in sites.sites.items()
+    }
     ada = running["ada"]
-    ada.event("round", round=3)
+    ada.event("round", round=2)
     running["cyd"].kill()
-    ada.event("link_down", peer="cyd")
-    ada.event("round")  # the one that was under way
-    for _ in range(5):
-        assert "cyd" not in ada.event("round")["survivors"]
-    running["cyd"] = asks(sites, "cyd")
-    linked_s = max(running[name].event("link_up", peer="cyd")["told_s"] for name in OTHERS)
-    for _ in range(5):  # rounds under way then end without it, and those that pass while it takes over what it missed
-        ada.event("round", told_s=lambda told_s: told_s > linked_s, survivors=of("cyd"))
+    for name in OTHERS:
+        running[name].event("link_down", peer="cyd")
+        sites[name].open()
+    for number in range(3, 8):
+        assert "cyd" not in ada.event("round", round=number)["survivors"]
+    running["cyd"] = sites.site("cyd", sums, again=True)
+    for name in OTHERS:
+        running[name].event("link_up", peer="cyd")
+    for name in OTHERS:
+        sites[name].open()
+    for number in range(8, 11):
+        assert set(ada.event("round", round=number)["survivors"]) == set(sites.names)
     for process in running.values():
-        process.kill()
+        assert process.end().status == 0, process.tail
     for name in sites.names:
         sites.verified(name)
 
@@ -79,3 +91,64 @@ def test_a_revoked_site_is_in_no_sum_with_the_one_and_gone_within_two_rounds(
     assert all(len({"ada", "eve"} & set(one["survivors"])) <= 1 for one in before)
     assert all("eve" not in one["survivors"] for one in held[place + 1 :])
     assert len({sites.verified(name).federation.root for name in STAY}) == 1
+
+
+# ── without what is said of links ─────────────────────────────────────────────────────────────────────────────
+
+
+def dies(sites: Sites, running: dict[str, Process]) -> None:
+    running["eve"].kill()
+
+
+def is_revoked(sites: Sites, running: dict[str, Process]) -> None:
+    peers(sites, "ada", "revoke", "eve")
+
+
+@pytest.mark.parametrize("loss", [dies, is_revoked])
+def test_were_nobody_to_say_who_is_away_each_round_would_wait_anew(
+    make: MakeSites, loss: Callable[[Sites, dict[str, Process]], None]
+) -> None:
+    """Whoever names a set has waited for a quarter of the deadline before, though it is the same site each time."""
+    sites = make(5)
+    running = {name: asks(sites, name, patience_s=2.0, lie="WaitsEachTime") for name in sites.names}
+    ada = running["ada"]
+    ada.event("round", round=3)
+    loss(sites, running)
+    ada.event("link_down", peer="eve")
+    under_way = ada.event("round")["round"]
+    later = {under_way + 1, under_way + 2, under_way + 3}
+    ada.event("round", round=max(later))
+    named: dict[int, list[bool]] = {}
+    for process in running.values():
+        process.kill()
+        for line in process.end().said:
+            if line.startswith('{"event": "set_named"'):
+                told = json.loads(line)
+                named.setdefault(told["round"], []).append(told["waited"])
+    assert later <= named.keys()
+    assert all(all(named[number]) for number in later), named
+
+
+# ── at the end ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("LIVE-7")
+def test_a_process_ends_without_the_word_of_who_was_away_in_the_round_before_it(make: MakeSites) -> None:
+    sites = make(4)
+    running = {name: sites.site(name, [sites[name].hold(), {"sum": [1]}]) for name in sites.names}
+    for name, process in running.items():
+        process.linked(*(running.keys() - {name}))
+    running["dot"].kill()
+    for name in STAY[:3]:
+        running[name].event("link_down", peer="dot")
+        sites[name].open()
+    for name in STAY[:3]:
+        assert "dot" not in running[name].given()["survivors"]
+    for process in running.values():
+        process.kill()  # it would wait: the dead site was there as it began
+    again = [sites.site(name, [{"sum": [2]}], linger=20) for name in STAY[:3]]
+    for process in again:
+        ended = process.end()
+        assert ended.status == 0, ended.text
+        events = [json.loads(line) for line in ended.said if line.startswith('{"event": "waiting"')]
+        assert not [one for one in events if one["phase"] == "final" and "dot" in one["missing"]]

@@ -5,6 +5,7 @@ They are those of lies.py otherwise: the same liar meets both. All plans are lis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.messages import Letter
+from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import confirm, roots, unmask
 from p2pfl.sharing.state import Phase, State
 from tests.end_to_end import lies
@@ -139,6 +141,26 @@ class NoRootHandedOn(lies.LacksTags):
         roots.show = lambda state, names=(): []
         roots.note = lambda state: None
         roots.are_the_same = lambda state, index: True
+
+
+# ── who is away ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class WaitsEachTime(Wires):
+    """It says of nobody that it has no link to it. It tells of each set that it names whether it waited before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        OFF.setattr(PeerView, "unlinked", lambda self, now: ())
+        OFF.setattr(PeerView, "unlinked_at", lambda self, peer: math.inf)
+        self._told: set[tuple[int, int]] = set()
+
+    def hurries(self, state: State) -> Iterable[str]:
+        place = (state.round, state.attempt)
+        if state.members is not None and state.coordinator == state.context.me and place not in self._told:
+            self._told.add(place)
+            tell({"event": "set_named", "round": state.round, "waited": state.past("away")})
+        return ()
 
 
 PLANS: Final[dict[str, Callable[[], Any]]] = {
