@@ -102,9 +102,9 @@ def test_were_a_held_round_given_up_for_a_new_one_the_log_would_lack_it(monkeypa
 # ── a log that ends early ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def shown_a_log_that_ends_early() -> tuple[Attacked, str]:
+def shown_a_log_that_ends_early(peers: int) -> tuple[Attacked, str]:
     """The honest hold three rounds; a liar, in whose log all of them are, shows the first alone to one of them."""
-    world = without_the_last(7, 6)
+    world = without_the_last(peers, 6)
     until_all_hold(world, 3)
     victim, disk = present(world)[0], world.peers[LIAR].disk
     shown = m.Entries(0, 1, ((disk.ledger[0], tuple(sorted(disk.signatures[0].items()))),))
@@ -114,27 +114,47 @@ def shown_a_log_that_ends_early() -> tuple[Attacked, str]:
 
 
 @pytest.mark.claim("LIVE-1")
-def test_a_log_that_ends_early_takes_no_model_from_who_holds_what_rests_on_it() -> None:
-    world, victim = shown_a_log_that_ends_early()
+@pytest.mark.parametrize("peers", [4, 7])
+def test_a_log_that_ends_early_takes_no_model_from_who_holds_what_rests_on_it(peers: int) -> None:
+    world, victim = shown_a_log_that_ends_early(peers)
     assert held_by(world, victim)[:2] == [2, 3]
     until_all_hold(world, 4)
     with_the_last(world)
 
 
-def test_were_the_models_gone_and_the_rounds_held_the_next_sum_would_be_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def keeps_rounds_without_models(patch: pytest.MonkeyPatch) -> None:
+    """Defence off: later rounds stay held whatever they rest on, and their models are thrown away."""
+
     def adopt(self: Branch, number: int, record: bytes) -> list[e.Effect]:
         self.held = [one for one in self.held if one > number]
         self.base = (number, base_digest(record))
         return [e.Retract(number)]
 
-    monkeypatch.setattr(Branch, "adopt", adopt)
-    world, victim = shown_a_log_that_ends_early()
+    patch.setattr(Branch, "adopt", adopt)
+
+
+def test_were_the_models_gone_and_the_rounds_held_the_next_sum_would_be_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps_rounds_without_models(monkeypatch)
+    world, victim = shown_a_log_that_ends_early(7)
     until_all_hold(world, 4)
     with pytest.raises(AssertionError):
         with_the_last(world)
     assert any(isinstance(one.error, RecordDiffers) for one in world.peers[victim].accused)
+
+
+def test_of_four_those_who_are_there_would_have_no_further_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a quorum is needed, and one of them proposes on another model: attempt comes after attempt."""
+    keeps_rounds_without_models(monkeypatch)
+    world, _ = shown_a_log_that_ends_early(4)
+
+    def attempts(name: str) -> int:
+        run = world.peers[name].run
+        return run.rounds[4].attempt if run is not None and 4 in run.rounds else 0
+
+    world.until(lambda: all(attempts(name) > 20 for name in present(world)))
+    assert not any(4 in held_by(world, name) for name in present(world))
 
 
 # ── a branch that was taken back ──────────────────────────────────────────────────────────────────────────────
