@@ -307,32 +307,51 @@ def without_victim(ack: m.Ack) -> m.Ack:
     return replace(ack, held=tuple(row for row in ack.held if row[0] != VICTIM))
 
 
-# ── two Roots: the owner of the last chunk is shown another one than the others ───────────────────────────────
+# ── two Roots: owners are shown another one than the rest ────────────────────────────────────────────────────
 
 
 EACH_OWNS: Final = 1  # bytes of the shortest chunk: however few numbers are summed, each site owns some of them
+OWNED: Final = 3  # by the victim
 
 
 class TwoRoots(Wires):
-    """The victim sums chunk 3 under a Root of its own, and the tag of that chunk is false.
+    """The victim sums its chunk under a Root of its own, and the tag of that chunk is false.
 
     It has the tags late, from the others: they have compared when it opens the chunk. The liar hands nothing on.
     """
 
+    told: ClassVar = {VICTIM: OWNED}  # by site that sees the second Root: its chunk
+
     def __init__(self) -> None:
         super().__init__()
         chunks.LEAST_BYTES = EACH_OWNS  # type: ignore[misc]
-        self._lie = two_vectors([VICTIM], [3])
+        self._two_vectors = two_vectors(self.told, self.told.values())
 
     def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
-        if isinstance(letter.message, m.Handed) or (peer == VICTIM and isinstance(letter.message, m.Tags)):
+        if isinstance(letter.message, m.Handed) or (peer in self.told and isinstance(letter.message, m.Tags)):
             return ()
-        return self._lie(cast(Any, self), peer, letter) if self.run is not None else (letter,)
+        return self.lies(peer, letter) if self.run is not None else (letter,)
+
+    def lies(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        return self._two_vectors(cast(Any, self), peer, letter)
 
     @property
     def identity(self) -> Identity:
         assert self.run is not None
         return self.run.context.identity
+
+
+class ByHalves(TwoRoots):
+    """Two owners, and these alone, see the second Root."""
+
+    told: ClassVar = {"cyd": 2, VICTIM: OWNED}
+
+
+class WordsOfTheOther(TwoRoots):
+    """The victim sees a Root of its own, and is sent the words of the one that all others see. No tag is false."""
+
+    def lies(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        return super().lies(peer, letter) if isinstance(letter.message, m.Root) else (letter,)
 
 
 class LacksTags(Hurried):
@@ -345,3 +364,18 @@ class LacksTags(Hurried):
     def hurries(self, state: State) -> Iterable[str]:
         tags = state.gathering.tags.keys() if state.gathering is not None else set()
         return ("lack",) if tags == set(HONEST) else ()
+
+
+class LacksWords(LacksTags):
+    """One that asks for what it lacks once all is signed but the victim's sum.
+
+    It gives up when the liar has shown to all the words that the victim says it lacks.
+    """
+
+    def hurries(self, state: State) -> Iterable[str]:
+        found = state.gathering
+        if found is None or VICTIM not in state.survivors or len(found.roots) < len(NAMES):
+            return ()
+        if found.sum_digests.keys() != {piece.index for piece in found.pieces} - {OWNED}:
+            return ()
+        return ("lack", "gather") if (LIAR, OWNED) in found.shown else ("lack",)

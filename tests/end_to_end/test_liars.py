@@ -101,7 +101,7 @@ def check_that_they_stand(started: dict[str, Process], places: dict[str, tuple[i
         assert not [one for one in events if one["event"] in ("round", "given", "left")]
 
 
-def test_did_nobody_show_the_end_of_an_attempt_the_two_would_wait_for_one_another_for_ever(make: MakeSites) -> None:
+def test_did_nobody_show_the_end_the_two_would_wait_for_one_another_for_ever(make: MakeSites) -> None:
     sites = make(4)
     lies = {LIAR: "Wedge", "ada": "WaitsWithoutEnd", "cyd": "WaitsWithoutEnd", VICTIM: "ShowsNoEnd"}
     check_that_they_stand(start(sites, lies), {"ada": (0, "ballot"), "cyd": (0, "ballot"), VICTIM: (1, "propose")})
@@ -175,26 +175,44 @@ def test_by_a_draw_that_all_know_the_victim_would_be_out_again_and_again_and_sto
     assert not [one for one in rounds if {LIAR, VICTIM} <= set(one["survivors"])]
 
 
+ROOTS = [("TwoRoots", "LacksTags"), ("ByHalves", "LacksTags"), ("WordsOfTheOther", "LacksWords")]
+
+
 @pytest.mark.claim("LIAR-3")
-def test_two_roots_convict_who_signed_them_and_blame_no_owner(make: MakeSites) -> None:
-    """The victim owns the chunk that was summed under the second one."""
-    sites, codes = make(4), set()
-    for name, one in summed(sites, {LIAR: "TwoRoots"} | dict.fromkeys(HONEST, "LacksTags")).items():
+@pytest.mark.parametrize(("lie", "honest"), ROOTS, ids=[lie for lie, _ in ROOTS])
+def test_two_roots_convict_who_signed_them_and_blame_no_owner(make: MakeSites, lie: str, honest: str) -> None:
+    """Who owns the chunk that was summed under the second one, or could not be."""
+    sites, proofs = make(4), set()
+    for name, one in summed(sites, {LIAR: lie} | dict.fromkeys(HONEST, honest)).items():
         (given,) = one.given
         assert (given["total"], given["survivors"]) == (["13"], list(HONEST))
         told = [entry for entry in entries(sites[name], "site") if entry["kind"] == "breach"]
         assert {entry["peer"] for entry in told} == {LIAR}
         assert any(entry["proof"] for entry in told)
-        codes |= {entry["code"] for entry in told}
+        proofs |= {entry["code"] for entry in told if entry["proof"]}
         sites.verified(name)
-    assert codes <= {"P2P-ROUND-005", "P2P-ROUND-019"}, "the two Roots are the proof, and nothing else is needed"
-    assert "P2P-ROUND-005" in codes
+    assert proofs <= {"P2P-ROUND-005", "P2P-ROUND-019"}, "the two Roots are the proof, and nothing else is needed"
+    assert "P2P-ROUND-005" in proofs
 
 
-def test_were_no_root_handed_on_the_owner_would_be_blamed_and_honest_processes_end(make: MakeSites) -> None:
+@pytest.mark.parametrize(("lie", "owners"), [("TwoRoots", {VICTIM}), ("ByHalves", {"cyd", VICTIM})])
+def test_were_no_root_handed_on_the_owner_would_be_blamed_and_honest_processes_end(
+    make: MakeSites, lie: str, owners: set[str]
+) -> None:
+    """Those of all who see the other Root."""
     sites = make(4)
-    started = start(sites, {LIAR: "TwoRoots"} | dict.fromkeys(HONEST, "NoRootHandedOn"))
-    for name in ("ada", "cyd"):
+    started = start(sites, {LIAR: lie} | dict.fromkeys(HONEST, "NoRootHandedOn"))
+    for name in set(HONEST) - owners:
         assert started[name].end().status == 3
         told = [entry for entry in entries(sites[name], "site") if entry["kind"] == "breach"]
-        assert {(entry["peer"], entry["code"]) for entry in told} >= {(VICTIM, "P2P-ROUND-007")}
+        blamed = {entry["peer"] for entry in told if entry["code"] == "P2P-ROUND-007"}
+        assert blamed
+        assert blamed <= owners
+
+
+def test_were_no_root_shown_the_owner_would_be_out_and_the_liar_never_proven(make: MakeSites) -> None:
+    sites = make(4)
+    found = summed(sites, {LIAR: "WordsOfTheOther"} | dict.fromkeys(HONEST, "NoRootShown"), sums=2)
+    for name, one in found.items():
+        assert [each["survivors"] for each in one.given] == [["ada", LIAR, "cyd"]] * 2
+        assert not [entry for entry in entries(sites[name], "site") if entry["kind"] == "breach" and entry["proof"]]

@@ -14,12 +14,13 @@ import pytest
 from p2pfl import messages as m
 from p2pfl.messages import Letter
 from p2pfl.sharing.peers import PeerView
-from p2pfl.sharing.phases import confirm, roots, unmask
+from p2pfl.sharing.phases import confirm, unmask
 from p2pfl.sharing.state import Phase, State
 from tests.end_to_end import lies
 from tests.end_to_end.site import tell
 from tests.end_to_end.wires import VICTIM, Hurried, Wires, place_of
 from tests.simulate.attackers import action_off
+from tests.simulate.test_attacks_on_roots import no_root_is_handed_on
 from tests.simulate.test_silent_pairs import as_before
 from tests.simulate.test_votes_for_another_set import judged_by_the_own_set
 from tests.simulate.test_wedges import nobody_shows_an_end
@@ -138,9 +139,15 @@ class NoRootHandedOn(lies.LacksTags):
 
     def __init__(self) -> None:
         super().__init__()
-        roots.show = lambda state, names=(): []
-        roots.note = lambda state: None
-        roots.are_the_same = lambda state, index: True
+        no_root_is_handed_on(OFF)
+
+
+class NoRootShown(lies.LacksWords):
+    """Nor does this one, where words are lacking."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        no_root_is_handed_on(OFF)
 
 
 # ── who is away ───────────────────────────────────────────────────────────────────────────────────────────────

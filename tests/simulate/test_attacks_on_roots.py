@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pfl import merkle
+from p2pfl import codec, merkle
 from p2pfl import messages as m
 from p2pfl.messages import Letter, seal
 from p2pfl.sharing import events as e
@@ -133,27 +133,40 @@ def test_two_roots_convict_who_signed_them_and_no_owner_is_accused(
     assert not any(world.peers[name].error for name in world.honest)
 
 
+def no_root_is_handed_on(patch: pytest.MonkeyPatch) -> None:
+    """Defence off: nor does anybody compare what the owners say they summed under."""
+    patch.setattr(roots, "show", lambda state, names=(): [])
+    patch.setattr(roots, "note", lambda state: None)
+    patch.setattr(roots, "are_the_same", lambda state, index: True)
+
+
 @pytest.mark.parametrize("peers", [4, 5, 7, 10])
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", [by_halves, one_owner])
 def test_were_no_root_handed_on_owners_would_be_taken_for_the_liars(
     attack: Callable[[int], Attacked], peers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are accused, or named as who owes; of four and five sites so many that honest processes end."""
-    monkeypatch.setattr(roots, "show", lambda state, names=(): [])
-    monkeypatch.setattr(roots, "note", lambda state: None)
-    monkeypatch.setattr(roots, "are_the_same", lambda state, index: True)
-    world = attack(peers)
-    world.begin()
-    for _ in range(20_000):
-        if not world.clock.step():
-            break
-    said = {name for _, one in world.log if isinstance(one.message, m.Ballot) for name in one.message.waited_for}
-    victims = (accused(world) | said) - {LIAR}
-    assert victims
-    if attack is not words_of_the_other and peers < 7:
+    """Of four and five sites so many are that honest processes end, and the others have no round ever again."""
+    no_root_is_handed_on(monkeypatch)
+    world = ran(attack(peers))
+    assert accused(world) & set(world.honest)
+    if peers < 7:
         ended = [world.peers[name].error for name in world.honest if world.peers[name].error is not None]
         assert ended
         assert {error.exit_status for error in ended} == {3}
+        assert not any(world.peers[name].final_round for name in world.honest)
+
+
+@pytest.mark.parametrize("peers", [4, 5, 7, 10])
+def test_were_no_root_shown_with_a_question_the_liar_would_never_be_proven(
+    peers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round costs an attempt, and is summed with the liar and without the honest owner."""
+    no_root_is_handed_on(monkeypatch)
+    world = ran(words_of_the_other(peers))
+    assert not proven(world)
+    for number in range(1, world.rounds + 1):
+        assert world.left_out(number) == ["site-1"]
+    assert all(codec.read_facts(record)["attempt"] for record in world.peers["site-1"].disk.ledger)
 
 
 def test_an_owner_that_names_roots_of_its_own_is_gone_on_without() -> None:
