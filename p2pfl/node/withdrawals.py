@@ -64,15 +64,19 @@ def withdraw(home: Home, names: Iterable[bytes], at: int) -> Told:
         told = Told(marks.size, new.size, int(np.isin(marks, np.concatenate(used)).sum()) if used else 0)
         if new.size:
             home.replace(ITEM, held.more(new).to_bytes())
-    with home.beside():
+        # Under this lock, so that two of them do not tell the same. Not under that of the notes, for which a node may
+        # wait: logs may be long.
         untold = held.marks.size + new.size - _told(home)
         if untold > 0:
-            notes.put_beside(home, WITHDRAW, at, {"records": int(untold)})
+            notes.put(home, WITHDRAW, at, {"records": int(untold)})
     return told
 
 
 def _told(home: Home) -> int:
-    """How many the notes and the site logs of all studies tell of."""
+    """How many the notes and the site logs of all studies tell of, or more.
+
+    The notes first: one that goes into a log meanwhile counts twice, and none is told twice.
+    """
     waiting = sum(int(one.options.get("records", 0)) for one in notes.pending(home) if one.command == WITHDRAW)
     logs = (Log.open(one, "site") for one in home.studies() if (one.folder / "ledger" / "site").is_dir())
     return waiting + sum(SiteIndex(log).withdrawn() for log in logs)
