@@ -119,7 +119,7 @@ async def _examine(
     doctor_port = DoctorPort(site, about, admit=lambda peer: refuse(roster[peer], revoked))
     port = _take_port(doctor_port, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
-    output.progress(f"{port_text(port)}; asking {len(peers)} sites")
+    output.progress(f"{port_text(port)}; asking {output.counted(len(peers), 'site')}")
     own_doctor = Doctor(site, own_peers_file(federation), port.state in ("open", "taken"), until)
     relay_probe = RelayProbe(own_doctor, doctor_port.serve_member, until)
     relay_probe.begin()

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from p2pfl.cli import output
 from p2pfl.errors.people import NoSuchColumn, NothingToSum, NotReadable, ValueNotANumber
 from p2pfl.files import LARGE_BYTES, read_file
 
@@ -23,7 +24,7 @@ BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any st
 
 def number(text: str, place: str, column: str) -> Decimal:
     """A plain decimal number. Raises ValueNotANumber, which does not repeat the text: it may be a patient's."""
-    if not NUMBER.fullmatch(text.strip()):
+    if len(text) >= LONGEST_LINE or not NUMBER.fullmatch(text.strip()):
         raise ValueNotANumber(
             evidence=f"{len(text)} characters, and no plain decimal number", place=place, column=column
         )
@@ -39,8 +40,15 @@ def own_values(value: str | None, file: Path | None, column: str | None) -> list
         given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]
         raise NothingToSum(evidence=f"given: {', '.join(given) or 'nothing'}")
     if value is not None:
-        return [number(sys.stdin.readline(LONGEST_LINE) if value == "-" else value, "--value", "the value")]
+        return [number(_typed() if value == "-" else value, "--value", "the value")]
     return _column(Path(str(file)), str(column))
+
+
+def _typed() -> str:
+    """The line that a person types, or a pipe holds; one that is too long stays so, and is no number."""
+    if sys.stdin.isatty():
+        output.progress("this site's number, and Enter:")
+    return sys.stdin.readline(LONGEST_LINE)
 
 
 def _column(path: Path, column: str) -> list[Decimal]:

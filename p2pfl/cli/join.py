@@ -117,6 +117,7 @@ def join(
             with task_process(reach_of(site), monitor.tell, step=monitor.step) as trainer:
                 _prepare(trainer, opened_task(site), monitor.tell)
             facts = run(links_of(federation, access, watch, monitor))
+            monitor.ends_with(EXIT_DONE if facts["ready"] else EXIT_FAILED)
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):

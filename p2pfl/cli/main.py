@@ -11,7 +11,6 @@ import os
 import re
 import resource
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -19,11 +18,11 @@ import click
 
 from p2pfl._version import __version__
 from p2pfl.cli import output
+from p2pfl.cli.faults import told_of
 from p2pfl.cli.interrupts import CLEANLY, INTERRUPTS
 from p2pfl.cli.verbs import Verbs
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
-from p2pfl.errors.people import OurMistake, SystemRefused, WrongUse
-from p2pfl.training.process.faults import scarce, task_failed
+from p2pfl.errors.people import WrongUse
 
 VERBS: Final = {
     "demo": "Real processes on this machine train one model on real hospitals' data.",
@@ -116,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
         if INTERRUPTS.asked:  # an extension that is being loaded makes another exception of the interrupt
             output.progress(CLEANLY)
             return EXIT_INTERRUPTED
-        told = _told(error)
+        told = told_of(error)
         output.failure(told, as_json)
         return told.exit_status
     return status if isinstance(status, int) else EXIT_DONE  # an int: a verb left with click's Exit
@@ -146,27 +145,3 @@ def _that_have(option: str, context: click.Context | None) -> list[str]:
         return []
     commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
     return [name for name, one in commands.items() if one and any(option in held.opts for held in one.params)]
-
-
-def _told(error: Exception) -> P2PFLError:
-    """Whose fault it is. Type and place only: the text of a foreign exception may hold a patient's value."""
-    if os.environ.get("P2PFL_TRACEBACK"):
-        output.progress("".join(traceback.format_exception(error)))
-    if (nothing_left := scarce(error)) is not None:
-        return nothing_left
-    if (failed := task_failed(error)) is not None:
-        return failed
-    if isinstance(error, OSError) and error.filename is not None:  # whoever asked expected no such answer
-        named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
-        return SystemRefused(path=named, evidence=error.strerror or type(error).__name__)
-    return _our_mistake(error)
-
-
-def _our_mistake(error: Exception) -> OurMistake:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if f"{os.sep}p2pfl{os.sep}" in frame.filename] or list(frames)
-    where = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else "an unknown place"
-    chain = " in ".join(frame.name for frame in reversed(ours[-3:]))
-    return OurMistake(
-        evidence=f"{chain}; P2PFL_TRACEBACK=1 shows the whole way there", kind=type(error).__name__, where=where
-    )

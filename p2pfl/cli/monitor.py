@@ -15,7 +15,7 @@ import click
 
 from p2pfl._version import __version__
 from p2pfl.cli import output
-from p2pfl.errors import P2PFLError
+from p2pfl.errors import EXIT_DONE, P2PFLError
 from p2pfl.federation import Federation
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated, PassStepped, Progress
 
@@ -42,6 +42,7 @@ class Monitor:
         self._json_log: JsonLog | None = None
         self._metrics: Metrics | None = None
         self._view: SiteView | None = None
+        self._status = EXIT_DONE
         self._round, self._stepped = 0, 0.0  # of the pass under way; when a step of it was told
 
     @contextmanager
@@ -95,9 +96,14 @@ class Monitor:
             json_log.note("error", "ended", status=1, code=type(error).__name__)
             raise
         else:
-            json_log.note("info", "ended", status=0, code="done")
+            code = "done" if self._status == EXIT_DONE else "not ready"
+            json_log.note("info", "ended", status=self._status, code=code)
         finally:
             json_log.close()
+
+    def ends_with(self, status: int) -> None:
+        """The exit status of a command that says how it went by that, and raises no error."""
+        self._status = status
 
     @property
     def tell(self) -> Callable[[str], None]:

@@ -262,6 +262,8 @@ def typed(prompt: str) -> Secret:
             return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
     except EOFError:  # Ctrl-D
         raise click.Abort from None
+    except UnicodeError:  # neither what was typed nor which byte of it is said
+        raise WrongUse(evidence="what was typed is no text in this terminal's encoding", verb="") from None
 
 
 def read_whole(path: Path) -> bytes:

@@ -31,7 +31,7 @@ from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
 from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotDescribed, TaskNotNamed
 from p2pfl.errors.people import NotWritten, WrongUse
-from p2pfl.errors.training import DataUnreadable, MissingColumn
+from p2pfl.errors.training import DataUnreadable, MissingColumn, ModelDiverged, PredictionsNotFinite
 from p2pfl.federation import Federation
 from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.federation.task_choice import TaskChoice
@@ -165,7 +165,10 @@ def predict(
     is_ours = applied_to.task.table is not None and applied_to.federation is None
     with ExitStack() as open_files:  # what cannot be written is said before anything slow happens, too
         write = open_files.enter_context(reserved(target, OWN_ALONE)) if target is not None else None
-        found, names = _by_a_table(applied_to, records) if is_ours else _in_a_process(applied_to, records)
+        try:
+            found, names = _by_a_table(applied_to, records) if is_ours else _in_a_process(applied_to, records)
+        except ModelDiverged as error:  # which tells of a pass, and of what it costs
+            raise PredictionsNotFinite(evidence=error.evidence, path=data) from None
         ids = _ids(data, id_column, len(found)) if id_column is not None else None
         told = _told(applied_to, records, found, _names(names, found.shape[1]), ids)
         if write is not None:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 OWN_OPTIONS: Final = ("parameters", "density", "noise", "away", "bandwidth", "latency", "real", "plot")
 
 
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
 class Listed(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them: `5,20,200`."""
 
@@ -33,8 +40,8 @@ class Listed(click.ParamType[tuple[float, ...]]):
             found = tuple(self.one(text) for text in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is no list of numbers such as 5,20,200", param, ctx)
-        if not all(math.isfinite(one) for one in found):
-            self.fail(f"{value!r} holds what is no number", param, ctx)
+        if not all(_is_finite(one) for one in found):
+            self.fail("it holds what is no number that one can count to", param, ctx)
         return found
 
 

@@ -133,4 +133,6 @@ def _account_row(one: dict[str, Any], charge: str) -> list[str]:
         f"{spent['passes']} by {spent['study']}, last {time.strftime('%Y-%m-%d', time.gmtime(spent['last']))}"
         for spent in one["spent_by"]
     )
-    return [f"  {one['marks']} records and patients", by or f"no {charge} yet"]
+    marks = one["marks"]
+    what = f"{marks} records and patients" if marks != 1 else "1 record or patient"
+    return [f"  {what}", by or f"no {charge} yet"]

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from p2pfl.dashboard.charts import LEFT
 from p2pfl.dashboard.keys import Doorkeeper
@@ -32,6 +33,7 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 LOOK_S: Final = 1.0  # seconds between looks at the home
 WAIT_S: Final = 20.0  # most seconds until a browser is told that nothing has changed
 MOST_CALLERS: Final = 32  # at a time
+HEAD_S: Final = 10.0  # most seconds until they are in
 MOST_HEAD: Final = 16 << 10  # bytes of a request's line and headers
 PART_S: Final = 1  # most seconds to part from browsers at the end
 BEARER: Final = "Bearer "
@@ -94,7 +96,10 @@ class OriginGuard:
 
 
 class Dashboard:
-    """The pages. look: what there is to see at this moment, plain values; called in a thread, never twice at once."""
+    """The pages. look: what there is to see at this moment, plain values; called in a thread, never twice at once.
+
+    Where that cannot be read, `look` gives `failed` alone: site, what happened, code, evidence, and what to try.
+    """
 
     def __init__(self, look: Look, door: Doorkeeper, now: Callable[[], float] = time.monotonic) -> None:
         self._look, self._door, self._now = look, door, now
@@ -107,7 +112,7 @@ class Dashboard:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._view = environment.get_template("view.html")
+        self._view, self._failed = map(environment.get_template, ("view.html", "failed.html"))
         script, style = _text("page.js"), _text("page.css")
         shell = environment.get_template("shell.html")
         self._shell = shell.render(script=Markup(script), style=Markup(style))
@@ -155,12 +160,50 @@ class Dashboard:
             return self._seen[1], self._seen[2]
 
     def _rendered(self) -> str:
-        return self._view.render(left=LEFT, **self._look())
+        seen = self._look()
+        return (self._failed if "failed" in seen else self._view).render(left=LEFT, **seen)
 
 
 def _bearer(request: Request) -> str:
     said = request.headers.get("authorization", "")
     return said.removeprefix(BEARER) if said.startswith(BEARER) else ""
+
+
+class Impatient(H11Protocol):
+    """A caller has HEAD_S for a request's line and headers; one that sends them bit by bit holds a place no longer."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The time runs from here on."""
+        super().connection_made(transport)
+        self._watch()
+
+    def handle_events(self) -> None:
+        """It stops once there is a request to answer."""
+        super().handle_events()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """And runs anew for the next one."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is waited for any more."""
+        super().connection_lost(exc)
+        self._stop()
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._late is None and not self.transport.is_closing():
+            self._late = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        self._late = None
 
 
 def config_of(dashboard: Dashboard, port: int) -> uvicorn.Config:
@@ -174,7 +217,7 @@ def config_of(dashboard: Dashboard, port: int) -> uvicorn.Config:
         date_header=False,
         limit_concurrency=MOST_CALLERS,
         h11_max_incomplete_event_size=MOST_HEAD,
-        http="h11",
+        http=Impatient,
         ws="none",
         timeout_graceful_shutdown=PART_S,
     )

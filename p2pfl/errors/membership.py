@@ -149,6 +149,14 @@ class AgreementUnseen(ConfigurationError):
     command = "p2pfl join --data their.csv --agreement agreement.pdf"
 
 
+class AgreementUnseenInChange(ConfigurationError):
+    """The change {path} names a business associate agreement, and this site was not shown it."""
+
+    code = "P2P-FED-057"
+    likely = ("who joins by the change signs that agreement with it, and nobody signs what is unseen",)
+    command = "p2pfl peers accept {path} --agreement agreement.pdf"
+
+
 class Revoked(RemoteProtocolError):
     """The key of {peer} was revoked at this site: nothing of it is accepted here."""
 

@@ -112,6 +112,16 @@ class ResultUnseen(LocalFault):
     command = "df -h"
 
 
+class NoHomeFolder(ConfigurationError):
+    """This user has no home folder, and nothing says where else the site's home, or its key file, is."""
+
+    code = "P2P-USE-036"
+    likely = (
+        "HOME is not set, and the user has no entry in passwd, as in some containers: name --home, and --key-file",
+    )
+    command = "p2pfl status --home /srv/p2pfl --key-file /srv/site.key"
+
+
 class NoDifferentFile(ConfigurationError):
     """No other peers.yaml of {peer} is known here."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from p2pfl.errors.home import HomeExists, KeyFileExists, KeyFileInsideHome
+from p2pfl.errors.home import DiskFull, HomeExists, KeyFileExists, KeyFileInsideHome
 from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.home import keyslots
 from p2pfl.home.disk import NEW, Disk
@@ -40,6 +40,10 @@ def build(disk: Disk, name: str, keys: Sequence[KeySource], draw: Draw) -> Secre
             os.rename(place, path)
     except BaseException as error:
         _undo(place, made, keep=place == path)
+        if isinstance(error, DiskFull) and Path(error.fields["path"]).is_relative_to(place):
+            raise DiskFull(evidence=error.evidence, path=path) from None  # and no file of the folder that is gone
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and place != path:
+            raise HomeExists(evidence=f"it holds {_what_is_in(path)}, made meanwhile", path=path) from None
         if isinstance(error, OSError):
             disk.refuse("make", path, error)
         raise

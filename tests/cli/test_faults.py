@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.main import _told
+from p2pfl.cli.faults import told_of
+from p2pfl.cli.main import run
+from p2pfl.cli.options import is_default
 from p2pfl.errors import MOST_EVIDENCE, P2PFLError, clipped
 from p2pfl.errors.people import NothingLeft, OurMistake, SystemRefused, WrongUse
 from p2pfl.errors.training import TaskFailed
@@ -36,7 +38,7 @@ def told(work: object) -> P2PFLError:
     try:
         work()  # type: ignore[operator]
     except Exception as error:
-        return _told(error)
+        return told_of(error)
     raise AssertionError("it raised nothing")
 
 
@@ -64,7 +66,7 @@ def test_an_exception_in_a_sites_own_task_names_its_file_and_line(tmp_path: Path
     ],
 )
 def test_what_the_system_has_no_more_of_is_no_bug(error: Exception, what: str) -> None:
-    found = _told(error)
+    found = told_of(error)
     assert isinstance(found, NothingLeft)
     assert what in found.happened
 
@@ -74,6 +76,37 @@ def test_a_refusal_of_the_system_names_the_path() -> None:
     assert isinstance(found, SystemRefused)
     assert found.evidence == os.strerror(errno.ENAMETOOLONG)
     assert isinstance(told(lambda: os.kill(os.getpid(), 10**6)), OurMistake)
+
+
+def test_a_library_for_which_there_is_no_memory_is_no_bug() -> None:
+    """Under `ulimit -v` the system's loader says so in its own words."""
+    mapped = ImportError("libtorch.so: failed to map segment from shared object")
+    for error in (mapped, OSError("Cannot allocate memory")):
+        found = told_of(error)
+        assert isinstance(found, NothingLeft) and "memory" in found.happened
+
+
+def test_who_has_no_home_folder_and_whose_folder_is_gone_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(*_: object) -> str:
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("P2PFL_HOME", raising=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("pwd.getpwuid", nobody)
+        assert run(["status"]) == 2
+        assert "P2P-USE-036" in capsys.readouterr().err
+        assert run(["init", "--name", "ada", "--home", str(tmp_path / "home")]) == 2
+        assert "P2P-USE-036" in capsys.readouterr().err
+        assert not is_default(tmp_path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(["init", "--name", "ada", "--home", "home", "--key-file", str(tmp_path / "key")]) == 1
+    assert "is gone" in capsys.readouterr().err
 
 
 def test_no_error_is_longer_than_a_person_reads() -> None:

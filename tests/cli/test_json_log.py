@@ -12,9 +12,12 @@ from typing import Any, get_args
 import pytest
 
 from p2pfl.cli.json_log import EVENTS, JsonLog
+from p2pfl.cli.monitor import Monitor
 from p2pfl.errors.mesh import LinkFlooded
 from p2pfl.errors.people import LogNotWritable
+from p2pfl.federation import Federation
 from p2pfl.node.progress import LinkWentDown, PassCharged, PhaseEntered, Progress, StillWaiting
+from tests.federation.sample import peers_yaml
 
 SEED = "5eed" * 16
 
@@ -45,6 +48,16 @@ def test_a_line_says_when_how_grave_where_and_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.claim("CLI-3")
+@pytest.mark.parametrize(("status", "code"), [(0, "done"), (1, "not ready")])
+def test_the_last_line_has_the_exit_status_also_of_a_check(tmp_path: Path, status: int, code: str) -> None:
+    """`join --check` that found a link missing ended with 1, and its log with 0."""
+    monitor = Monitor(str(tmp_path / "log"), "info", 0, 1, None)
+    with monitor.running(Federation.parse(peers_yaml()), "join --check"):
+        monitor.ends_with(status)
+    last = lines(tmp_path / "log")[-1]
+    assert (last["event"], last["status"], last["code"]) == ("ended", status, code)
+
+
 def test_what_is_not_in_the_table_is_not_written(tmp_path: Path) -> None:
     error = LinkFlooded(peer="ben", evidence="600 at once")
     odd = []

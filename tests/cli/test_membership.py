@@ -191,7 +191,7 @@ def test_a_joiner_signs_the_agreement_or_its_change_is_not_approved(
     [
         ("ben", ["--yes"], "P2P-FED-047"),  # a member already
         ("fay", ["--yes", "--agreement", "peers.yaml"], "P2P-FED-048"),  # another document
-        ("fay", ["--yes"], "P2P-FED-053"),  # none
+        ("fay", ["--yes"], "P2P-FED-057"),  # none
         ("fay", ["--agreement", "baa.pdf"], "P2P-USE-001"),  # nobody was asked
     ],
 )
@@ -217,6 +217,16 @@ def test_signatures_of_several_copies_are_put_together(here: Path) -> None:
     assert set(changefile.load("ben.yaml").signatures) == {"ada", "ben", "cyd", "dot"}
     assert at("eve", "adopt", "ben.yaml", "-o", "peers-2.yaml") == 0
     assert Federation.load("peers-2.yaml").roster.names == NAMES[:4]
+
+
+def test_a_change_is_not_adopted_where_the_file_that_was_asked_for_cannot_be_written(here: Path) -> None:
+    """The home had it, and the exit status said that nothing was done."""
+    proposed("remove", "eve")
+    for name in ("ben", "cyd", "dot"):
+        assert at(name, "approve", "change.yaml", "--yes") == 0
+    assert at("eve", "adopt", "change.yaml", "-o", "peers.yaml") == 2
+    with opened("eve") as home:
+        assert held_change(home) is None
 
 
 @pytest.mark.claim("MEMBER-2")

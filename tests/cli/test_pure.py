@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -19,14 +19,14 @@ import pytest
 
 from p2pfl.cli import demo
 from p2pfl.cli.completion import _put
-from p2pfl.cli.demo import _place
+from p2pfl.cli.demo import _place, _temporary
 from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.inputs import own_values, parts, read_off
 from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
-from p2pfl.cli.options import _write_whole, key_command, reserved, write_over
+from p2pfl.cli.options import _write_whole, key_command, reserved, typed, write_over
 from p2pfl.cli.output import aligned, amount, counted, duration
 from p2pfl.cli.stats.asking import _asked_there as question_there
 from p2pfl.cli.stats.kinds import asking_command
@@ -699,6 +699,46 @@ def test_a_file_that_a_command_does_not_take_is_no_hint_to_an_option_that_it_lac
     assert "did you mean" not in capsys.readouterr().err
     assert run(["doctor", "peers.yaml"]) == 2
     assert "did you mean --peers peers.yaml?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["simulate", "--sites", "9" * 400], "no number that one can count to"),
+        (["simulate", "--sites", "5", "--plot", ""], "names no file"),
+        (["privacy", "plan", "--epsilon", "1", "--records", "100", "--plot", ""], "names no file"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_computed(
+    line: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_typed_in_another_encoding_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a bug of ours; and no byte of it is repeated."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda *_: "pass phrase \udcff")
+    with pytest.raises(people.WrongUse) as caught:
+        typed("pass phrase: ")
+    assert "udcff" not in caught.value.render()
+
+
+def test_a_line_of_stdin_that_is_too_long_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut, and what was left of it could be one: 1, behind 199 blanks."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(" " * 199 + "123\n"))
+    with pytest.raises(people.ValueNotANumber):
+        own_values("-", None, None)
+
+
+def test_a_demo_that_is_ended_at_once_leaves_no_keys_behind() -> None:
+    with ExitStack() as held:
+        place = _temporary(held)
+        (place / "site.key").write_text("a key")
+        assert INTERRUPTS.before_leaving is not None
+        INTERRUPTS.before_leaving()
+        assert not place.exists()
 
 
 def test_a_line_that_is_shown_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

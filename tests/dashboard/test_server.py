@@ -22,6 +22,7 @@ pytest.importorskip("uvicorn", reason="needs the extra [dashboard]")
 
 import uvicorn
 
+from p2pfl.cli.dashboard import view
 from p2pfl.cli.dashboard.questions import ProposedHere
 from p2pfl.cli.dashboard.view import HomeView
 from p2pfl.dashboard import server
@@ -177,6 +178,38 @@ def test_looking_changes_no_byte_of_the_home(served: Served) -> None:
     before = held()
     served.view(served.session()).read()
     assert held() == before
+
+
+def test_a_caller_that_never_ends_its_request_holds_its_place_no_longer(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty-two of them, a byte at a time, and nobody else was answered."""
+    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert slow.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as silent:
+        assert silent.recv(1) == b""
+
+
+@pytest.mark.parametrize("what", ["damaged", "mistaken"])
+def test_a_home_that_cannot_be_read_is_said_on_the_page_with_what_to_try(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each look ended in an error of the server, and the page said for ever that it was not current."""
+    for served in serving(tmp_path, Sample()):
+        session = served.session()
+        if what == "damaged":
+            head = next((served.home.folder / "ledger").rglob("head"))
+            head.write_bytes(b"damaged")
+        else:
+            monkeypatch.setattr(view, "report_of", lambda *_, **__: 1 // 0)
+        answer = served.view(session)
+        text = answer.read().decode()
+        assert answer.status == 200
+        assert ("P2P-HOME-005" if what == "damaged" else "P2P-USE-004") in text and "Try: <code>" in text
+    said = capsys.readouterr().err
+    assert said.count("ZeroDivisionError") == (0 if what == "damaged" else 1)
 
 
 def test_a_doorkeeper_forgets_the_oldest_browser_and_shows_no_secret() -> None:

@@ -324,6 +324,26 @@ def test_the_folder_of_a_study_leads_to_the_home_that_it_is_in(tmp_path: Path) -
     assert caught.value.suggestion == f"p2pfl status --home {tmp_path / 'charite'}"
 
 
+def test_a_full_disk_at_init_names_a_folder_that_is_there(tmp_path: Path) -> None:
+    """It named a file of the half-made home, which is gone by then."""
+    strike = Strike(full, 3, ("write",))
+    with pytest.raises(DiskFull) as caught:
+        Home.create(tmp_path / "home", "ada", [KeyFile(tmp_path / "key")], fault=strike)
+    assert caught.value.suggestion == f"df -h {tmp_path}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_that_make_one_home_the_later_one_is_told_that_it_is_there(tmp_path: Path) -> None:
+    def first_is_faster(step: str, path: Path) -> None:
+        if path.name.startswith("keyslots") and step == "open" and not (tmp_path / "ben.key").exists():
+            Home.create(tmp_path / "home", "ben", [KeyFile(tmp_path / "ben.key")]).close()
+
+    with pytest.raises(HomeExists) as caught:
+        Home.create(tmp_path / "home", "ada", [KeyFile(tmp_path / "ada.key")], fault=first_is_faster)
+    assert "the home of ben" in caught.value.evidence
+    assert not (tmp_path / "ada.key").exists()
+
+
 def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     make(tmp_path).close()
     (tmp_path / "charite").chmod(0o750)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.cli import output
 from p2pfl.cli.dashboard.questions import ProposedHere
+from p2pfl.cli.faults import mistake
 from p2pfl.cli.output import amount
 from p2pfl.cli.status import worker
 from p2pfl.cli.status_links import links_told
@@ -45,12 +47,29 @@ class HomeView:
         """proposed: where proposals of other sites lie; None: nobody looks for any."""
         self._home, self._proposed = home, proposed
         self._logs = OtherLogs()
+        self._told = ""  # the mistake that was said last
         self._stamp: tuple[object, ...] = ()
         self._verified_at = float("-inf")
         self._report: StudyReport | None = None
 
     def look(self) -> dict[str, Any]:
-        """What `dashboard/templates/view.html` shows, under the one name `v`."""
+        """What `dashboard/templates/view.html` shows, under the one name `v`; or `failed`, why there is nothing.
+
+        What is damaged or cannot be read just now is said on the page, and looked at again: the home may be mended.
+        """
+        try:
+            return self._seen()
+        except P2PFLError as error:
+            told = error
+        except Exception as error:
+            told = mistake(error)
+            if (line := f"{told.happened} {told.evidence}") != self._told:
+                self._told = line
+                output.progress(line)
+        shown = {name: getattr(told, name) for name in ("happened", "code", "evidence", "suggestion")}
+        return {"failed": {"site": self._home.name, **shown}}
+
+    def _seen(self) -> dict[str, Any]:
         report, home = self._ledger(), self._home
         process, seen = worker(home.folder), link_status.read(home)
         live = seen is not None and link_status.is_there(seen, process)

@@ -8,11 +8,13 @@ say; only here, where all records come from one package, can it also tell what e
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +24,7 @@ from p2pfl.cli import output
 from p2pfl.cli.demo.kill import Death, Dying
 from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.demo.peers import Children
+from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.monitor import plain_option
 from p2pfl.cli.options import json_option, set_option
 from p2pfl.cli.peers.create import task_lines
@@ -87,7 +90,7 @@ def demo(
 
     dealt = deal(count)
     with ExitStack() as held:
-        place = _place(home) or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-demo-")))
+        place = _place(home) or _temporary(held)
         death = Death(*kill, returns=not stays_away) if kill is not None else None
         told = next(name for name in dealt.files if death is None or name != death.site)
         output.progress(f"{count} peers, {dealt.dataset}; {dealt.said}. What {told} says:")
@@ -106,6 +109,13 @@ def demo(
         output.result(demo_text(facts, dealt.said, home), facts, as_json)
         if not (facts["ledger"]["verified"] and facts["ledger"]["identical_roots"]):
             raise click.exceptions.Exit(EXIT_INTEGRITY)
+
+
+def _temporary(held: ExitStack) -> Path:
+    """A folder that is gone at the end, with the keys in it; also when a second signal ends the process at once."""
+    place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-demo-")))
+    held.enter_context(INTERRUPTS.leaving_does(partial(shutil.rmtree, place, ignore_errors=True)))
+    return place
 
 
 def _place(home: Path | None) -> Path | None:

@@ -9,7 +9,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, unlock_options, write_over
 from p2pfl.cli.peers.changes import confirm, yes_option
-from p2pfl.errors.membership import NotAdded
+from p2pfl.errors.membership import AgreementUnseen, AgreementUnseenInChange, NotAdded
 from p2pfl.federation import Federation, changefile
 from p2pfl.federation.agreement import assent
 from p2pfl.home import Home
@@ -35,7 +35,10 @@ def accept(*, file: Path, document: Path | None, yes: bool, home: Path, unlock: 
         if name not in change.facts["added"] or name not in new.roster or new.roster[name].key != key:
             evidence = f"added: {', '.join(change.facts['added']) or 'nobody'}; the key here is {key.hex()[:16]}"
             raise NotAdded(source=file, name=name, home=home, evidence=evidence)
-        assent(new.agreement, document, source=str(file), signed=False)
+        try:
+            assent(new.agreement, document, source=str(file), signed=False)
+        except AgreementUnseen as error:
+            raise AgreementUnseenInChange(evidence=error.evidence, path=file) from None
         for line in _joined(new):
             output.progress(line)
         if not yes:

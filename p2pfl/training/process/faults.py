@@ -36,6 +36,8 @@ SCARCE: Final = {
     errno.ENOSPC: "room on the disk",
     errno.EDQUOT: "room on the disk",
 }
+# What the system's loader says of a library that it has no memory for.
+NO_ROOM: Final = ("failed to map segment", "cannot allocate memory")
 DENIED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 Told = tuple[str, str, tuple[tuple[str, str], ...]]  # code, evidence, fields
 
@@ -70,6 +72,8 @@ def scarce(error: BaseException) -> NothingLeft | None:
         what = SCARCE[error.errno or errno.ENOMEM] if isinstance(error, OSError) else SCARCE[errno.ENOMEM]
     elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         what = SCARCE[errno.EAGAIN]
+    elif isinstance(error, (ImportError, OSError)) and any(words in str(error).lower() for words in NO_ROOM):
+        what = SCARCE[errno.ENOMEM]
     else:
         return None
     return NothingLeft(what=what, evidence=f"{type(error).__name__} from the system")
