@@ -78,6 +78,7 @@ MOUNTED = (
     "A pass repeated after its sum",
     "A budget burnt alone",
     "A task that reaches out",
+    "A task that reads otherwise than it runs",
 )
 
 

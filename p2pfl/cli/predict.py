@@ -29,9 +29,9 @@ from p2pfl.cli.options import (
 )
 from p2pfl.cli.records import check_readable
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
-from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotDescribed, TaskNotNamed
+from p2pfl.errors.models import PredictionsAreNoMasks, PredictionsNotFinite, TaskNotDescribed, TaskNotNamed
 from p2pfl.errors.people import NotWritten, WrongUse
-from p2pfl.errors.training import DataUnreadable, MissingColumn, ModelDiverged, PredictionsNotFinite
+from p2pfl.errors.training import DataUnreadable, MissingColumn, ModelDiverged
 from p2pfl.federation import Federation
 from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.federation.task_choice import TaskChoice

@@ -101,3 +101,14 @@ class TaskNotNamed(ConfigurationError):
     code = "P2P-TRAIN-128"
     likely = ("the study's task is a file in Python: get it from a site that you trust, and read it",)
     command = "p2pfl predict --model {source} --task {file} --data new"
+
+
+class PredictionsNotFinite(LocalFault):
+    """What the model says of a record of {path} is no finite number, so nothing is said of any."""
+
+    code = "P2P-TRAIN-176"
+    likely = (
+        "a value in the records is far beyond those that the columns are scaled by",
+        "the model is one that training gave up on: its numbers grew without bound",
+    )
+    command = "p2pfl task check --help"

@@ -252,17 +252,6 @@ class ModelDiverged(LocalFault):
     command = "p2pfl status"
 
 
-class PredictionsNotFinite(LocalFault):
-    """What the model says of a record of {path} is no finite number, so nothing is said of any."""
-
-    code = "P2P-TRAIN-176"
-    likely = (
-        "a value in the records is far beyond those that the columns are scaled by",
-        "the model is one that training gave up on: its numbers grew without bound",
-    )
-    command = "p2pfl task check --help"
-
-
 class ModelMisfit(ConfigurationError):
     """The model in {source} is not a model of this task."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,11 @@ def test_a_task_whose_text_is_not_what_would_run_is_not_reviewed_approved_or_run
         assert approved(home) == {}
     with pytest.raises((TaskNotPython, TaskUnusable)):
         run_task("Pneumonia", Path("task.py"), content)
+
+
+def test_python_itself_would_run_what_a_comment_hides() -> None:
+    read = [[type(one) for one in ast.parse(source).body] for source in (HIDDEN, HIDDEN.encode())]
+    assert read == [[ast.Assign], [ast.Assign, ast.Import]]
 
 
 def test_an_encoding_that_only_python_would_see_is_not_followed(here: Path) -> None:

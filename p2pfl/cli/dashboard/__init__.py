@@ -103,12 +103,13 @@ def _telling(address: str, file: Path | None) -> Iterator[Callable[[str], None]]
 
 def _write_private(file: Path, text: str) -> None:
     """`file` holds `text`, whole, for this user alone; never through a link. Raises NotWritten."""
-    new = file.with_name(file.name + ".new")
+    new = file.with_name(f".p2pfl-{os.urandom(8).hex()}")  # nobody's file
     try:
-        new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="ascii") as held:
             held.write(text)
         os.replace(new, file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise NotWritten(evidence=error.strerror or type(error).__name__, path=file) from None
