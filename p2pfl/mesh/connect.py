@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from p2pfl.errors import P2PFLError
@@ -17,12 +17,12 @@ from p2pfl.errors.mesh import NameUnresolved, PeerUnreachable
 from p2pfl.errors.paths import NotAProxy, ProxyUnreachable
 from p2pfl.errors.probe import NobodyListens
 from p2pfl.mesh.events import Limits
+from p2pfl.mesh.names import NameService, Resolved
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Address
 
 REFUSED: Final = "connection refused"
 
-Resolved = tuple[Any, ...]  # as getaddrinfo has it: family, kind, protocol, name, (host, port, …)
 ReportFailure = Callable[[Address, P2PFLError], None]
 
 
@@ -41,6 +41,7 @@ class Connector:
 
     limits: Limits
     proxy: Proxy | None = None
+    names: NameService = field(default_factory=NameService, compare=False, repr=False)
 
     def uses_proxy(self, address: Address) -> bool:
         """Connections to `address` go through the proxy."""
@@ -123,10 +124,9 @@ class Connector:
 
     async def _resolve(self, peer: str, address: Address) -> list[Resolved]:
         """The name service's answers: at least one. Raises NameUnresolved."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.limits.resolve_s):
-                return await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+                return await self.names.resolve(address.host, address.port)
         except TimeoutError:
             reason = f"the name service did not answer within {self.limits.resolve_s:.0f} s"
         except (OSError, UnicodeError) as error:  # UnicodeError: a label of more than 63 characters
