@@ -14,7 +14,7 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import AddressUnusable, PortBusy
 from p2pfl.mesh.events import Limits
-from p2pfl.mesh.token_bucket import TokenBucket
+from p2pfl.mesh.token_bucket import TokenBucket, caller_of
 from p2pfl.roster import Address
 
 BACKLOG: Final = 128
@@ -117,11 +117,12 @@ class Listener:
             self._unknown.pop(task, None)
 
     async def close(self) -> None:
-        """Stop listening, and end every connection that is still being served."""
+        """Stop listening, and end every connection that is still being served; may be called again."""
         if self._resuming is not None:
             self._resuming.cancel()
-        self._loop.remove_reader(self._sock)
-        self._sock.close()
+        if self._sock.fileno() != -1:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,6 +148,7 @@ class Listener:
             self._drop_oldest()
 
     def _may_connect(self, host: str) -> bool:
+        host = caller_of(host)
         bucket = self._hosts.get(host)
         if bucket is None:
             if len(self._hosts) >= MOST_HOSTS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from p2pfl.mesh.token_bucket import TokenBucket
+from p2pfl.mesh.token_bucket import TokenBucket, caller_of
 
 REMEMBERED: Final = 256  # callers whose last reason is kept
 PER_CALLER: Final = (16, 1 / 60)  # reasons at once, and per second
@@ -17,7 +17,7 @@ ALL_STRANGERS: Final = (64, 1 / 10)  # the same, of all callers outside of the r
 
 
 class RefusalLog:
-    """Used by one event loop. A member is identified by its name, a stranger by its host."""
+    """Used by one event loop. A member is identified by its name, a stranger by its host or IPv6 network."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -32,10 +32,13 @@ class RefusalLog:
 
     def is_news(self, peer: str | None, host: str, reason: str) -> bool:
         """Report `reason`: it is not the last one reported of this caller, and the caller's rate allows it."""
-        caller, now = peer or host, self._now()
+        caller, now = peer or caller_of(host), self._now()
         if self._last.get(caller) == reason:
             return False
-        if len(self._last) >= REMEMBERED:
+        # First what all strangers share: once it is empty, no more of them are remembered, however many come.
+        if peer is None and self._strangers.is_empty(now):
+            return False
+        if len(self._last) >= REMEMBERED or len(self._hosts) >= REMEMBERED:
             self._last.clear()
             self._hosts.clear()
         bucket = (self._hosts if peer is None else self._members).setdefault(caller, TokenBucket(*PER_CALLER, now))

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+
+
+def caller_of(host: str) -> str:
+    """Whose bucket a host's is. An IPv6 host has a network of 2⁶⁴ addresses, and may call from each of them."""
+    try:
+        ip = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return f"{ipaddress.IPv6Network((int(ip) >> 64 << 64, 64))}"
+
 
 class TokenBucket:
     """Starts full. Holds at most `burst` tokens and gains `per_s` each second."""

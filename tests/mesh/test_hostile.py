@@ -19,8 +19,10 @@ from p2pfl.errors.mesh import RefusedThere
 from p2pfl.mesh import Delivered, LinkClosed, Mesh, Refused, opening
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
+from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello
-from p2pfl.mesh.refusal_log import ALL_STRANGERS, PER_CALLER, RefusalLog
+from p2pfl.mesh.refusal_log import ALL_STRANGERS, PER_CALLER, REMEMBERED, RefusalLog
+from p2pfl.mesh.token_bucket import caller_of
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 from tests.mesh.sites import OVERALL_S, QUICK, Sites, Watch, running, sends_at_once
@@ -118,6 +120,42 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
                     await bob.write(bytes(64))
                     await bob.read_exactly(1 << 20)
                 assert (await ada.refusal("P2P-MESH-019")).peer == "bob"
+
+    asyncio.run(scene())
+
+
+def test_strangers_take_no_more_room_in_the_log_however_many_addresses_they_have() -> None:
+    clock = [0.0]
+    news = RefusalLog(lambda: clock[0])
+    for k in range(20_000):
+        clock[0] += 0.001
+        news.is_news(None, f"10.{k >> 16}.{k >> 8 & 255}.{k & 255}", "a reason")
+    assert len(news._hosts) <= ALL_STRANGERS[0] + 3
+    for k in range(2_000):
+        clock[0] += 10.0  # as slowly as strangers are told of
+        news.is_news(None, f"10.{k >> 16}.{k >> 8 & 255}.{k & 255}", "a reason")
+    assert len(news._hosts) <= REMEMBERED
+
+
+def test_an_ipv6_network_is_one_caller() -> None:
+    news = RefusalLog(lambda: 0.0)
+    assert sum(news.is_news(None, f"2001:db8::{k:x}", f"reason {k}") for k in range(60)) == PER_CALLER[0]
+    assert news.is_news(None, "2001:db8:0:1::1", "a reason"), "the network beside it"
+    assert caller_of("fe80::1%eth0") == caller_of("fe80::2")
+    assert caller_of("::ffff:10.1.2.3") == caller_of("10.1.2.3") == "10.1.2.3"
+    assert caller_of("::ffff:10.1.2.4") != caller_of("10.1.2.3")
+
+
+def test_connections_of_an_ipv6_network_are_counted_together() -> None:
+    async def scene() -> None:
+        async def serve(sock: socket.socket, address: Address) -> None:
+            raise AssertionError
+
+        listener = Listener(bind(Address("127.0.0.1", 0)), serve, replace(QUICK, callers_per_s=0.0), lambda: 0.0)
+        served = [listener._may_connect(f"2001:db8::{k:x}") for k in range(2 * QUICK.caller_burst)]
+        assert sum(served) == QUICK.caller_burst
+        assert listener._may_connect("2001:db8:0:1::1")
+        await listener.close()
 
     asyncio.run(scene())
 
