@@ -11,6 +11,14 @@ from p2pfl.mesh.tunnel import Tunnel
 STALE_FRAMES: Final = 64  # most frames of the previous connection that may still lie in ZeroMQ's pipes
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A connection that this end chose as the pair's link, and that is not up yet."""
+
+    tunnel: Tunnel
+    incarnation: bytes  # of the far end
+
+
 @dataclass(slots=True)
 class Connection:
     """`tag` marks the frames of this connection. Times are on the mesh's clock."""

@@ -13,7 +13,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -25,6 +24,7 @@ from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.admission_limits import AdmissionLimits
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
+from p2pfl.mesh.connection import Chosen
 from p2pfl.mesh.dialer import Backoff, Dialer, DialerOwner
 from p2pfl.mesh.event_queue import EventQueue
 from p2pfl.mesh.events import Greeter, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
@@ -48,14 +48,6 @@ from p2pfl.roster import Address
 
 TICK_S: Final = 0.5
 NO_EVENT: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # the link's status is enough
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A connection that this end chose as the pair's link, and that is not up yet."""
-
-    tunnel: Tunnel
-    incarnation: bytes  # of the far end
 
 
 class Mesh:
@@ -131,13 +123,20 @@ class Mesh:
         if self._stopped:
             return
         bound = self._site.limits.flush_s if flush_s is None else flush_s
-        if self._listener is not None:
-            await self._listener.close()
+        try:
+            if self._listener is not None:
+                await self._listener.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*(link.finish(bound) for link in self._links.values() if link.up))
+        finally:  # also when the waiting is cut short
+            self._close()
+
+    def _close(self) -> None:
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(link.finish(bound) for link in self._links.values() if link.up))
-        self._stopped = True
         for link in self._links.values():
             link.cut("this site stops")
         self._relay_client.close()

@@ -7,6 +7,8 @@ import itertools
 import os
 from dataclasses import replace
 
+import pytest
+
 from p2pfl.mesh.throughput import FILL_BYTES, MOST_SHOWN, Throughput
 from tests.mesh.sites import OVERALL_S, Sites, running
 
@@ -66,5 +68,42 @@ def test_a_mesh_says_when_every_peer_was_tried() -> None:
             assert links["cyd"].last_error is not None
             await ada.up("bob")
             await ada.mesh.until_tried()
+
+    asyncio.run(scene())
+
+
+def test_a_stop_that_is_cut_short_closes_everything_and_may_be_repeated() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob")
+        ada, waits = sites.mesh("ada"), asyncio.Event()
+
+        async def finish(flush_s: float) -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        async with running(ada, sites.mesh("bob")) as (one, two):
+            await one.up("bob")
+            ada._links["bob"].finish = finish  # type: ignore[method-assign]
+            stopping = asyncio.ensure_future(ada.stop())
+            await waits.wait()
+            stopping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+            await ada.stop()
+            await one._task  # the events have ended
+            assert ada.links()["bob"].state == "down"
+            await two.until(lambda _: two.mesh.links()["ada"].state == "down")
+
+    asyncio.run(scene())
+
+
+def test_a_listener_may_be_closed_twice() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob")
+        ada = sites.mesh("ada")
+        async with running(ada):
+            assert ada._listener is not None
+            await ada._listener.close()
+            await ada._listener.close()
 
     asyncio.run(scene())
