@@ -32,6 +32,7 @@ from p2pfl.messages.schema import (
 from p2pfl.roster import MOST_PEERS, Roster
 
 MOST_REMEMBERED: Final = 2 * SMALL  # bytes of the largest letter that is kept in `_opened_again`
+VALUE_BYTES: Final = 56  # of a value in a list: the object, and its place in the list
 _PLACE: Final = attrgetter(*(name for name, _ in ENVELOPE[1:]))  # what an envelope says, in the order of the wire
 BULK_BEGINS: Final = b"\x92"  # an array of two; that of a signed letter is of three
 M = TypeVar("M", bound=Message)
@@ -74,6 +75,12 @@ class Letter(Generic[M_co]):
         return body.size if isinstance(body, Pieces) else len(body)
 
     @property
+    def memory(self) -> int:
+        """Bytes that it takes while it is held, about: a short value in a list takes many times its own byte."""
+        values = sum(_listed(getattr(self.message, name)) for name, _ in self.message.specs)
+        return self.size + VALUE_BYTES * values
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 over kind and body. It names the letter; the signature is not part of what is said."""
         return digest("letter/" + type(self.message).__name__, self.signed)
@@ -91,6 +98,11 @@ class Letter(Generic[M_co]):
         # Dull: the body of a Share or Reveal is a seed in clear, and letters stand in effects, states, tracebacks.
         at, size = self.envelope, self.size
         return f"Letter({type(self.message).__name__} of {at.sender}, {at.round}, {at.attempt}, {size} bytes)"
+
+
+def _listed(value: object) -> int:
+    """Values in a list, and in the lists in it."""
+    return len(value) + sum(map(_listed, value)) if isinstance(value, tuple) else 0
 
 
 def _label(cls: type[Message]) -> str:

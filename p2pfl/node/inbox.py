@@ -32,7 +32,7 @@ QUIET_S: Final = 5.0  # seconds without a step forward, after which the observer
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
 IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
 MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
-FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
+FOREIGN_BYTES: Final = 64 << 20  # … and bytes of memory for them
 LARGE_LETTER: Final = 256 << 10  # bytes of a signed letter: to hash so many takes longer than to change threads
 # Faults of a member's link rather than of a letter: the link is dropped, the fault noted, and no run ends.
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
@@ -122,26 +122,38 @@ class FairQueue:
 
 
 class UnknownRuns:
-    """Letters of runs that this node has not begun. Each peer has room of its own for them."""
+    """Letters of runs that this node has not begun. Each peer has room of its own for them: its oldest gives way."""
 
     def __init__(self) -> None:
-        self._of_run: dict[bytes, list[Letter[Message]]] = {}
-        self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
+        self._came = 0  # letters held so far
+        self._held: dict[str, dict[int, Letter[Message]]] = {}  # by sender, in their order
+        self._memory: dict[str, int] = {}  # by sender
 
     def hold_letter(self, letter: Letter[Message]) -> None:
-        """Hold it if it is signed (bulk comes much later) and its sender has room left; else drop it."""
-        count, size = self._held.get(letter.sender, (0, 0))
-        if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
-            self._held[letter.sender] = (count + 1, size + letter.size)
-            self._of_run.setdefault(letter.envelope.run, []).append(letter)
+        """Hold it if it is signed: bulk comes much later."""
+        if not letter.message.signed:
+            return
+        sender, self._came = letter.sender, self._came + 1
+        held = self._held.setdefault(sender, {})
+        held[self._came] = letter
+        self._memory[sender] = self._memory.get(sender, 0) + letter.memory
+        while len(held) > MOST_FOREIGN or self._memory[sender] > FOREIGN_BYTES:
+            self._drop(sender, next(iter(held)))
 
     def letters_of(self, run_id: bytes) -> list[Letter[Message]]:
         """The letters of that run, in the order in which they came; they are held no longer."""
-        found = self._of_run.pop(run_id, [])
-        for letter in found:
-            count, size = self._held[letter.sender]
-            self._held[letter.sender] = (count - 1, size - letter.size)
-        return found
+        found = [
+            (came, sender)
+            for sender, held in self._held.items()
+            for came, letter in held.items()
+            if letter.envelope.run == run_id
+        ]
+        return [self._drop(sender, came) for came, sender in sorted(found)]
+
+    def _drop(self, sender: str, came: int) -> Letter[Message]:
+        letter = self._held[sender].pop(came)
+        self._memory[sender] -= letter.memory
+        return letter
 
 
 class EpochLog(Protocol):

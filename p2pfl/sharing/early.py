@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from p2pfl.messages import Letter, Message
+
+NOTHING: Final = (0, 0, 0)
 
 
 @dataclass
@@ -17,9 +20,9 @@ class EarlyLetters:
     """
 
     most_letters: int  # of each sender
-    most_bytes: int  # of each sender
+    most_bytes: int  # of memory, of each sender
     _held: dict[tuple[str, Hashable], Letter[Message]] = field(default_factory=dict)  # by sender and place
-    _of: dict[str, tuple[int, int]] = field(default_factory=dict)  # by sender: letters, bytes
+    _of: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # by sender: letters, their bytes, and memory
 
     def __len__(self) -> int:
         return len(self._held)
@@ -27,24 +30,26 @@ class EarlyLetters:
     @property
     def size(self) -> int:
         """Bytes of all that is held."""
-        return sum(size for _, size in self._of.values())
+        return sum(size for _, size, _ in self._of.values())
 
     def __iter__(self) -> Iterator[Letter[Message]]:
         return iter(self._held.values())
 
     def held_of(self, sender: str) -> tuple[int, int]:
         """Letters of `sender` that are held, and their bytes."""
-        return self._of.get(sender, (0, 0))
+        return self._of.get(sender, NOTHING)[:2]
 
     def hold(self, letter: Letter[Message], place: Hashable) -> bool:
         """Hold it in the stead of any that its sender has in `place`; False where its sender's room is full."""
         sender = letter.sender
         before = self._held.get((sender, place))
-        count, size = self.held_of(sender)
-        count, size = count + (before is None), size + letter.size - (0 if before is None else before.size)
-        if count > self.most_letters or size > self.most_bytes:
+        count, size, memory = self._of.get(sender, NOTHING)
+        count, size, memory = count + 1, size + letter.size, memory + letter.memory
+        if before is not None:
+            count, size, memory = count - 1, size - before.size, memory - before.memory
+        if count > self.most_letters or memory > self.most_bytes:
             return False
-        self._held[sender, place], self._of[sender] = letter, (count, size)
+        self._held[sender, place], self._of[sender] = letter, (count, size, memory)
         return True
 
     def take_all(self) -> list[Letter[Message]]:

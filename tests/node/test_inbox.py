@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -91,11 +92,40 @@ def test_letters_for_runs_that_have_not_begun_take_no_room_from_those_of_others(
 
 def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     letter = said("b", 1)
-    monkeypatch.setattr(inbox, "FOREIGN_BYTES", 3 * letter.size)
+    monkeypatch.setattr(inbox, "FOREIGN_BYTES", 3 * letter.memory)
     kept = UnknownRuns()
     for _ in range(10):
         kept.hold_letter(letter)
     assert len(kept.letters_of(letter.envelope.run)) == 3
+
+
+def test_of_letters_for_runs_that_have_not_begun_the_oldest_of_its_sender_gives_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inbox, "MOST_FOREIGN", 3)
+    kept, run = UnknownRuns(), digest("run")
+    letters = [said(name, number, run=run) for number in range(1, 6) for name in ("b", "c")]
+    for letter in letters:
+        kept.hold_letter(letter)
+    assert kept.letters_of(run) == letters[-6:], "in the order in which they came, of all senders"
+    assert kept.letters_of(run) == []
+
+
+def test_letters_of_many_short_values_are_held_within_the_bytes_that_are_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inbox, "FOREIGN_BYTES", 4 << 20)
+    rows = tuple((f"z{k % 10}", 4, 200 + k) for k in range(800))
+    wire = said("b", 1, message=messages.Want(messages.Question.WORDS, rows)).wire
+    kept = UnknownRuns()
+    tracemalloc.start()
+    try:
+        for _ in range(400):
+            kept.hold_letter(messages.read_letter(wire))
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 6 << 20
 
 
 def delivering(*payloads: bytes) -> tuple[Inbox, Callable[[], Any]]:
