@@ -117,8 +117,18 @@ class PendingChange:
 
     def learn_change(self, change: Change) -> None:
         """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""
-        if self.pending is None or self.pending.digest != change.digest:
+        if self.pending is None or self._outranks(change, self.pending):
             self._accept(change, keep=True)
+
+    def _outranks(self, change: Change, held: Change) -> bool:
+        """Of two changes all sites keep the one that the ledger announces, or that of the smaller digest.
+
+        Without an order two that enough have signed would take each other's place at all sites, and be told to all each
+        time, without end.
+        """
+        announced = self._logs.epochs.announced
+        first = change.digest == announced or change.digest < held.digest
+        return held.digest not in (change.digest, announced) and first
 
     def _accept(self, change: Change, *, keep: bool) -> None:
         lineage = self.lineage()

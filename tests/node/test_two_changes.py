@@ -1,0 +1,56 @@
+"""Two changes to one epoch that enough sites have signed: all keep one of them, and the talk about it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from p2pfl.federation.membership import Change
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.node.pending_change import PendingChange
+from p2pfl.node.progress import unseen
+from tests.federation import changes
+
+OLD = changes.federation()
+HERE = changes.lineage(OLD)
+FIRST, LATER = sorted(
+    [changes.change(OLD, HERE, remove=["eve"]), changes.change(OLD, HERE, add=[changes.member("fay")])],
+    key=lambda change: change.digest,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home.create(tmp_path / "ada", "ada", [KeyFile(tmp_path / "ada.key")]) as made:
+        yield made
+
+
+def site(home: Home, announced: bytes = b"") -> PendingChange:
+    logs: Any = SimpleNamespace(epochs=SimpleNamespace(lineage=HERE, announced=announced), revocations=dict)
+    return PendingChange(home, logs, OLD, unseen)
+
+
+@pytest.mark.parametrize("shown", [(FIRST, LATER), (LATER, FIRST), (LATER, FIRST, LATER, FIRST, LATER)])
+def test_all_sites_keep_the_change_of_the_smaller_digest_in_whatever_order(
+    home: Home, shown: tuple[Change, ...]
+) -> None:
+    """They took each other's place at every site, and each told all the others each time."""
+    found = site(home)
+    for change in shown:
+        found.learn_change(change)
+    assert found.pending is not None
+    assert found.pending.digest == FIRST.digest
+
+
+@pytest.mark.parametrize("shown", [(FIRST, LATER), (LATER, FIRST)])
+def test_the_change_that_the_ledger_announces_is_kept_before_any_other(home: Home, shown: tuple[Change, ...]) -> None:
+    found = site(home, announced=LATER.digest)
+    for change in shown:
+        found.learn_change(change)
+    assert found.pending is not None
+    assert found.pending.digest == LATER.digest
