@@ -334,6 +334,7 @@ def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
     assert isinstance(answer, Entries)
     record, signed = answer.rows[0]
     facts = codec.facts({**codec.read_facts(record), "rests_on": 7})
+    away.catch_up.ask(OTHERS[0])  # only who was asked is listened to
     away.hear(Entries(1, 3, ((facts, signed), answer.rows[1])))
     assert [error.fields["peer"] for error in away.run.breaches] == [OTHERS[0]]
     assert (len(away.source.logs.federation), away.told, away.post.asked_for_model()) == (1, [], [])
@@ -346,6 +347,7 @@ def test_an_agreement_that_a_peer_made_up_enters_no_ledger_and_ends_no_process(a
     """Between the genesis and the first round one letter of one liar set a site's ledger apart for good."""
     record = codec.facts({"kind": "agreement", "epoch": 1, "sha256": "00" * 32, "members": members})
     signed = away.there.place.home.identity().sign("record", record)
+    away.catch_up.ask(OTHERS[0])
     away.hear(Entries(1, 2, ((record, ((OTHERS[0], signed),)),)))
     assert len(away.source.logs.federation) == 1
     assert [error.fields["peer"] for error in away.run.breaches] == [OTHERS[0]]
