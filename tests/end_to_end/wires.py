@@ -147,4 +147,5 @@ class Hurried(Wires):
             held.state.due["half"] = held.state.now  # a coordinator that hurries does not leave anybody out early
 
     def hurries(self, state: State) -> Iterable[str]:
-        return ("choose",) if heard(state, self.awaited, self.lacking) else ()
+        gone = ("backup",) if LIAR in state.peers.down else ()  # it opens no seed any more
+        return (*gone, "choose") if heard(state, self.awaited, self.lacking) else gone
