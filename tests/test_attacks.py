@@ -38,6 +38,7 @@ MOUNTED = (
     "A victim squeezed out",
     "A victim named out",
     "A victim not acknowledged",
+    "Two faces, one for the coordinator",
     "A twin dealer",
     "A late share",
     "A share behind the set, in one turn",

@@ -109,10 +109,11 @@ class Members(Message):
 @wire(6, most=LARGE)
 @dataclass(frozen=True, slots=True)
 class Held(Message):
-    """Acknowledgements and proposals that the sender holds, passed on to the coordinator at half-time."""
+    """Acknowledgements, proposals and bundles that the sender holds, passed on to the coordinator at half-time."""
 
     acks: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
     proposes: tuple[bytes, ...] = limited(Many(Raw(SUPPORT.most + SMALL), MOST_PEERS))
+    bundles: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
 
 
 # ── MASK and GATHER ───────────────────────────────────────────────────────────────────────────────────────────

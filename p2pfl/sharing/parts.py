@@ -38,6 +38,15 @@ from p2pfl.sharing.masking import SegmentMasks
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True)
+class Said:
+    """What one process of a peer dealt, acknowledged and proposed."""
+
+    bundle: Letter[Bundle]
+    ack: Letter[Ack]
+    propose: Letter[Propose]
+
+
 @dataclass
 class Proposals:
     """Who dealt, acknowledged and proposed what: of this U is made."""
@@ -49,11 +58,12 @@ class Proposals:
     fresh: bool = False  # something has come since that may have to be acknowledged
     acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
     unlinked: tuple[str, ...] = ()  # peers without a link to this one, by the same
-    passed_on: frozenset[str] = frozenset()  # peers whose Ack and proposal the coordinator was shown at half-time
+    passed_on: dict[str, Letter[Ack]] = field(default_factory=dict)  # of peers that the coordinator was shown whole
+    told: dict[str, Said] = field(default_factory=dict)  # by peer that told others another thing: the best of it
     acks_passed_on: dict[str, set[bytes]] = field(default_factory=dict)  # digests of those handed to the coordinator
     refused: str = ""  # why this peer does not accept the coordinator's U
     declined: Letter[Members] | None = None  # that U
-    early: bool = False  # it came before half-time, and may be what its coordinator saw
+    unblamed: bool = False  # for a reason that its coordinator may not have seen: it is not named
     returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
 
 

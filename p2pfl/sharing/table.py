@@ -21,6 +21,7 @@ from p2pfl.sharing.phases import (
     confirm,
     fetch,
     gather,
+    heard,
     leave,
     mask,
     members,
@@ -140,7 +141,7 @@ EVENTS: Final = _once(
     # PROPOSE: everyone's grounds, what others hold of them, then one U
     when(_UNDECIDED, e.UpdateReady, propose.hold),  # once U is named it is for the next attempt
     on(_BEFORE_U, m.Propose, propose.accept),
-    on(_BEFORE_U, m.Held, propose.accept_held),
+    on(_BEFORE_U, m.Held, heard.accept),
     on(_BEFORE_BALLOT, m.Members, members.accept),
     on(BALLOT, m.Members, members.compare),  # another one may prove its coordinator a liar even then
     when(_BEFORE_U, e.Accepted, mask.request, then=MASK),  # D before a word of y

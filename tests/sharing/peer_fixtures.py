@@ -34,7 +34,7 @@ def sitting(me: str, attempt: int = 0, on: Paper = paper) -> State:
         state.proposals.proposes[name] = on.propose(name, attempt=attempt)
         state.masking.received[name] = Secret(b"")  # what edges there are: their seeds have come
     state.unmasking.deal, state.proposals.dealt = Deal(Secret(b""), Secret(b""), state.proposals.bundles[me]), True
-    state.proposals.passed_on = frozenset(on.names)
+    state.proposals.passed_on = dict(state.proposals.acks)
     state.due = dict.fromkeys(("away", "half", "choose", "propose"), 1.0)
     return state
 

@@ -15,7 +15,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import CatchUpRules
 from p2pfl.sharing.digests import edge_commitment, share_leaf
 from p2pfl.sharing.graph import makes
-from p2pfl.sharing.phases import mask, propose
+from p2pfl.sharing.phases import heard, mask
 from p2pfl.sharing.phases.unlinked import PASSED_ON
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase
@@ -135,8 +135,8 @@ def test_what_is_passed_on_to_one_that_does_not_coordinate_is_not_opened(monkeyp
     federation, found = standing(Phase.SHARE, peers=PEERS)
     assert found.state.coordinator != ME
     opened = []
-    monkeypatch.setattr(propose, "open_letter", lambda *given: opened.append(given))
-    assert found.handle(e.Received(found.state.now, by_liar(federation, found, m.Held((b"?",), ())))) == []
+    monkeypatch.setattr(heard, "open_letter", lambda *given: opened.append(given))
+    assert found.handle(e.Received(found.state.now, by_liar(federation, found, m.Held((b"?",), (), ())))) == []
     assert not opened
 
 

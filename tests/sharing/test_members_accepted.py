@@ -12,6 +12,7 @@ from p2pfl import messages as m
 from p2pfl.errors.round import MembersRejected, TwoStatements
 from p2pfl.keys import digest
 from p2pfl.messages import Letter
+from p2pfl.sharing import certificate
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose
 from p2pfl.sharing.digests import attempt_digest
@@ -62,11 +63,11 @@ def down(state: State) -> None:
 
 
 def not_passed_on(state: State) -> None:
-    state.proposals.passed_on = frozenset(REST)
+    del state.proposals.passed_on[VICTIM]
 
 
 def nothing_passed_on(state: State) -> None:
-    state.proposals.passed_on = frozenset()
+    state.proposals.passed_on = {}
 
 
 def left_out_itself(state: State) -> None:
@@ -109,7 +110,55 @@ def test_who_may_have_been_missed_honestly_may_be_left_out(excuse: Callable[[Sta
     state.now = 1.0  # half-time
     assert VICTIM in refusal(state, paper.members(survivors=REST))
     excuse(state)
+    acks = state.proposals.acks
+    state.proposals.passed_on = {name: acks[name] for name in state.proposals.passed_on}
+    named = paper.members(survivors=REST, acks=tuple(certificate.short(acks[name], REST) for name in REST))
+    assert refusal(state, named) == ""
+
+
+def says_less(name: str) -> Letter:
+    return paper.ack(name, names=REST)
+
+
+def says_another_thing(name: str) -> Letter:
+    own: Any = paper.ack(name).message
+    return paper.by(name, m.Ack(tuple((one, OTHER if one == VICTIM else it) for one, it in own.held), ()))
+
+
+@pytest.mark.parametrize(
+    ("passed_on", "in_the_set", "counts"),
+    [
+        (paper.ack, says_less, True),  # the coordinator was shown the newer one
+        (says_less, paper.ack, True),  # it has the newer one itself
+        (says_less, says_less, False),
+        (paper.ack, says_another_thing, False),  # its author lies, to the coordinator or here
+    ],
+    ids=["an older one in the set", "a newer one in the set", "the same", "two that no honest site says"],
+)
+def test_of_a_members_two_acknowledgements_the_larger_counts(
+    passed_on: Callable[[str], Letter], in_the_set: Callable[[str], Letter], counts: bool
+) -> None:
+    state = sitting("site-0")
+    state.now = 1.0
+    state.proposals.passed_on["site-2"] = passed_on("site-2")
+    acks = [in_the_set(name) if name == "site-2" else paper.ack(name) for name in REST]
+    letter = paper.members(survivors=REST, acks=tuple(certificate.short(ack, REST) for ack in acks))
+    assert (VICTIM in refusal(state, letter)) == counts
+
+
+def test_a_proven_liar_that_was_passed_on_before_it_was_proven_may_be_left_out() -> None:
+    state = sitting("site-0")
+    state.now = 1.0
+    proven(state)
     assert refusal(state, paper.members(survivors=REST)) == ""
+
+
+def test_once_each_has_coordinated_in_vain_any_set_that_holds_is_taken_part_in() -> None:
+    for attempt, why in ((3, VICTIM), (4, "")):
+        state = sitting("site-0", attempt)
+        state.now = 1.0
+        assert why in refusal(state, paper.members(survivors=REST, attempt=attempt))
+        assert why or refusal(state, paper.members(survivors=REST, attempt=attempt)) == ""
 
 
 def not_proposed(state: State) -> None:
@@ -325,7 +374,7 @@ def test_a_set_that_was_refused_is_not_accepted_when_it_comes_again() -> None:
     state = sitting("site-0")
     found = seat(state)
     told(found, paper.members(survivors=REST))
-    state.voting.ballot, state.proposals.passed_on = None, frozenset()
+    state.voting.ballot, state.proposals.passed_on = None, {}
     assert members.accept(state, paper.members(survivors=REST)) == []
     assert state.members is None
 
@@ -347,7 +396,7 @@ def test_a_ballot_resting_on_a_site_outside_the_set_does_not_count() -> None:
         return seven.by(name, m.Ballot(1, attempt, view, tuple(voices), ()))
 
     found = seat(sitting("site-0", on=seven))
-    found.state.proposals.passed_on = frozenset()
+    found.state.proposals.passed_on = {}
     found.state.due |= {"half": 0.0, "passed on": 0.0}
     for name in names[1:5]:
         told(found, survivors(name, names[1:6]))

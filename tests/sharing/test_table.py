@@ -29,7 +29,7 @@ SAMPLES: dict[type[Message], Message] = {
     m.Ack: m.Ack((("site-0", H),), ()),
     m.Propose: m.Propose(H, 0, H, H, b"{}", b"", 1, 1, "0", H, b""),
     m.Members: m.Members(("site-0",), (), (), (), ("site-0",), 1, ()),
-    m.Held: m.Held((), ()),
+    m.Held: m.Held((), (), ()),
     m.Root: m.Root(H, ((61, 12),), H),
     m.Chunk: m.Chunk(H, 0, WORDS),
     m.SumDigest: m.SumDigest(H, 0, H, H),

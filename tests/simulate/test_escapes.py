@@ -165,7 +165,7 @@ def test_positions_that_burst_the_set_are_not_held_whoever_passes_them_on() -> N
         if not isinstance(message, m.Propose) or current is None:
             return () if isinstance(message, m.Held) else (letter,)
         big = again(liar, letter, replace(message, support=bytes(4 << 20)))
-        return (again(liar, letter, m.Held((), (big.wire,))),) if to == current.state.coordinator else ()
+        return (again(liar, letter, m.Held((), (big.wire,), ())),) if to == current.state.coordinator else ()
 
     names = [f"site-{number}" for number in (9, 10, 11, 12)]
     federation = SimulatedFederation(13, rounds=1, seed=2, lies=dict.fromkeys(names, lie))

@@ -126,7 +126,7 @@ KINDS: Final[tuple[tuple[int, str, int | None, tuple[Any, ...]], ...]] = (
     (3, "Ack", None, (tuple((name, H) for name in NAMES[:2]), NAMES[2:])),
     (4, "Propose", None, GROUNDS),
     (5, "Members", None, MEMBERS),
-    (6, "Held", None, (ACKS[:1], PROPOSES[:1])),
+    (6, "Held", None, (ACKS[:1], PROPOSES[:1], BUNDLES[:1])),
     (7, "Root", None, (D, ((16, 200), (61, 3)), filled("two leaves", 64))),
     (8, "Chunk", 2, (D, 300, filled("words", 64))),
     (9, "SumDigest", None, (D, 70_000, H, filled("roots"))),

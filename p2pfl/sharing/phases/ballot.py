@@ -180,7 +180,7 @@ def _no_members(state: State) -> tuple[str, ...] | None:
     """No U is accepted: the coordinator is to blame once the phase is over, or can no longer end well."""
     other = state.coordinator != state.context.me
     if state.proposals.refused or (other and state.coordinator in state.peers.proven and "propose" in state.due):
-        return () if state.proposals.early else (state.coordinator,)
+        return () if state.proposals.unblamed else (state.coordinator,)
     if other and unlinked.coordinator_is_gone(state):
         return (state.coordinator,)
     gone = len(_abandons(state))

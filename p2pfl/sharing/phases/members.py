@@ -15,6 +15,7 @@ from p2pfl.errors.round import MembersRejected
 from p2pfl.messages import (
     LARGE,
     SMALL,
+    Ack,
     Ballot,
     Bundle,
     Handed,
@@ -28,10 +29,12 @@ from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.events import Accepted, Effect, Send
-from p2pfl.sharing.phases import share, turns, unlinked
+from p2pfl.sharing.phases import heard, share, turns, unlinked
 from p2pfl.sharing.phases.propose import fault, phase_seconds
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, two_statements
+
+Row = tuple[str, bytes]  # of an acknowledgement: a dealer, and the digest of its bundle
 
 
 def can_choose(state: State) -> bool:
@@ -59,8 +62,8 @@ def complete(state: State) -> tuple[str, ...]:
     """The largest set found in which each acknowledged the same bundle of every other, on one set of grounds."""
     groups: dict[object, list[str]] = {}
     for name in state.names:
-        if _known(state, name) and name in state.proposals.proposes:
-            groups.setdefault(grounds_of(state.proposals.proposes[name].message), []).append(name)
+        if _known(state, name) and (said := heard.of(state, name)) is not None:
+            groups.setdefault(grounds_of(said.propose.message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
     quorum = state.context.roster.quorums.q
@@ -81,7 +84,7 @@ def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
 
     The others must hold what a dealer says of its own bundle.
     """
-    held = {name: dict(state.proposals.acks[name].message.held) for name in names}
+    held = {name: dict(said.ack.message.held) for name in names if (said := heard.of(state, name)) is not None}
     own = {name: held[name].get(name) for name in names}
     return {
         name: frozenset(
@@ -94,12 +97,13 @@ def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
 
 
 def _known(state: State, name: str) -> bool:
-    """This peer holds the very bundle that `name` says it dealt, `name` hears it, and nothing proves `name` a liar."""
-    if name not in state.proposals.acks or name not in state.proposals.bundles or name in state.peers.proven:
+    """The very bundle is known that `name` says it dealt, `name` hears this peer, and nothing proves `name` a liar."""
+    said = heard.of(state, name)
+    if said is None or name in state.peers.proven:
         return False
     if unlinked.cannot_join(state, name, (state.context.me,)):
         return False  # the set that this peer names would not come to it
-    return dict(state.proposals.acks[name].message.held).get(name) == state.proposals.bundles[name].digest
+    return (name, said.bundle.digest) in said.ack.message.held
 
 
 def excusable(state: State) -> Mapping[str, int]:
@@ -153,18 +157,19 @@ def with_abandon(state: State, ballots: Iterable[bytes]) -> tuple[bytes, ...]:
 def choose(state: State) -> list[Effect]:
     """Name U. The letter carries what U rests on, so that no peer has to believe the coordinator."""
     chosen = complete(state)
-    proposed = [letter.message for name, letter in state.proposals.proposes.items() if name in chosen]
-    deadline = common_deadline_ms(proposed, state.context.roster, state.attempt)
+    said = [one for name in chosen if (one := heard.of(state, name)) is not None]
+    deadline = common_deadline_ms([one.propose.message for one in said], state.context.roster, state.attempt)
     message = Members(
         chosen,
-        tuple(state.proposals.bundles[name].wire for name in chosen),
-        tuple(certificate.short(state.proposals.acks[name], chosen) for name in chosen),
-        tuple(state.proposals.proposes[name].wire for name in chosen),
+        tuple(one.bundle.wire for one in said),
+        tuple(certificate.short(one.ack, chosen) for one in said),
+        tuple(one.propose.wire for one in said),
         owners_of(state, chosen),
         deadline,
         _grounds(state, unlinked.grounds_for(state, chosen)) if len(chosen) < state.n else (),
     )
     state.members = state.seal(message)
+    hold_bundles(state, state.members)  # of a member that dealt to the others alone
     return [persist(state, Accepted)]  # sent once it is durable: a process that died must not name another set
 
 
@@ -192,7 +197,7 @@ def accept(state: State, letter: Letter[Members]) -> list[Effect]:
     state.proposals.refused = refusal(state, letter, found)
     if not state.proposals.refused and (early := left_out_early(state, letter)):
         state.proposals.refused = f"before half-time it leaves out {', '.join(early)}, whose link to this peer stands"
-        state.proposals.early = True
+        state.proposals.unblamed = True
     if not state.proposals.refused:
         return adopt(state, letter)
     state.proposals.declined = letter
@@ -256,12 +261,26 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
             state.proposals.proposes[me].message
         ):
             return "it rests on a proposal that this process did not make"
-    excused = _excused(state, message.grounds).keys() | _kept_out(state, letter)
-    for name in state.proposals.passed_on - set(message.survivors) - excused - {me}:
-        alive = name not in state.peers.down
-        if alive and _would_be_complete(state, name, message.survivors, found):
+    return _left_out(state, letter, found)
+
+
+def _left_out(state: State, letter: Letter[Members], found: Composition) -> str:
+    """Whom the set should hold, by what this peer passed on to its coordinator at half-time; empty where nobody.
+
+    Who is out against the turns may have told the coordinator nothing, and others all: then nobody is to blame. Once
+    every peer has coordinated an attempt in vain this rests.
+    """
+    if state.attempt >= state.n:
+        return ""
+    excused = _excused(state, letter.message.grounds).keys() | _kept_out(state, letter)
+    out = [name for name in state.proposals.passed_on if name not in letter.message.survivors]
+    for name in out:
+        if name in excused or name in state.peers.proven or name in state.peers.down or name == state.context.me:
+            continue
+        if _would_be_complete(state, name, letter, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"
-        if alive and (rival := _out_of_turn(state, name, message.survivors, found)):
+        if rival := _out_of_turn(state, name, letter, found):
+            state.proposals.unblamed = True
             return f"it leaves out {name} in the place of {rival}, whose turn that was"
     return ""
 
@@ -292,38 +311,37 @@ def _kept_out(state: State, letter: Letter[Members]) -> frozenset[str]:
     return frozenset(name for name, others in found.items() if any(may_stay(name, one) for one in others))
 
 
-def _out_of_turn(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> str:
-    """The member in whose place `name` should be in U, since it was left out less often.
+def _out_of_turn(state: State, name: str, letter: Letter[Members], found: Composition) -> str:
+    """The member in whose place `name` should be in U, since it was left out less often."""
+    broken = [one for one in letter.message.survivors if turns.is_broken(state, name, one)]
+    return next((one for one in broken if _would_be_complete(state, name, letter, found, without=one)), "")
 
-    Once every peer has coordinated an attempt in vain the rule rests.
+
+def _would_be_complete(
+    state: State, name: str, letter: Letter[Members], found: Composition, without: str | None = None
+) -> bool:
+    """With `name` in it, U would have been complete, by what its coordinator was told: this peer's word, and U itself.
+
+    without   a member in whose place `name` would be
     """
-    if state.attempt >= state.n:
-        return ""
-    broken = [one for one in chosen if turns.is_broken(state, name, one)]
-    return next(
-        (
-            one
-            for one in broken
-            if _would_be_complete(state, name, tuple(each for each in chosen if each != one), found)
-        ),
-        "",
-    )
-
-
-def _would_be_complete(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> bool:
-    """With `name` in it, U would have been complete, as far as this peer was told by half-time."""
-    if name not in state.proposals.acks or name not in state.proposals.proposes:  # gone, when it has dealt anew since
-        return False
-    held = dict(state.proposals.acks[name].message.held)
-    agrees = all(held.get(member) == found.bundles[member] for member in chosen)
-    known = [
-        dict(state.proposals.acks[member].message.held).get(name) for member in chosen if member in state.proposals.acks
-    ]
-    same = len(known) == len(chosen) and all(digest == held.get(name) for digest in known)
-    grounds = {grounds_of(one) for one in found.proposals.values()}
+    proposals, message = state.proposals, letter.message
+    told, bundle = proposals.passed_on.get(name), proposals.bundles.get(name)
+    if told is None or bundle is None or bundle.envelope != told.envelope or name not in proposals.proposes:
+        return False  # gone, when it has dealt anew since
+    held, own = dict(told.message.held), (name, bundle.digest)
+    members = [(one, row) for one, row in zip(message.survivors, message.acks, strict=True) if one != without]
     return (
-        agrees
-        and same
-        and held.get(name) is not None
-        and grounds == {grounds_of(state.proposals.proposes[name].message)}
+        own in told.message.held
+        and all(held.get(one) == found.bundles[one] for one, _ in members)
+        and all(own in row[2] or _could_have(proposals.passed_on.get(one), own, found, row[2]) for one, row in members)
+        and {grounds_of(one) for one in found.proposals.values()} == {grounds_of(proposals.proposes[name].message)}
     )
+
+
+def _could_have(told: Letter[Ack] | None, own: Row, found: Composition, beside: tuple[Row, ...]) -> bool:
+    """The member's acknowledgement that this peer passed on has `own`, and all that the one in U has.
+
+    That one was older, then. An acknowledgement of one process only grows: of two that say unlike things its author
+    lies, and chose itself which of them went where.
+    """
+    return told is not None and {own, *found.bundles.items(), *beside} <= set(told.message.held)

@@ -15,9 +15,10 @@ from p2pfl.errors.round import (
     PeersFileDiffers,
     SupportTooLarge,
 )
-from p2pfl.messages import LARGE, SUPPORT, Ack, Held, Letter, Message, Propose, open_letter
-from p2pfl.sharing.certificate import check_order, common_deadline_ms, same_attempt
+from p2pfl.messages import LARGE, SUPPORT, Held, Letter, Propose
+from p2pfl.sharing.certificate import common_deadline_ms
 from p2pfl.sharing.events import Effect, Send, Stop, UpdateReady
+from p2pfl.sharing.parts import Proposals
 from p2pfl.sharing.phases import unlinked
 from p2pfl.sharing.state import State, two_statements
 
@@ -169,47 +170,23 @@ def half_time(state: State) -> bool:
 
 
 def pass_on(state: State) -> list[Effect]:
-    """Pass on what is held: no coordinator can say that it never heard of a peer, and a cut link excludes none."""
-    both = [name for name in state.names if name in state.proposals.acks and name in state.proposals.proposes]
-    state.proposals.passed_on = frozenset(both)
+    """Pass on what is held: no coordinator can say that it never heard of a peer, and a cut link excludes none.
+
+    Of whom this peer holds all three, by one process, the coordinator has what it takes to put it into the set.
+    """
+    held = state.proposals
+    both = [name for name in state.names if name in held.acks and name in held.proposes]
+    whole = [name for name in both if name in held.bundles and _is_of_one_process(held, name)]
+    held.passed_on = {name: held.acks[name] for name in whole}
     state.due["passed on"] = state.now  # also when there was nothing: once is enough
-    held = Held(
-        tuple(state.proposals.acks[name].wire for name in both),
-        tuple(state.proposals.proposes[name].wire for name in both),
+    message = Held(
+        tuple(held.acks[name].wire for name in both),
+        tuple(held.proposes[name].wire for name in both),
+        tuple(held.bundles[name].wire for name in whole),
     )
-    return [Send(state.coordinator, state.seal(held))] if both else []
+    return [Send(state.coordinator, state.seal(message))] if both else []
 
 
-def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
-    """The coordinator takes what others hold of peers that it has not heard itself; anybody else has no use for it."""
-    roster = state.context.roster
-    if state.closed or state.coordinator != state.context.me:
-        return []
-    if max(len(letter.message.acks), len(letter.message.proposes)) > state.n:
-        return []
-    try:
-        acks = [open_letter(wire, roster, Ack) for wire in letter.message.acks]
-        proposes = [open_letter(wire, roster, Propose) for wire in letter.message.proposes]
-        for ack in acks:
-            check_order(ack.message, roster)
-    except codec.Malformed as error:
-        raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
-    for ack in acks:
-        if _is_of_use(state, ack):
-            held = state.proposals.acks.get(ack.sender)
-            if held is None or (state.context.me in ack.message.unlinked and ack.sender in state.peers.down):
-                state.proposals.acks[ack.sender] = ack  # by one without a link, what others heard of it is newer
-    for propose in proposes:
-        author = propose.sender  # looked at before it is judged: its support may name a million positions
-        if author in state.proposals.proposes or not _is_of_use(state, propose):
-            continue
-        if fault(state, author, propose.message) is None:
-            state.proposals.proposes[author] = propose
-    return []
-
-
-def _is_of_use(state: State, passed_on: Letter[Message]) -> bool:
-    """It is of this attempt, by another peer, and by the process of it that dealt."""
-    bundle = state.proposals.bundles.get(passed_on.sender)
-    ended = bundle is not None and bundle.envelope.incarnation != passed_on.envelope.incarnation
-    return same_attempt(passed_on, state.envelope) and passed_on.sender != state.context.me and not ended
+def _is_of_one_process(held: Proposals, name: str) -> bool:
+    """A liar may make up a process for each: nobody could tell which of them the others heard."""
+    return held.acks[name].envelope == held.bundles[name].envelope == held.proposes[name].envelope

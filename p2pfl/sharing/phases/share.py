@@ -92,6 +92,7 @@ def accept(state: State, letter: Letter[Share]) -> list[Effect]:
         # The dealer died before it accepted a U, and dealt anew: what its first process said no longer counts.
         state.proposals.acks.pop(dealer, None)
         state.proposals.proposes.pop(dealer, None)
+        state.proposals.told.pop(dealer, None)
         state.masking.received.pop(dealer, None)
         state.unmasking.let_go = True
     state.proposals.bundles[dealer] = bundle

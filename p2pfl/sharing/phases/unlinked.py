@@ -70,7 +70,7 @@ def pass_on(state: State, ack: Letter[Ack]) -> list[Effect]:
     if ack.digest in passed or len(passed) == PASSED_ON * state.n:
         return []
     passed.add(ack.digest)
-    return [Send(coordinator, state.seal(Held((ack.wire,), ())))]
+    return [Send(coordinator, state.seal(Held((ack.wire,), (), ())))]
 
 
 # ── the others ────────────────────────────────────────────────────────────────────────────────────────────────

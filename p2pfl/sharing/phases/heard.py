@@ -1,0 +1,156 @@
+"""What the coordinator makes its set of: what it heard itself, or what the others pass on of whoever told it less.
+
+docs/spec/sharing.md §4, docs/adr/0103. Some member may behave well to all but the coordinator: it acknowledges one
+bundle less to it, proposes another thing, deals another bundle or none. On that alone it would name a set that the
+others refuse, and they would name it for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from p2pfl import codec
+from p2pfl.errors.round import MalformedMessage
+from p2pfl.messages import Ack, Bundle, Held, Letter, Message, Propose, open_letter
+from p2pfl.sharing.certificate import check_order, same_attempt
+from p2pfl.sharing.events import Effect
+from p2pfl.sharing.parts import Said
+from p2pfl.sharing.phases.propose import fault
+from p2pfl.sharing.state import State, two_statements
+
+M = TypeVar("M", bound=Message)
+
+
+def accept(state: State, letter: Letter[Held]) -> list[Effect]:
+    """The coordinator takes what others hold of its peers; anybody else has no use for it.
+
+    Raises TwoStatements, once all is held, when a peer has told one thing to this peer and another to the sender.
+    """
+    message, roster = letter.message, state.context.roster
+    if state.closed or state.coordinator != state.context.me:
+        return []
+    if max(map(len, (message.acks, message.proposes, message.bundles))) > state.n:
+        return []
+    try:
+        acks = _by_peer(state, (open_letter(wire, roster, Ack) for wire in message.acks))
+        proposes = _by_peer(state, (open_letter(wire, roster, Propose) for wire in message.proposes))
+        bundles = _by_peer(state, (open_letter(wire, roster, Bundle) for wire in message.bundles))
+        for ack in acks.values():
+            check_order(ack.message, roster)
+    except codec.Malformed as error:
+        raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
+    for ack in acks.values():
+        _fill_ack(state, ack)
+    for propose in proposes.values():
+        _fill_propose(state, propose)
+    for name in bundles.keys() & acks.keys() & proposes.keys():
+        _hold(state, Said(bundles[name], acks[name], proposes[name]))
+    told = state.proposals.told
+    for known in (state.proposals.bundles, {name: said.bundle for name, said in told.items()}):
+        _compare(state, known, bundles)
+    _compare(state, state.proposals.proposes, proposes)
+    return []
+
+
+def _by_peer(state: State, letters: Iterable[Letter[M]]) -> dict[str, Letter[M]]:
+    """Those of this attempt, by the others."""
+    mine = state.envelope
+    return {one.sender: one for one in letters if same_attempt(one, mine) and one.sender != mine.sender}
+
+
+def _compare(state: State, held: Mapping[str, Letter[M]], told: Mapping[str, Letter[M]]) -> None:
+    """Raise TwoStatements when one process has said two things, and nothing proves it a liar yet."""
+    for name, letter in told.items():
+        mine = held.get(name)
+        if mine is None or mine.digest == letter.digest or mine.envelope != letter.envelope:
+            continue
+        if name not in state.peers.proven:
+            raise two_statements(
+                mine, letter, f"{mine.digest.hex()[:16]} here and {letter.digest.hex()[:16]} elsewhere"
+            )
+
+
+# ── of a peer that was not heard ──────────────────────────────────────────────────────────────────────────────
+
+
+def _fill_ack(state: State, ack: Letter[Ack]) -> None:
+    name, held = ack.sender, state.proposals.acks.get(ack.sender)
+    # By one without a link, what others heard of it is newer.
+    newer = state.context.me in ack.message.unlinked and name in state.peers.down
+    if (held is None or newer) and not _has_ended(state, ack):
+        state.proposals.acks[name] = ack
+
+
+def _fill_propose(state: State, propose: Letter[Propose]) -> None:
+    name = propose.sender  # looked at before it is judged: its support may name a million positions
+    if name in state.proposals.proposes or _has_ended(state, propose):
+        return
+    if fault(state, name, propose.message) is None:
+        state.proposals.proposes[name] = propose
+
+
+def _has_ended(state: State, passed_on: Letter[Message]) -> bool:
+    """It is by another process than the one that dealt to this peer."""
+    bundle = state.proposals.bundles.get(passed_on.sender)
+    return bundle is not None and bundle.envelope.incarnation != passed_on.envelope.incarnation
+
+
+# ── of a peer that told others another thing ──────────────────────────────────────────────────────────────────
+
+
+def _hold(state: State, said: Said) -> None:
+    """Keep it where it says more than what is here: of each peer the best."""
+    proposals, name = state.proposals, said.ack.sender
+    if not said.ack.envelope == said.bundle.envelope == said.propose.envelope:
+        return
+    heard = proposals.bundles.get(name), proposals.acks.get(name), proposals.proposes.get(name)
+    if [one and one.digest for one in heard] == [said.bundle.digest, said.ack.digest, said.propose.digest]:
+        return
+    before = proposals.told.get(name)
+    if before is not None and _weight(state, said) <= _weight(state, before):
+        return
+    known = proposals.proposes.get(name)  # that one was judged when it came
+    if (known is not None and known.digest == said.propose.digest) or fault(state, name, said.propose.message) is None:
+        proposals.told[name] = said
+
+
+def _weight(state: State, said: Said) -> tuple[int, int]:
+    return _standing(state, said.bundle), _agreement(state, said.ack)
+
+
+def _standing(state: State, bundle: Letter[Bundle]) -> int:
+    """How many acknowledge this bundle."""
+    row = (bundle.sender, bundle.digest)
+    return sum(row in ack.message.held for ack in state.proposals.acks.values())
+
+
+def _agreement(state: State, ack: Letter[Ack]) -> int:
+    """How many of the bundles that this peer holds it acknowledges."""
+    bundles = state.proposals.bundles
+    return sum(name in bundles and bundles[name].digest == held for name, held in ack.message.held)
+
+
+def of(state: State, name: str) -> Said | None:
+    """What a set may rest on of `name`; None where something is lacking.
+
+    A dealer's one bundle is that which more of its peers acknowledge, whatever it dealt to this one. An acknowledgement
+    of one process grows, so the larger one counts. A liar gains nothing by telling others more: it is held to that.
+    """
+    proposals = state.proposals
+    bundle, ack, propose = proposals.bundles.get(name), proposals.acks.get(name), proposals.proposes.get(name)
+    told = proposals.told.get(name)
+    if told is None:
+        return Said(bundle, ack, propose) if bundle and ack and propose else None
+    if bundle is None or bundle.digest != told.bundle.digest:
+        # Without a link to it the set would not reach it.
+        if name not in state.peers.down and (
+            bundle is None or _standing(state, told.bundle) > _standing(state, bundle)
+        ):
+            return told
+        return Said(bundle, ack, propose) if bundle and ack and propose else None
+    if ack is None or _agreement(state, told.ack) > _agreement(state, ack):
+        ack = told.ack
+    if propose is None or propose.envelope != bundle.envelope:
+        propose = told.propose
+    return Said(bundle, ack, propose)
