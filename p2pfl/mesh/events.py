@@ -148,7 +148,8 @@ class Limits:
     unauthenticated: int = 64  # connections whose caller is unknown; the oldest gives way
     unauthenticated_bytes: int = 64 << 10  # per connection
     handshake_s: float = 10.0
-    opening_s: float = 15.0  # without any progress
+    opening_s: float = 15.0  # without any progress; and for each part of an opening, beside the time for its bytes …
+    opening_bytes_per_s: float = 1000.0  # … at the slowest that a link may be
     resolve_s: float = 10.0
     connect_s: float = 5.0
     head_start_s: float = 0.25  # of an address over the next one

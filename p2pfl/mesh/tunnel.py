@@ -74,7 +74,7 @@ class Tunnel(Pump):
             return
 
     def mark_authenticated(self, expires: float) -> None:
-        """The far end is a member until `expires` (Unix seconds): only a stall ends its opening from here on."""
+        """The far end is a member until `expires` (Unix seconds): only what is slow ends its opening from here on."""
         self._authenticated = True
         self._stall_s = self.limits.opening_s
         self.expires = expires
@@ -111,7 +111,20 @@ class Tunnel(Pump):
         await self._flush()
 
     async def read_exactly(self, count: int) -> bytes:
-        """Exactly `count` bytes, during the opening. Raises what ended the stream instead."""
+        """Exactly `count` bytes, during the opening. Raises what ended the stream instead, TimeoutError."""
+        async with asyncio.timeout(self._allowed_s(count)):
+            await self._collect(count)
+        taken = bytes(self._early[:count])
+        del self._early[:count]
+        return taken
+
+    def _allowed_s(self, count: int) -> float | None:
+        """Seconds for so many bytes, which come in whole records: a byte now and then is progress, and has no end."""
+        if self._stall_s is None:
+            return None
+        return self._stall_s + (count + RECORD_BYTES) / self.limits.opening_bytes_per_s
+
+    async def _collect(self, count: int) -> None:
         while len(self._early) < count:
             if self.wasteful:
                 raise Wasteful("TLS records that hold next to nothing")
@@ -125,9 +138,6 @@ class Tunnel(Pump):
                 raise ConnectionError("the far end closed the connection")
             self._early += got
             self._content_bytes += len(got)
-        taken = bytes(self._early[:count])
-        del self._early[:count]
-        return taken
 
     async def _fill(self) -> None:
         async with asyncio.timeout(self._stall_s):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from p2pfl.errors.mesh import RefusedThere
-from p2pfl.mesh import Delivered, LinkClosed, Mesh, Refused, opening
-from p2pfl.mesh.certificates import issue
+from p2pfl.mesh import Delivered, Limits, LinkClosed, Mesh, Refused, opening
+from p2pfl.mesh.certificates import build_context, issue
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello
@@ -120,6 +120,39 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
                     await bob.write(bytes(64))
                     await bob.read_exactly(1 << 20)
                 assert (await ada.refusal("P2P-MESH-019")).peer == "bob"
+
+    asyncio.run(scene())
+
+
+def test_an_opening_that_trickles_ends_however_busy_it_looks() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, opening_s=0.5, opening_bytes_per_s=1e6)
+        site = sites.mesh("ada", roster=sites.unreached("bob"), limits=limits)
+        async with running(site) as (ada,), only_tls(sites) as tunnel:
+            tunnel._encrypt(memoryview(bytes(10_000)))
+            for byte in tunnel._out.read():  # no record is whole before ten seconds are over
+                if ada.told:
+                    break
+                with contextlib.suppress(OSError):
+                    tunnel._tcp.send(bytes([byte]))
+                await asyncio.sleep(0.001)
+            assert (await ada.refusal("P2P-MESH-017")).peer == "bob"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(5, 31.389), (1 << 20, 1079.96)])
+def test_an_opening_has_time_for_its_bytes_over_the_slowest_link(count: int, seconds: float) -> None:
+    async def scene() -> None:
+        sites, (end, far) = Sites("ada", "bob"), socket.socketpair()
+        leaf = issue(sites.identities["ada"], "ada", time.time())
+        tunnel = Tunnel(end, build_context(leaf, sites.roster, accepting=False), Limits(), time.monotonic)
+        assert tunnel._allowed_s(count) is None, "the handshake has a time of its own"
+        tunnel.mark_authenticated(0.0)
+        assert tunnel._allowed_s(count) == pytest.approx(seconds)
+        tunnel.close()
+        far.close()
 
     asyncio.run(scene())
 
