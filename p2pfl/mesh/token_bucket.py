@@ -13,7 +13,7 @@ def caller_of(host: str) -> str:
         return host
     if ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
-    return f"{ipaddress.IPv6Network((int(ip) >> 64 << 64, 64))}"
+    return f"{int(ip) >> 64:x}::/64"
 
 
 class TokenBucket:
