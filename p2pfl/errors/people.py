@@ -108,7 +108,7 @@ class ResultUnseen(LocalFault):
     """What was to be printed could not be written to stdout. What the command did stands."""
 
     code = "P2P-USE-035"
-    likely = ("stdout is a file on a full disk", "the device behind it fails")
+    likely = ("stdout is closed, or its reader has left", "it is a file on a full disk", "the device behind it fails")
     command = "df -h"
 
 
