@@ -34,7 +34,7 @@ from p2pfl.errors.home import (
     HomeOpenToOthers,
     ItemDamaged,
 )
-from p2pfl.files import read_file
+from p2pfl.files import is_file, read_file
 from p2pfl.home import keyslots
 from p2pfl.home.creation import build
 from p2pfl.home.disk import NEW, Disk, Fault, no_fault
@@ -297,7 +297,7 @@ def _no_home(path: Path, why: str) -> P2PFLError:
         return HomeElsewhere(
             evidence=f"{evidence}; homes in it: {', '.join(within)}", path=path, nearest=path / within[0]
         )
-    if above := next((one for one in path.parents if (one / "keyslots").is_file()), None):  # a study's folder of a home
+    if above := next((one for one in path.parents if is_file(one / "keyslots")), None):  # a study's folder of a home
         return HomeElsewhere(evidence=evidence, path=path, nearest=above)
     beside = difflib.get_close_matches(path.name, _homes_in(path.parent), 1)
     if beside:

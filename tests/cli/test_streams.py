@@ -54,7 +54,7 @@ def test_who_stops_reading_changes_no_exit_status(home: Path) -> None:
 
 
 def test_progress_that_cannot_be_written_changes_no_exit_status(home: Path) -> None:
-    done = shell("p2pfl status --home $H/none --json 2> /dev/full", home)
+    done = shell("p2pfl status --home /nowhere --json 2> /dev/full", home)
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "P2P-HOME-001")
 
 
@@ -79,7 +79,7 @@ def test_a_closed_stream_is_no_failure_of_the_program(home: Path, verb: str, clo
 
 
 def test_with_a_closed_stderr_stdout_still_holds_one_object_alone(home: Path) -> None:
-    done = shell("p2pfl status --home $H/none --json 2>&-", home)
+    done = shell("p2pfl status --home /nowhere --json 2>&-", home)
     assert json.loads(done.stdout)["error"]["code"] == "P2P-HOME-001"
 
 
