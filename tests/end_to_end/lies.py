@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, cast
 from p2pfl import messages as m
 from p2pfl.keys import Identity
 from p2pfl.messages import Letter
+from p2pfl.node.post import Post
 from p2pfl.node.runs import fairness
 from p2pfl.sharing import certificate, chunks
 from p2pfl.sharing.phases import members, questions
@@ -230,9 +231,12 @@ class UnheardByVictim(Hurried):
     """The victim hears nothing of this site before it has voted."""
 
     def keeps(self, peer: str, letter: Letter) -> bool:
+        return peer == VICTIM and isinstance(letter.message, m.Share) and place_of(letter) == FIRST
+
+    def _send(self, post: Post, peer: str, letter: Letter) -> None:
+        super()._send(post, peer, letter)
         if peer == VICTIM and isinstance(letter.message, m.Ballot) and place_of(letter) == FIRST:
             self.release()
-        return peer == VICTIM and isinstance(letter.message, m.Share) and place_of(letter) == FIRST
 
 
 class ShowsLate(Hurried):

@@ -149,7 +149,7 @@ def test_were_they_judged_by_its_own_set_the_victims_process_would_end(make: Mak
     lies = {LIAR: "TwoFaces", "ada": "Hurried", "cyd": "UnheardByVictim", VICTIM: "JudgesByItsOwnSet"}
     assert start(sites, lies)[VICTIM].end().status == 3
     told = [one for one in entries(sites[VICTIM], "site") if one["kind"] == "breach"]
-    assert {(one["peer"], one["code"]) for one in told} >= {("ada", BallotRejected.code)}
+    assert {one["peer"] for one in told if one["code"] == BallotRejected.code} & set(HONEST)
 
 
 @pytest.mark.claim("LIAR-12")
