@@ -97,6 +97,8 @@ def test_every_key_of_its_json_is_listed(place: Path, capsys: pytest.CaptureFixt
         "sent",
         "payload",
         "least",
+        "looks",  # of a study with noise on its figures
+        "epsilon_alone",
         "model",
         "roc",
         "calibration",
