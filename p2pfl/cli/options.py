@@ -208,7 +208,7 @@ def reading_or_new(home: Path, unlock: Unlock, federation: Federation) -> Iterat
 def unlock_options(command: Callable[..., None]) -> Callable[..., None]:
     """--key-file, --pass-phrase, --recovery and --key-command, handed over as one `unlock`."""
 
-    @click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False), help="Open with this key file.")
+    @click.option("--key-file", type=NamedFile(), help="Open with this key file.")
     @click.option("--pass-phrase", is_flag=True, help="Ask for the pass phrase at the terminal.")
     @click.option("--recovery", is_flag=True, help="Ask for the 24 recovery words at the terminal.")
     @click.option("--key-command", metavar="COMMAND", help="A program that prints the key.")
@@ -323,6 +323,7 @@ def write_over(path: Path, data: bytes) -> None:
                 os.fchmod(file.fileno(), mode)
             Disk(place.parent).sync(file.fileno(), place)
         os.replace(beside, place)
+        Disk(place.parent).sync_directory(place.parent)
     except (OSError, ValueError, SyncFailed) as error:
         why = error.evidence if isinstance(error, SyncFailed) else getattr(error, "strerror", None)
         raise NotWritten(evidence=why or type(error).__name__, path=path) from None

@@ -249,6 +249,14 @@ class TooManyKeyslots(ConfigurationError):
     command = "p2pfl keys remove --help"
 
 
+class KeyFileUnfinished(ConfigurationError):
+    """A new key of {path} would be written over a key that is in use."""
+
+    code = "P2P-KEY-017"
+    likely = ("a rotation was cut short, and what it left was made a key file of its own",)
+    command = "p2pfl keys list --help"
+
+
 class WordsUnseen(LocalFault):
     """The recovery words could not be shown, so they open nothing, and every other key opens {home} as before."""
 

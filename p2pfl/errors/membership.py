@@ -194,7 +194,7 @@ class RevocationsLost(IntegrityError):
 
     code = "P2P-FED-056"
     likely = ("membership/revoked was removed, or an older copy of it was put back", "the disk is failing")
-    command = "p2pfl peers revoke {peer} --home {home}"
+    command = "p2pfl peers revoke {peer} --peers {source} --home {home}"
 
 
 class NotRevoked(ConfigurationError):

@@ -276,8 +276,10 @@ class Appender:
         try:
             self._folder = _open_folder(path.parent)
             self._descriptor = disk.open(path, os.O_CREAT | os.O_EXCL | os.O_APPEND)
-        except OSError as error:
+        except BaseException as error:
             self._close_folder()
+            if not isinstance(error, OSError):
+                raise
             disk.refuse("make", path, error)
         self.named = False
         """Its name is on the medium, too."""

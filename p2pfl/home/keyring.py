@@ -18,12 +18,13 @@ from typing import Final
 from p2pfl.errors.home import (
     KeyDoesNotOpen,
     KeyFileMissing,
+    KeyFileUnfinished,
     LastKeyslot,
     NoOtherKeyShown,
     NoSuchKeyslot,
     TooManyKeyslots,
 )
-from p2pfl.files import KEY_BYTES, read_file
+from p2pfl.files import KEY_BYTES, is_file, read_file
 from p2pfl.home import keyslots, notes
 from p2pfl.home.creation import write_key_file
 from p2pfl.home.home import MOST_KEYSLOTS, Home
@@ -149,6 +150,7 @@ def rotate_file(
         if keep is not None:
             write_key_file(home.disk, keep.absolute(), home.name, old)
         beside, fresh = path.with_name(path.name + NEXT), Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
+        _check_place(held, path, beside)
         made = keyslots.wrap(home.master, home.name, _FreshFile(path, fresh), home.draw(SALT_BYTES))
         _note(home, "keys rotate", at, gone, made)
         _write(home, (*held, made))
@@ -165,6 +167,12 @@ def rotate_file(
         return gone, made
 
 
+def _check_place(held: Sequence[Slot], path: Path, beside: Path) -> None:
+    """Raise KeyFileUnfinished where the new key would be written over one that a slot names."""
+    if any(where_of(slot) == str(beside) for slot in held):
+        raise KeyFileUnfinished(path=path, evidence=f"a slot names {beside}")
+
+
 def _file_of(home: Home, held: Sequence[Slot], gone: Slot, named: Path | None) -> tuple[Path, Secret]:
     """Where the key of that slot lies, and the key. Raises KeyFileMissing, KeyDoesNotOpen."""
     if named is not None:
@@ -172,7 +180,8 @@ def _file_of(home: Home, held: Sequence[Slot], gone: Slot, named: Path | None) -
         key = _key_in(path, home.name)
         with contextlib.suppress(KeyDoesNotOpen):
             keyslots.unwrap((gone,), home.name, (_FreshFile(path, key),))
-            return path, key
+            whole = path.with_name(path.name.removesuffix(NEXT))  # what a rotation left takes the place it was made for
+            return (whole if where_of(gone) == str(whole) else path), key
     path = Path(where_of(gone))
     key = _key_in(path, home.name)
     # A rotation that was cut short leaves two slots of one file: its key opens the other one.
@@ -233,7 +242,7 @@ def _told(held: Sequence[Slot]) -> str:
 def _told_of_files(held: Sequence[Slot]) -> str:
     """Key files that a rotation left beside those that it was to replace."""
     paths = {path for slot in held if (path := where_of(slot))}
-    left = sorted(path + NEXT for path in paths if Path(path + NEXT).exists())
+    left = sorted(path + NEXT for path in paths if is_file(Path(path + NEXT)))
     return f"; a rotation was cut short and left {', '.join(left)}: try --key-file with that" if left else ""
 
 

@@ -37,7 +37,7 @@ from p2pfl.errors.home import (
     NoFittingKeyslot,
     PassPhraseTooShort,
 )
-from p2pfl.files import opened
+from p2pfl.files import is_file, opened
 from p2pfl.keys import Draw, Secret, derive
 
 VERSION: Final = 1
@@ -148,8 +148,8 @@ class KeyFile(KeySource):
 
 def _told_of_next(path: Path) -> str:
     """Where a rotation that was cut short left the new key of this file."""
-    beside = path.with_name(path.name + NEXT)
-    return f"; a rotation was cut short and left {beside}: try --key-file with that" if beside.exists() else ""
+    beside = Path(f"{path}{NEXT}")
+    return f"; a rotation was cut short and left {beside}: try --key-file with that" if is_file(beside) else ""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ of one name there is never more than one lookup, whoever asks for it and however
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 import threading
 from collections import deque
 from concurrent.futures import Future
 from typing import Any, Final
 
-MOST_THREADS: Final = 4
+MOST_THREADS: Final = 16  # they only sleep: of many names that nobody answers for, few others wait behind
 
 Resolved = tuple[Any, ...]  # as getaddrinfo has it: family, kind, protocol, name, (host, port, …)
 Place = tuple[str, int]  # host and port
@@ -34,8 +36,9 @@ class NameService:
         """What the name service says, at least one answer; an address at once. Raises OSError, UnicodeError."""
         if _is_address(host):
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        # Shielded: whoever waits no longer leaves the lookup to those who do.
-        return await asyncio.shield(asyncio.wrap_future(self._look_up((host, port))))
+        found = asyncio.wrap_future(self._look_up((host, port)))
+        found.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also where nobody waits for it
+        return await asyncio.shield(found)  # whoever waits no longer leaves the lookup to those who do
 
     def _look_up(self, place: Place) -> Future[list[Resolved]]:
         with self._lock:
@@ -44,9 +47,21 @@ class NameService:
             found = self._under_way[place] = Future[list[Resolved]]()
             self._waiting.append(place)
             if self._threads < MOST_THREADS:
-                self._threads += 1
-                threading.Thread(target=self._work, name="names", daemon=True).start()
+                self._begin(place)
         return found
+
+    def _begin(self, place: Place) -> None:
+        """One thread more. Raises OSError where the system has none and no other one would look that place up."""
+        self._threads += 1
+        try:
+            threading.Thread(target=self._work, name="names", daemon=True).start()
+        except RuntimeError:
+            self._threads -= 1
+            if self._threads:
+                return
+            self._waiting.remove(place)
+            del self._under_way[place]
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
     def _work(self) -> None:
         while True:

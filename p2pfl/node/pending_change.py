@@ -50,7 +50,7 @@ class PendingChange:
 
     def __init__(self, home: Home, logs: Logs, federation: Federation, observer: Observer) -> None:
         self._home, self._logs, self._federation, self._observer = home, logs, federation, observer
-        check_whole(home, federation.roster.members, decisions_of(home), logs.revocations())  # before a link is up
+        check_whole(home, federation, decisions_of(home), logs.revocations())  # before a link is up
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,7 +100,7 @@ class PendingChange:
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
             self._accept(held, keep=False)
         members, decisions, noted = self._federation.roster.members, decisions_of(self._home), self._logs.revocations()
-        check_whole(self._home, members, decisions, noted)
+        check_whole(self._home, self._federation, decisions, noted)
         for member in members:
             for number in range(noted.get(member.key, 0) + 1, decisions.get(member.key, 0) + 1):
                 options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}

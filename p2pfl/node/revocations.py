@@ -12,6 +12,7 @@ from typing import Final
 from p2pfl import codec
 from p2pfl.errors.home import ItemDamaged
 from p2pfl.errors.membership import RevocationsLost, Revoked
+from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import KEY_BYTES
 from p2pfl.roster import Member
@@ -69,14 +70,14 @@ def revoked_keys(home: Home) -> list[bytes]:
     return [key for key, count in decisions_of(home).items() if is_revoked(count)]
 
 
-def check_whole(home: Home, members: Collection[Member], held: Decisions, noted: Decisions) -> None:
+def check_whole(home: Home, federation: Federation, held: Decisions, noted: Decisions) -> None:
     """Raises RevocationsLost when the site log tells of more decisions on a member's key than the home holds."""
-    for member in members:
+    for member in federation.roster.members:
         here, there = held.get(member.key, 0), noted.get(member.key, 0)
         if here < there:
             evidence = f"key {member.key.hex()[:16]}: decided on {there} times by the site log, {here} by {REVOKED}"
             evidence += "" if is_revoked(there) else "; it was accepted again last: with --undo it is so once more"
-            raise RevocationsLost(peer=member.name, home=home.path, evidence=evidence)
+            raise RevocationsLost(peer=member.name, home=home.path, evidence=evidence, source=federation.source)
 
 
 def refuse(member: Member, keys: Collection[bytes]) -> None:

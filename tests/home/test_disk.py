@@ -109,3 +109,16 @@ def test_an_init_that_is_interrupted_leaves_no_key_beside_the_place_of_its_file(
     with pytest.raises(KeyboardInterrupt):
         Home.create(tmp_path / "a", "a", [KeyFile(tmp_path / "a.key")], fault=Strike(KeyboardInterrupt, 0, ("fsync",)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_could_not_be_made_durable_leaves_no_descriptor(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+
+        def struck(what: str, path: Path) -> None:
+            raise SyncFailed(evidence=what, path=path)
+
+        before, home.disk.fault = len(os.listdir("/proc/self/fd")), struck
+        for number in range(5):
+            with pytest.raises(SyncFailed):
+                disk.Appender(home.disk, tmp_path / f"{number}.segment")
+        assert len(os.listdir("/proc/self/fd")) == before

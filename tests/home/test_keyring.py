@@ -14,6 +14,7 @@ from p2pfl.errors.home import (
     KeyDoesNotOpen,
     KeyFileExists,
     KeyFileInsideHome,
+    KeyFileUnfinished,
     LastKeyslot,
     NoFittingKeyslot,
     NoOtherKeyShown,
@@ -111,6 +112,28 @@ def test_a_key_file_that_opens_another_slot_is_not_the_one_that_is_rotated(tmp_p
         assert second.read_bytes() == before
     assert opens(tmp_path / "charite", KeyFile(second))
     assert opens(tmp_path / "charite", KeyFile(tmp_path / "keys" / "charite.key"))
+
+
+def test_what_a_rotation_left_beside_a_file_takes_its_place_in_the_next_one(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        path = tmp_path / "keys" / "charite.key"
+        left = path.rename(f"{path}{keyslots.NEXT}")
+        keyring.rotate_file(home, only_slot(home), AT, named=left)
+        assert keyring.where_of(*keyring.slots_of(home)) == str(path)
+        assert not left.exists()
+    assert opens(tmp_path / "charite", KeyFile(path))
+
+
+def test_no_rotation_writes_over_a_file_that_a_slot_names(tmp_path: Path) -> None:
+    """A second slot whose file has the first one's name but for its ending would have ended that one's only key."""
+    with make(tmp_path) as home:
+        path, beside = tmp_path / "n.key", tmp_path / f"n.key{keyslots.NEXT}"
+        for one in (beside, path):
+            keyring.add(home, KeyFile(one), AT)
+        with pytest.raises(KeyFileUnfinished):
+            keyring.rotate_file(home, keyring.id_of(keyring.slots_of(home)[-1]), AT)
+    for one in (beside, path):
+        assert opens(tmp_path / "charite", KeyFile(one))
 
 
 def test_a_rotation_that_is_cut_short_at_any_step_leaves_a_key_that_opens(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
+import os
 import socket
 import threading
 from collections import Counter
@@ -27,6 +30,7 @@ class Service:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.asked: Counter[str] = Counter()
+        self.fails: set[str] = set()
         self._lock = threading.Lock()
         self.at_once = self.most_at_once = 0
 
@@ -39,7 +43,7 @@ class Service:
             self.open.wait(OVERALL_S)
         with self._lock:
             self.at_once -= 1
-        if host.startswith("no"):
+        if host.startswith("no") or host in self.fails:
             raise socket.gaierror(-2, "Name or service not known")
         return list(FOUND)
 
@@ -103,5 +107,45 @@ def test_an_address_waits_for_no_name() -> None:
         for host in ("127.0.0.1", "::1"):
             found = await names.resolve(host, 7)
             assert {one[4][:2] for one in found} == {(host, 7)}
+
+    asyncio.run(scene())
+
+
+def test_a_lookup_that_fails_when_nobody_waits_any_more_is_told_to_nobody(service: Service) -> None:
+    """Each retry of each dialer printed a traceback of it, where the name service was out of reach."""
+    told: list[object] = []
+
+    async def scene() -> None:
+        loop, names = asyncio.get_running_loop(), NameService()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await names.resolve("dead-no.example", 7)
+        (under_way,) = names._under_way.values()
+        service.fails.add("dead-no.example")
+        service.open.set()
+        with pytest.raises(socket.gaierror):
+            await asyncio.wrap_future(under_way)
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(scene())
+    assert told == []
+
+
+def test_a_thread_that_the_system_does_not_have_is_missed_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(of: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> None:
+        names = NameService()
+        with monkeypatch.context() as patched:
+            patched.setattr("p2pfl.mesh.names.threading.Thread.start", no_thread)
+            for _ in range(MOST_THREADS + 1):
+                with pytest.raises(OSError, match=os.strerror(errno.EAGAIN)):
+                    await names.resolve("good.example", 7)
+        assert await names.resolve("good.example", 7) == FOUND
 
     asyncio.run(scene())

@@ -64,7 +64,7 @@ def test_a_list_that_lacks_a_decision_ends_the_process_and_begins_none(home: Hom
         home.replace(REVOKED, older)
     with pytest.raises(RevocationsLost) as told:
         running._look()
-    assert told.value.suggestion == f"p2pfl peers revoke eve --home {home.path}"
+    assert told.value.suggestion == f"p2pfl peers revoke eve --peers {FEDERATION.source} --home {home.path}"
     with pytest.raises(RevocationsLost):
         started(home)
     assert noted(home) == [False, True, False]
