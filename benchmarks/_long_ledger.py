@@ -59,7 +59,7 @@ class LongLedger:
 
     def noted(self, number: int) -> Sequence[SiteEntry]:
         """What the site log has of a round."""
-        place: dict[str, Any] = {"time": TIME + number, "run": RUN, "round": number, "attempt": 0}
+        place: dict[str, Any] = {"time": TIME + number, "salt": RUN[:16], "run": RUN, "round": number, "attempt": 0}
         view, names = digest("view", number.to_bytes(8, "big")), list(self.identities)
         return (
             CommitmentEntry(**place, epoch=1, of="bundle", digest=view),

@@ -47,6 +47,7 @@ def ballot(number: int) -> BallotEntry:
     """A vote in the first attempt of a round."""
     return BallotEntry(
         time=number,
+        salt=RUN[:16],
         run=RUN,
         epoch=1,
         round=number,

@@ -1,8 +1,9 @@
 """What people did beside a running site: kept in the home until a process that holds a site log writes it there.
 
 A site log has one writer, the process that takes part. A verb that runs beside it, or while none does, puts a note
-here before it does what the note says; the process takes it up within a second, or when the next one starts. Equal
-notes are one that counts, so that a verb which runs every night fills nothing.
+here before it does what the note says; the process takes all of them up after its next round, into the one entry that
+stands there for every round (`acts`): peers are told how long the log is, and would else see that something was done,
+and when. Equal notes are one that counts, so that a verb which runs every night fills nothing.
 """
 
 from __future__ import annotations
@@ -67,12 +68,11 @@ def put_beside(home: Home, command: str, at: int, options: Options) -> None:
     _write(home, _fewer(held))
 
 
-def hand_over(home: Home, write: Callable[[Note], None]) -> None:
-    """`write` makes each note an entry of a site log, durable when it returns; then they are gone from here."""
+def hand_over(home: Home, write: Callable[[list[Note]], None]) -> None:
+    """`write` puts the notes, if there are any, into a site log, durable when it returns; then they are gone here."""
     with home.beside():
         held = pending(home)
-        for one in held:
-            write(one)
+        write(held)
         if held:
             home.remove(NOTES)
 

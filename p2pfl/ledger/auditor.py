@@ -24,14 +24,15 @@ Keys = Mapping[str, str]  # by site, its public key in hex
 ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # y of a point of order 8
 FORMAT, ZEROS, MOST_BYTES = "p2pfl-ledger-export/1", "0" * 64, 1 << 30
 OF_A_LOG = {"log", "site", "size", "root", "head", "signed_head", "entries"}
-NAME, HEX32 = re.compile(r"[a-z][a-z0-9-]{0,30}"), re.compile(r"[0-9a-f]{64}")
+NAME, HEX16, HEX32 = map(re.compile, (r"[a-z][a-z0-9-]{0,30}", r"[0-9a-f]{32}", r"[0-9a-f]{64}"))
 REAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]{1,3})?|inf)")
 SIGNER = re.compile(r"— ([a-z][a-z0-9-]{0,30}) ([A-Za-z0-9+/=]+)")
 BAD = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 # ── what an entry may hold: field:form, a field with ? may be left out ────────────────────────────────────────
 
-PLACE, IN_A_ROUND = "run:hash epoch:whole round:whole attempt:whole ", "time:whole run:hash round:whole "
+PLACE, TIME = "run:hash epoch:whole round:whole attempt:whole ", "time:whole salt:salt "
+AT, IN_A_ROUND = PLACE + TIME, TIME + "run:hash round:whole "
 FEDERATION = {
     "genesis": "federation:text epoch:whole federation_digest:hash peers:peers settings:map",
     "agreement": "epoch:whole sha256:hash members:names",
@@ -42,19 +43,16 @@ FEDERATION = {
                   "removed:names rotated:names file:long agreement?:hash recovered?:spent",
 }  # fmt: skip
 SITE = {
-    "start": "time:whole version:text python:text incarnation:text",
-    "operator": "time:whole command:text options:map",
-    "commitment": PLACE + "time:whole of:text digest:hash",
-    "ballot": PLACE + "time:whole vote:vote attempt_digest:hash-or-none view:hash-or-none waited_for:names",
-    "abandoned": PLACE + "time:whole certificate:hash waited_for:names",
-    "left": PLACE + "time:whole lacking:names sent:bool",
-    "missed": PLACE + "time:whole coordinator:name",
-    "breach": PLACE + "time:whole peer:name code:text proof:hash-or-none",
+    "start": TIME + "version:text python:text incarnation:text",
+    "operator": TIME + "command:text options:map", "acts": TIME + "acts:acts",
+    "commitment": AT + "of:text digest:hash", "breach": AT + "peer:name code:text proof:hash-or-none",
+    "ballot": AT + "vote:vote attempt_digest:hash-or-none view:hash-or-none waited_for:names",
+    "abandoned": AT + "certificate:hash waited_for:names",
+    "left": AT + "lacking:names sent:bool", "missed": AT + "coordinator:name",
     "charge": IN_A_ROUND + "mechanism:map before:real after:real delta:real limit:real alone?:real data?:text",
-    "budget": IN_A_ROUND + "spent:real would_be:real limit:real",
+    "budget": IN_A_ROUND + "spent:real would_be:real limit:real", "dropped": TIME + "log:log segment:whole bytes:whole",
     "query": IN_A_ROUND + "attempt:whole query:text data:hash members:names",
-    "dropped": "time:whole log:log segment:whole bytes:whole",
-}
+}  # fmt: skip
 SITE["look"] = SITE["charge"] + " charged:bool"
 
 
@@ -62,7 +60,7 @@ def matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
     return lambda x: isinstance(x, str) and pattern.fullmatch(x) is not None
 
 
-is_name, is_hash, is_real = map(matches, (NAME, HEX32, REAL))
+is_name, is_hash, is_real, is_salt = map(matches, (NAME, HEX32, REAL, HEX16))
 FORMS: dict[str, Any] = {
     "name": is_name, "hash": is_hash, "real": is_real, "hash-or-none": lambda x: x is None or is_hash(x),
     "whole": lambda x: type(x) is int and x >= 0, "bool": lambda x: isinstance(x, bool),
@@ -73,7 +71,9 @@ FORMS: dict[str, Any] = {
         isinstance(one, list) and len(one) == 2 and is_name(one[0]) and is_hash(one[1]) for one in x),
     "spent": lambda x: isinstance(x, dict) and all(is_name(k) and (v == "" or is_real(v)) for k, v in x.items()),
     "hashes": lambda x: isinstance(x, dict) and all(is_name(k) and is_hash(v) for k, v in x.items()),
-    "run": lambda x: x in ("training", "sums"), "log": lambda x: x in ("federation", "site"),
+    "run": lambda x: x in ("training", "sums"), "log": lambda x: x in ("federation", "site"), "salt": is_salt,
+    "acts": lambda x: isinstance(x, list) and all(isinstance(one, dict) and set(one) == {"command", "options"}
+        and FORMS["text"](one["command"]) and isinstance(one["options"], dict) for one in x),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A log as a file for auditors, and to be compared: entries as they were signed, root, signed head.
 
 Reading and checking it takes no key of any site. Where rounds are not to be shown, their leaf hashes stand in
-their place (SHA-256(0x00 ‖ record): round records carry a salt, so a hash tells nothing of one); the entries that say
+their place (SHA-256(0x00 ‖ record): their records carry a salt, so a hash tells nothing of one); the entries that say
 who the sites are stay whole, since without them no signature can be checked. docs/spec/ledger.md §6.
 """
 

@@ -16,6 +16,7 @@ from p2pfl.codec import Facts, facts
 from p2pfl.home.segments import LogName
 from p2pfl.roster import NAME
 
+HEX16: Final = re.compile(r"[0-9a-f]{32}")
 HEX32: Final = re.compile(r"[0-9a-f]{64}")
 REAL: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]{1,3})?|inf)")
 MOST_TEXT: Final = 200  # characters
@@ -44,6 +45,11 @@ def may_hold(form: Form) -> Any:
     return dataclasses.field(metadata={"form": form}, default=None)
 
 
+def drawn(form: Form) -> Any:
+    """Declare a field of random bytes, which whoever writes the entry draws: one without them has no record."""
+    return dataclasses.field(metadata={"form": form}, default=b"")
+
+
 def forms_of(kind: type[Any]) -> tuple[dict[str, Form], frozenset[str]]:
     """Of an entry's class the form of each field, by name, and the fields that a record may lack.
 
@@ -63,6 +69,19 @@ def forms_of(kind: type[Any]) -> tuple[dict[str, Form], frozenset[str]]:
 
 def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and HEX32.fullmatch(value) is not None
+
+
+def _is_salt(value: Any) -> bool:
+    return isinstance(value, str) and HEX16.fullmatch(value) is not None
+
+
+def _is_act(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"command", "options"}
+        and LINE.fits(value["command"])
+        and MAP.fits(value["options"])
+    )
 
 
 def _is_name(value: Any) -> bool:
@@ -109,6 +128,7 @@ def one_of(*words: str) -> Form:
 
 
 HASH: Final = Form(_is_hash, bytes.hex, _of_hex)  # 32 bytes; lowercase hex in a record
+SALT: Final = Form(_is_salt, bytes.hex, _of_hex)  # 16 bytes; lowercase hex in a record
 WHOLE: Final = Form(lambda value: type(value) is int and value >= 0)
 YES_OR_NO: Final = Form(lambda value: isinstance(value, bool))
 LINE: Final = Form(lambda value: isinstance(value, str) and len(value) <= MOST_TEXT and value.isprintable())
@@ -123,6 +143,11 @@ PEERS: Final = Form(  # names and public keys, in order
     lambda value: tuple((name, _of_hex(key)) for name, key in value),
 )
 MAP: Final = Form(lambda value: isinstance(value, dict), dict)  # whose keys are its writer's matter
+ACTS: Final = Form(  # what people did: command and options of each
+    lambda value: isinstance(value, list) and all(map(_is_act, value)),
+    lambda value: [dict(one) for one in value],
+    tuple,
+)
 
 
 # ── kinds ─────────────────────────────────────────────────────────────────────────────────────────────────────

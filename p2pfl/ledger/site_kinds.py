@@ -6,19 +6,23 @@ What `federation_kinds.py` says of kinds holds here too. Times are whole Unix se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
+from p2pfl.keys import Draw
 from p2pfl.ledger.kind import (
+    ACTS,
     HASH,
     LINE,
     MAP,
     REAL_TEXT,
+    SALT,
     SITE,
     SITES,
     WHOLE,
     YES_OR_NO,
     Kind,
+    drawn,
     entry_kind,
     holds,
     may_hold,
@@ -27,12 +31,22 @@ from p2pfl.ledger.kind import (
     short,
 )
 
+SALT_BYTES: Final = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteEntry(Kind):
-    """What all entries of the site log have. time: Unix seconds."""
+    """What all entries of the site log have. time: Unix seconds.
+
+    salt   random: peers see hashes of this log's entries, and could try what one of them says
+    """
 
     time: int = holds(WHOLE)
+    salt: bytes = drawn(SALT)
+
+    def salted(self, draw: Draw) -> Self:
+        """The entry with a salt, as a log takes it."""
+        return self if self.salt else replace(self, salt=draw(SALT_BYTES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +88,24 @@ class OperatorEntry(SiteEntry):
 
     @property
     def line(self) -> str:
-        return " ".join(["operator ran", self.command, *(f"--{k}={v}" for k, v in sorted(self.options.items()))])
+        return _ran(self.command, self.options)
+
+
+@entry_kind("acts", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActsEntry(SiteEntry):
+    """What people did beside this process, or while there was none: one entry a round, whether anybody did anything.
+
+    Peers are told how many entries the log has. One that came only when somebody did something would tell them.
+    acts: `command` and `options` of each, as of an operator's entry; `at` in them is when.
+    """
+
+    acts: Sequence[Mapping[str, Any]] = holds(ACTS)
+
+    @property
+    def line(self) -> str:
+        told = "; ".join(_ran(one["command"], one["options"]) for one in self.acts)
+        return told or "nobody ran anything beside this process"
 
 
 @entry_kind("commitment", log="site")
@@ -264,3 +295,7 @@ class DroppedEntry(SiteEntry):
     @property
     def line(self) -> str:
         return f"{self.bytes} unfinished bytes dropped from the end of segment {self.segment} of the {self.log} log"
+
+
+def _ran(command: str, options: Mapping[str, Any]) -> str:
+    return " ".join(["operator ran", command, *(f"--{key}={value}" for key, value in sorted(options.items()))])

@@ -33,4 +33,4 @@ class Beginning:
 def _same(facts: codec.Facts, entry: SiteEntry) -> bool:
     """The facts are those of the entry, but for its time and process."""
     others = codec.read_facts(entry.record)
-    return all(facts.get(key) == others.get(key) for key in {*facts, *others} - {"time", "incarnation"})
+    return all(facts.get(key) == others.get(key) for key in {*facts, *others} - {"time", "salt", "incarnation"})

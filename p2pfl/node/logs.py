@@ -115,6 +115,7 @@ class Logs:
                 self.note(DroppedEntry(time=self.time, log=log.which, segment=segment, bytes=size))
         python = ".".join(map(str, sys.version_info[:3]))
         begun = StartEntry(time=self.time, version=__version__, python=python, incarnation=incarnation.hex())
+        begun = begun.salted(self.home.draw)
         with self._lock:
             self._beginning = Beginning(begun, self.site)
             if not self._beginning.repeats:
@@ -360,7 +361,7 @@ class Logs:
         soon   it is durable with the next step of the home
         """
         with self._lock:
-            beginning = self._beginning
+            entry, beginning = entry.salted(self.home.draw), self._beginning
             if beginning is not None and beginning.repeats and beginning.is_repeated(entry):
                 return
             self._beginning = None
@@ -376,7 +377,7 @@ class Logs:
         try:
             ready = self._beginning is None and self.site.has_segment
             if ready:
-                self.site.append(entry.record, soon=True)
+                self.site.append(entry.salted(self.home.draw).record, soon=True)
             return ready
         finally:
             self._lock.release()

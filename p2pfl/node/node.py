@@ -129,14 +129,14 @@ class Node:
 
     async def abort(self) -> None:
         """End now. What is on the disk is whole at every moment, so nothing is lost."""
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in (tasks := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
         POOL.rest(POOL.taken)  # no timer of this loop does so later
         with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
             self._heads.save()
+            self.changes.take_acts()
             self.logs.close()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

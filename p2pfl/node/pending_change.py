@@ -8,6 +8,7 @@ say so; what follows from that is the rounds' to say (sharing/phases/confirm.py)
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from p2pfl.federation import Federation
 from p2pfl.federation.amend import settings_of
 from p2pfl.federation.membership import Change, Lineage, due
 from p2pfl.home import Home, notes
-from p2pfl.ledger.site_kinds import OperatorEntry
+from p2pfl.ledger.site_kinds import ActsEntry, OperatorEntry
 from p2pfl.messages import Changed, Message
 from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.epochs import CHANGE, held_change, keep_change
@@ -53,6 +54,8 @@ class PendingChange:
         check_whole(home, federation, decisions_of(home), logs.revocations())  # before a link is up
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
+        self._acts_lock = threading.Lock()
+        self._acts_at = logs.entries  # of the federation log, when people's acts were noted last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._learnt: asyncio.Queue[Change] = asyncio.Queue()
 
@@ -80,7 +83,7 @@ class PendingChange:
         """
         seen: tuple[int, ...] = ()
         while True:
-            if (now := self._stamps()) != seen:
+            if (now := self._stamps()) != seen or self._acts_at != self._logs.entries:
                 seen = now
                 self.parted |= (revoked := set(await asyncio.to_thread(self._look)))
                 for peer in sorted(revoked):
@@ -88,14 +91,14 @@ class PendingChange:
             await asyncio.sleep(WATCH_S)
 
     def _stamps(self) -> tuple[int, ...]:
-        return tuple(_stamp(self._home.place(item)) for item in (CHANGE, REVOKED, notes.NOTES))
+        return tuple(_stamp(self._home.place(item)) for item in (CHANGE, REVOKED))
 
     def _look(self) -> list[str]:
         """Take up the change; the peers whose keys are revoked. Each decision on a key is noted once in the site log.
 
-        So is what people did beside this process, or while there was none (home/notes.py). Raises RevocationsLost.
+        Raises RevocationsLost.
         """
-        notes.hand_over(self._home, self._note)
+        self.take_acts()
         held = held_change(self._home)
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
             self._accept(held, keep=False)
@@ -108,12 +111,24 @@ class PendingChange:
                 self._logs.note(OperatorEntry(time=self._logs.time, command=REVOKE, options=options))
         return [member.name for member in members if is_revoked(decisions.get(member.key, 0))]
 
-    def _note(self, one: notes.Note) -> None:
-        """An entry of a note, unless a process that died before it was gone has written it."""
-        options = {**one.options, "at": one.at}
-        told = (codec.read_facts(entry.record) for entry in self._logs.site.records() if b'"at":' in entry.record)
-        if not any(facts.get("command") == one.command and facts.get("options") == options for facts in told):
-            self._logs.note(OperatorEntry(time=self._logs.time, command=one.command, options=options))
+    def take_acts(self) -> None:
+        """Note what people did meanwhile, if a round has become final since: in time, and again as a process ends."""
+        with self._acts_lock:
+            if self._acts_at != (entries := self._logs.entries):
+                notes.hand_over(self._home, self.note_acts)
+                self._acts_at = entries
+
+    def note_acts(self, held: list[notes.Note]) -> None:
+        """One entry of what people did beside this process, but for what one that died before it was gone has written.
+
+        It stands in the log for every round, empty too: how long the log is tells nobody what people do here.
+        """
+        acts = [{"command": one.command, "options": {**one.options, "at": one.at}} for one in held]
+        if acts:
+            told = (codec.read_facts(entry.record) for entry in self._logs.site.records() if b'"at":' in entry.record)
+            before = [act for facts in told for act in facts.get("acts", ())]
+            acts = [act for act in acts if act not in before]
+        self._logs.note(ActsEntry(time=self._logs.time, acts=acts), soon=not acts)
 
     def learn_change(self, change: Change) -> None:
         """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""

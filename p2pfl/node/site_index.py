@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from p2pfl import codec
 from p2pfl.ledger.entry import Entry, own_facts
 
-ASKED_FOR: Final = re.compile(rb'"kind":"(?:abandoned|charge|look|missed|operator|query)"')
+ASKED_FOR: Final = re.compile(rb'"kind":"(?:abandoned|acts|charge|look|missed|operator|query)"')
 REVOKE: Final = "peers revoke"
 WITHDRAW: Final = "withdraw"
 GO_ON: Final = "go-on"  # the option of `p2pfl join`, and what the site log says of it
@@ -111,6 +111,9 @@ class SiteIndex:
                 self._missed[facts["run"]][facts["round"]] = facts["coordinator"]
             case "operator":
                 self._take_act(facts["command"], facts["options"])
+            case "acts":
+                for act in facts["acts"]:
+                    self._take_act(act["command"], act["options"])
 
     def _take_act(self, command: str, options: codec.Facts) -> None:
         if "run" in options:

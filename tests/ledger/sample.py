@@ -28,6 +28,7 @@ from p2pfl.ledger.site_kinds import (
 NAMES = ("charite", "st-olav", "ucl")
 SITES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
 RUN = bytes(range(32))
+SALT = bytes(range(16))  # of the site's entries
 Signed = tuple[bytes, dict[str, bytes]]
 
 
@@ -97,13 +98,15 @@ def federation_records(rounds: int = 3) -> list[Signed]:
 def charge(before: str, after: str, limit: str = "3", *, time: int = 1) -> ChargeEntry:
     """A charge of round 1, from one ε to another."""
     spent: dict[str, Any] = {"before": before, "after": after, "delta": "1e-5", "limit": limit}
-    return ChargeEntry(time=time, run=RUN, round=1, mechanism={"sigma": "1.1"}, **spent)
+    return ChargeEntry(time=time, salt=SALT, run=RUN, round=1, mechanism={"sigma": "1.1"}, **spent)
 
 
 def look(before: str, after: str, limit: str = "1", *, charged: bool = True, alone: str | None = None) -> LookEntry:
     """A look of round 1 at held-out records, from one ε to another."""
     spent: dict[str, Any] = {"before": before, "after": after, "delta": "1e-5", "limit": limit}
-    return LookEntry(time=1, run=RUN, round=1, mechanism={"sigma": "1.1"}, charged=charged, alone=alone, **spent)
+    return LookEntry(
+        time=1, salt=SALT, run=RUN, round=1, mechanism={"sigma": "1.1"}, charged=charged, alone=alone, **spent
+    )
 
 
 def agreement(members: Sequence[str] = NAMES, epoch: int = 1) -> bytes:
@@ -120,6 +123,7 @@ def ballot(number: int = 1, attempt: int = 0, *, survivors: bool, time: int = 1)
         round=number,
         attempt=attempt,
         time=time,
+        salt=SALT,
         vote="SURVIVORS" if survivors else "ABANDON",
         attempt_digest=named,
         view=named,
@@ -128,10 +132,10 @@ def ballot(number: int = 1, attempt: int = 0, *, survivors: bool, time: int = 1)
 
 
 def site_records(count: int = 6) -> list[Signed]:
-    place: dict[str, Any] = {"run": RUN, "epoch": 1, "round": 1, "attempt": 0}
+    place: dict[str, Any] = {"run": RUN, "epoch": 1, "round": 1, "attempt": 0, "salt": SALT}
     rows = [
-        StartEntry(time=1_700_000_000, version="0.1.0", python="3.11", incarnation="00" * 16),
-        OperatorEntry(time=1_700_000_001, command="join", options={"rounds": 3}),
+        StartEntry(time=1_700_000_000, salt=SALT, version="0.1.0", python="3.11", incarnation="00" * 16),
+        OperatorEntry(time=1_700_000_001, salt=SALT, command="join", options={"rounds": 3}),
         charge("0", "0.5", time=1_700_000_002),
         CommitmentEntry(**place, time=1_700_000_003, of="bundle", digest=bytes(32)),
         ballot(time=1_700_000_004, survivors=True),

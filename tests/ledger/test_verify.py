@@ -16,6 +16,7 @@ from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.federation_kinds import GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import (
+    ActsEntry,
     BreachEntry,
     BudgetEntry,
     DroppedEntry,
@@ -29,6 +30,7 @@ from tests.federation.changes import all_three as a_change
 from tests.ledger.sample import (
     NAMES,
     RUN,
+    SALT,
     SITES,
     Signed,
     agreement,
@@ -46,7 +48,7 @@ from tests.ledger.sample import (
 )
 
 KEY = SITES["charite"].key
-PLACE: dict[str, Any] = {"time": 1, "run": RUN, "epoch": 1, "round": 4, "attempt": 2}
+PLACE: dict[str, Any] = {"time": 1, "salt": SALT, "run": RUN, "epoch": 1, "round": 4, "attempt": 2}
 
 
 def log_of(records: Sequence[Signed]) -> list[Entry]:
@@ -311,9 +313,10 @@ def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() 
     records = [record for record, _ in [*federation_records(1), *site_records(6)]]
     made = [
         look("0", "0.5"),
-        BudgetEntry(time=1, run=RUN, round=9, spent="2.9", would_be="3.1", limit="3"),
-        QueryEntry(time=1, run=RUN, round=9, attempt=1, query="salary", data=bytes(32), members=NAMES),
-        DroppedEntry(time=1, log="site", segment=3, bytes=12),
+        BudgetEntry(time=1, salt=SALT, run=RUN, round=9, spent="2.9", would_be="3.1", limit="3"),
+        QueryEntry(time=1, salt=SALT, run=RUN, round=9, attempt=1, query="salary", data=bytes(32), members=NAMES),
+        DroppedEntry(time=1, salt=SALT, log="site", segment=3, bytes=12),
+        ActsEntry(time=1, salt=SALT, acts=[{"command": "withdraw", "options": {"records": 2}}]),
         ballot(survivors=False),
         LeftEntry(**PLACE, lacking=["ucl"], sent=False),
         MissedEntry(**PLACE, coordinator="ucl"),
@@ -335,6 +338,10 @@ def test_a_builder_refuses_what_a_reader_would() -> None:
     with pytest.raises(ValueError, match="before"):
         _ = charge("much", "1").record
     with pytest.raises(ValueError, match="float"):
-        _ = OperatorEntry(time=1, command="join", options={"rate": 0.1}).record  # type: ignore[dict-item]
+        _ = OperatorEntry(time=1, salt=SALT, command="join", options={"rate": 0.1}).record  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="salt"):
+        _ = OperatorEntry(time=1, command="join", options={}).record
+    with pytest.raises(ValueError, match="acts"):
+        _ = ActsEntry(time=1, salt=SALT, acts=[{"command": "withdraw"}]).record
     with pytest.raises(ValueError, match="members"):
         agreement(["No Name"])

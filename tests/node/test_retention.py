@@ -75,7 +75,7 @@ def test_a_ledger_is_removed_by_nothing_and_verifies_when_all_else_is_gone(place
 @pytest.mark.parametrize("clock", [60, 1 << 62], ids=["1970", "beyond every date"])
 def test_a_start_with_a_wrong_clock_lets_nothing_go(place: Place, clock: int) -> None:
     log = Log.open(place.home, "site")
-    log.append(StartEntry(time=clock, version="1", python="3", incarnation="00").record)
+    log.append(StartEntry(time=clock, salt=bytes(16), version="1", python="3", incarnation="00").record)
     log.close()
     found = retention.last_entry(place.home)
     assert found is not None

@@ -144,13 +144,52 @@ def test_a_withdrawal_that_died_untold_is_told_by_the_next_and_none_twice(tmp_pa
 
 
 @pytest.mark.claim("HOME-15")
+def test_the_site_log_grows_as_much_whether_or_not_somebody_withdrew(tmp_path: Path) -> None:
+    """Every peer is told how long it is, and shown hashes of it: of one entry a round, which no try tells."""
+    grown, folders = [], [tmp_path / "nobody", tmp_path / "somebody"]
+    for folder in folders:
+        folder.mkdir()
+        place, other = places(folder, "privacy.max_epsilon=9.0")
+        other.home.close()
+        place.trainer, place.draw = Leaves(), os.urandom
+        run = place.started()
+        change = PendingChange(place.home, run.logs, place.federation, unseen)
+        change._look()
+        before = len(run.logs.site)
+        if folder == folders[1]:
+            withdraw(beside(place), RECORDS[:1], 1_700_000_000)
+        change._look()
+        assert len(run.logs.site) == before, "before a round is final nothing is noted"
+        change._acts_at -= 1  # a round has become final
+        change._look()
+        change.take_acts()  # as the process ends
+        grown.append(len(run.logs.site) - before)
+        last = codec.read_facts(run.logs.site[before].record)
+        assert [act["command"] for act in last["acts"]] == (["withdraw"] if folder == folders[1] else [])
+        assert run.logs.withdrawn() == len(last["acts"])
+        assert notes.pending(place.home) == []
+        place.home.close()
+    assert grown == [1, 1]
+
+
+def test_what_a_process_noted_and_died_before_it_was_gone_is_noted_once(place: Place) -> None:
+    withdraw(beside(place), RECORDS[:1], 1_700_000_000)
+    logs = place.logs()
+    change = PendingChange(place.home, logs, place.federation, unseen)
+    change.note_acts(notes.pending(place.home))  # and here it died
+    notes.hand_over(place.home, change.note_acts)
+    assert (logs.withdrawn(), notes.pending(place.home)) == (1, [])
+    place.home.close()
+
+
+@pytest.mark.claim("HOME-15")
 @pytest.mark.parametrize("lost", [True, False], ids=["lost", "older"])
 def test_nobody_who_withdrew_comes_back_with_a_list_that_is_lost_or_older(place: Place, lost: bool) -> None:
     withdraw(beside(place), RECORDS[:1], 1_700_000_000)
     older = (place.home.path / ITEM).read_bytes()
     withdraw(beside(place), RECORDS[1:2], 1_700_000_001)
     run = place.started()
-    notes.hand_over(place.home, PendingChange(place.home, run.logs, place.federation, unseen)._note)
+    notes.hand_over(place.home, PendingChange(place.home, run.logs, place.federation, unseen).note_acts)
     summed(run, 1)
     if lost:
         (place.home.path / ITEM).unlink()

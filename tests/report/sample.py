@@ -126,11 +126,20 @@ class Sample:
         }
 
     def _site(self) -> Iterator[Any]:
-        yield StartEntry(time=BEGAN, version="0.1.0", python="3.11", incarnation="00" * 16)
-        yield OperatorEntry(time=BEGAN + 1, command="join", options={"rounds": self.rounds})
+        yield StartEntry(time=BEGAN, salt=bytes(16), version="0.1.0", python="3.11", incarnation="00" * 16)
+        yield OperatorEntry(time=BEGAN + 1, salt=bytes(16), command="join", options={"rounds": self.rounds})
         if self.rounds:
             spent: dict[str, Any] = {"before": "0", "after": "0.5", "delta": "1e-05", "limit": "3"}
-            yield ChargeEntry(time=BEGAN + 2, run=bytes(32), round=1, mechanism={"sigma": "1.1"}, **spent)
-            place: dict[str, Any] = {"run": bytes(32), "epoch": 1, "round": 2, "attempt": 0, "time": BEGAN + 3}
+            yield ChargeEntry(
+                time=BEGAN + 2, salt=bytes(16), run=bytes(32), round=1, mechanism={"sigma": "1.1"}, **spent
+            )
+            place: dict[str, Any] = {
+                "run": bytes(32),
+                "epoch": 1,
+                "round": 2,
+                "attempt": 0,
+                "time": BEGAN + 3,
+                "salt": bytes(16),
+            }
             yield BreachEntry(**place, peer=self.names[1], code="P2P-ROUND-010", proof=None)
         yield from self.own

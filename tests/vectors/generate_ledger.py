@@ -29,9 +29,13 @@ def canonical(record: dict[str, Any]) -> bytes:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
+SALT = "cd" * 16  # of an entry of a site log
+
+
 def start(time: int) -> bytes:
     """A record of the kind `start`."""
-    return canonical({"kind": "start", "time": time, "version": "0.1.0", "python": "3.11.9", "incarnation": "00" * 16})
+    held = {"kind": "start", "time": time, "version": "0.1.0", "python": "3.11.9", "incarnation": "00" * 16}
+    return canonical({**held, "salt": SALT})
 
 
 HASH = "ab" * 32
@@ -70,13 +74,14 @@ def base_of(record: bytes) -> bytes:
     return sha(b"p2pfl/1/base\0" + len(record).to_bytes(8, "big") + record)
 
 
-PLACE = {"time": 1, "run": HASH, "epoch": 1, "round": 2, "attempt": 3}
+PLACE = {"time": 1, "salt": SALT, "run": HASH, "epoch": 1, "round": 2, "attempt": 3}
 LEFT = canonical({"kind": "left", **PLACE, "lacking": ["ucl"], "sent": True})
 BREACH = canonical({"kind": "breach", **PLACE, "peer": "ucl", "code": "P2P-ROUND-019", "proof": None})
 QUERY = canonical(
     {
         "kind": "query",
         "time": 1,
+        "salt": SALT,
         "run": HASH,
         "round": 2,
         "attempt": 0,
@@ -85,6 +90,15 @@ QUERY = canonical(
         "members": ["charite", "st-olav", "ucl"],
     }
 )
+ACTS = canonical(
+    {
+        "kind": "acts",
+        "time": 1,
+        "salt": SALT,
+        "acts": [{"command": "withdraw", "options": {"at": 1_700_000_000, "records": 1, "times": 1}}],
+    }
+)
+NO_ACTS = canonical({"kind": "acts", "time": 1, "salt": SALT, "acts": []})
 
 
 def entry_hash(previous: bytes, record: bytes) -> bytes:
@@ -131,7 +145,13 @@ def chain() -> list[Case]:
             "expect": [bytes(32).hex(), base_of(first).hex(), base_of(third).hex()],
         }
     )
-    for name, record in (("a round left behind", LEFT), ("a breach without proof", BREACH), ("a query", QUERY)):
+    for name, record in (
+        ("a round left behind", LEFT),
+        ("a breach without proof", BREACH),
+        ("a query", QUERY),
+        ("what people did", ACTS),
+        ("a round in which nobody did anything", NO_ACTS),
+    ):
         cases.append({"name": name, "operation": "kind", "record": record.decode(), "expect": json.loads(record)})
     good = start(1)
     for name, bad in (
@@ -148,6 +168,9 @@ def chain() -> list[Case]:
         ("a round that says whom it left out with a number", round_(1, bytes(32), left_out=1)),
         ("a round left behind, of which a number says that its update was sent", LEFT.replace(b"true", b"1")),
         ("a breach with half a digest", BREACH.replace(b"null", b'"' + b"ab" * 16 + b'"')),
+        ("what people did, and where", ACTS.replace(b'"command"', b'"at":"ward","command"')),
+        ("an entry of a site log without a salt", NO_ACTS.replace(f',"salt":"{SALT}"'.encode(), b"")),
+        ("an entry of a site log with half a salt", NO_ACTS.replace(SALT.encode(), SALT[:16].encode())),
         ("a query of no attempt", QUERY.replace(b'"attempt":0,', b"")),
     ):
         cases.append({"name": name, "operation": "record", "record": bad.hex(), "expect": "refused"})

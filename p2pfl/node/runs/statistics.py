@@ -221,10 +221,13 @@ class Inquiry:
     # ── what is bound to the sites ────────────────────────────────────────────────────────────────────────────
 
     def marks(self, key: bytes, records: AskedRecords, record_marks: npt.NDArray[np.uint64]) -> tuple[bytes, ...]:
-        """Of the records as a whole, and of each asked column: `sum --csv` of the same column has that mark too."""
+        """Of the records as a whole, and of each asked column: `sum --csv` of the same column has that mark too.
+
+        One of a column without a value is drawn, and binds nothing: how many marks are noted says nothing of the data.
+        """
         columns = [records.table.columns[one.name] for one in self.statistic.variables]
         measured = [values[~np.isnan(values)] for values in columns]
-        return tuple(mark_of(key, values) for values in (record_marks, *measured) if values.size)
+        return tuple(mark_of(key, values) if values.size else self.draw(32) for values in (record_marks, *measured))
 
 
 def _labels(ask: Ask) -> list[str]:

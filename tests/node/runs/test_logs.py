@@ -47,6 +47,18 @@ def noted(place: Place) -> list[tuple[str, str]]:
 ONE = [("start", "01"), ("operator", "")]
 
 
+def test_equal_entries_of_two_processes_have_other_hashes(place: Place) -> None:
+    """Peers are shown hashes of a site's entries: what stands in one is found by no try of what it may say."""
+    logs = opened(place)
+    for _ in range(2):
+        logs.note(DONE)
+    assert logs.note_at_once(DONE)
+    held = [one.record for one in logs.site.records()]
+    assert len(set(held)) == 3
+    assert {len(bytes.fromhex(codec.read_facts(one)["salt"])) for one in held} == {16}
+    logs.close()
+
+
 def test_a_site_that_waits_and_is_started_again_and_again_adds_nothing(place: Place) -> None:
     for number in range(1, 9):
         process(place, number, JOIN)

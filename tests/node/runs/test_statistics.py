@@ -165,6 +165,21 @@ def test_all_questions_of_a_table_and_sums_of_its_columns_are_over_one_set_of_si
     Cohort(logs, run, "new", marks(Describe((AGE,)), "age,sex,ill\n50,male,yes\n")).check(FEWER)
 
 
+@pytest.mark.claim("STAT-3")
+def test_a_column_without_values_notes_as_many_marks_and_binds_nothing(place: Place) -> None:
+    """Each mark is an entry of the site log, and every peer is told how long that is."""
+    key = place.home.query_key().reveal()
+    inquiry = Inquiry.of(Describe((AGE, SEX)), federation(), os.urandom)
+    found = []
+    for text in (CSV, "age,sex,ill\n61,,no\n48,,yes\n", "age,sex,ill\n61,,no\n48,,yes\n"):
+        records = inquiry.read(csv(text), None, False)
+        found.append(inquiry.marks(key, records, marks_of(place.home.records_key(), records.counted)))
+    assert [len(set(marks)) for marks in found] == [3] * 3
+    (records_once, age_once, sex_once), (records_again, age_again, sex_again) = found[1:3]
+    assert (records_once, age_once) == (records_again, age_again)
+    assert sex_once != sex_again
+
+
 def test_sites_that_ask_about_other_columns_or_in_other_steps_do_not_ask_the_same() -> None:
     agreed = federation()
     asked = [Describe((AGE,)), Describe((AGE, SEX)), Describe((AGE,), bins=4)]
