@@ -235,6 +235,40 @@ def test_a_column_map_may_name_the_column_of_patients_in_a_question_too(tmp_path
         assert not read_records(schema, ["age"], table, mapped, withdrawn=read_withdrawn(home)).names
 
 
+@pytest.mark.claim("HOME-15")
+@pytest.mark.parametrize(
+    ("written", "mapped"),
+    [
+        (b"age,sex,ill\n61.0,male,no\n54.50,female,yes\n-0,male,no\n,male,no\n", None),
+        (b"age,sex,ill\n6.1e1,male,no\n+54.5,female,yes\n0,male,no\nNA,male,no\n", None),
+        (
+            b"age,sex,ill\n61,m,no\n54.5,w,yes\n0,m,no\nk.A.,m,no\n",
+            b"codes: {sex: {m: male, w: female}}\nmissing: [k.A.]",
+        ),
+        (
+            b"Alter;sex;ill\n61,0;male;no\n54,5;female;yes\n0,0;male;no\n;male;no\n",
+            b"columns: {Alter: age}\ndecimal: comma",
+        ),
+    ],
+    ids=["61.0", "6.1e1", "their codes", "decimal commas"],
+)
+def test_a_record_is_the_same_however_a_file_writes_its_cells(
+    tmp_path: Path, written: bytes, mapped: bytes | None
+) -> None:
+    schema = Federation.parse(peers_yaml()).task.table
+    assert schema is not None
+    first = read_records(
+        schema, ["age"], GivenTable(b"age,sex,ill\n61,male,no\n54.5,female,yes\n0,male,no\n,male,no\n")
+    )
+    given = None if mapped is None else MapFile.of(mapped + b"\n", "map")
+    again = read_records(schema, ["age"], GivenTable(written), given)
+    assert (again.names, again.read) == (first.names, first.read)
+    with make(tmp_path) as home:
+        withdraw(home, first.names[:2], 1)
+        left = read_records(schema, ["age"], GivenTable(written), given, withdrawn=read_withdrawn(home))
+    assert len(left.names) == 2
+
+
 def test_who_withdrew_stays_out_when_the_export_is_read_with_its_decimal_commas(tmp_path: Path) -> None:
     points = GivenTable(csv_file(GOOD))
     commas = GivenTable(csv_file(tuple(cell.replace(".", ",") for cell in GOOD), delimiter=";"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def read_records(
     read = reader.read_cells(given.raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
-    written, learned = _Written.of(given, column_map), set(schema.names)
+    written, learned = _Written.of(given, column_map, every), set(schema.names)
     names = written.names(learned)
     cells = names if learned.issuperset(wanted) else written.names(learned.union(wanted))
     whose = written.patients(schema.patient, column_map.missing)
@@ -171,13 +172,14 @@ class _Written:
     source: str
     columns: list[str]
     records: list[list[str]] = field(repr=False)
-    map: ColumnMap = field(default_factory=ColumnMap)
+    map: ColumnMap
+    described: Mapping[str, Column]
 
     @classmethod
-    def of(cls, given: GivenTable, column_map: ColumnMap) -> _Written:
+    def of(cls, given: GivenTable, column_map: ColumnMap, described: Mapping[str, Column]) -> _Written:
         (_, header), *records = rows_of(given.raw, given.source)
         ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
-        return cls(given.source, ours, [cells for _, cells in records], column_map)
+        return cls(given.source, ours, [cells for _, cells in records], column_map, described)
 
     def patients(self, column: str, missing: Set[str]) -> list[bytes] | None:
         """What names whose each record is; None where no column says."""
@@ -188,11 +190,11 @@ class _Written:
         return [patient_name(b"" if one in missing else one.encode()) for one in told]
 
     def names(self, known: Set[str]) -> tuple[bytes, ...]:
-        """Of each record, its cells in the `known` columns, by one name however its decimals are written."""
+        """Of each record, its cells in the `known` columns, by one name however a file writes them."""
         places = sorted((name, at) for at, name in enumerate(self.columns) if name in known)
-        return tuple(
-            codec.pack([[name, self.map.pointed(cells[at].strip())] for name, at in places]) for cells in self.records
-        )
+        says = {name: partial(self.map.told, self.described[name]) for name, _ in places if name in self.described}
+        told = [(name, at, says.get(name, str)) for name, at in places]  # whose a record is stays as it is written
+        return tuple(codec.pack([[name, say(cells[at].strip())] for name, at, say in told]) for cells in self.records)
 
     def check_named(self, learned: Set[str]) -> None:
         """A record without a cell that it was withdrawn with would go by another name. Raises WithdrawnUnknown."""

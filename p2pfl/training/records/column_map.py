@@ -106,9 +106,23 @@ class ColumnMap:
             return number_in(cell)
         return None if "." in cell else number_in(cell.replace(",", "."))
 
-    def pointed(self, cell: str) -> str:
-        """A number as a file with decimal points has it; any other cell as it is."""
-        return cell.replace(",", ".") if self.decimal_comma and self.number(cell) is not None else cell
+    def told(self, column: Column, cell: str) -> str:
+        """What a cell of our `column` says, by one text however a file writes it; what does not fit stays as it is.
+
+        A number is the shortest text of its float64, a code our level, and what was not measured empty.
+        """
+        word = self.codes.get(column.name, {}).get(cell)
+        if word is None and cell in self.missing:
+            return ""
+        number = number_in(word) if word is not None else self.number(cell)
+        if isinstance(column, CodeColumn):
+            level = column.level(cell if word is None else word)
+            if level is None and number is not None:
+                level = column.level(repr(number))
+            return cell if level is None else level
+        if number is None:
+            return cell
+        return "" if number == 0 and column.zero_is_missing else repr(number + 0.0)  # −0 is 0
 
 
 class _Ours:
