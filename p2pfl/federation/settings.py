@@ -123,7 +123,9 @@ SETTINGS: Final = (
         "what nominates: a site's own updates, or beside them what the model has moved",
     ),
     Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
-    Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),
+    Setting(
+        "minimum.records", whole(1, 1_000_000), "5", "nor one of a column of which no site alone has so many records"
+    ),
     Setting("statistics.minimum_cell", whole(1, 1_000_000), "5", "people in a group that is counted, or nobody"),
     Setting("statistics.most_numbers", whole(1, 10_000_000), "10000", "that one question may open"),
     Setting("statistics.questions", whole(1, 1_000_000), "100", "about one data set, counted at each site"),

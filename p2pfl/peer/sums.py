@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from p2pfl.errors.membership import NoLongerListed
-from p2pfl.errors.round import SitesWentAway, SumBeyondLimit, SumMissed
+from p2pfl.errors.round import SitesWentAway, SumBeyondLimit, SumMissed, TooFewContribute
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 from p2pfl.node.node import Node
@@ -23,7 +23,7 @@ from p2pfl.node.runs.answers import Answer, name_of
 from p2pfl.node.runs.cohort import mark_of
 from p2pfl.node.runs.question_noise import aside_fact, over_facts
 from p2pfl.node.runs.results import SumResult
-from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, salt, too_few
+from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, flags, salt, too_few
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.peer.attendance import Attendance
 from p2pfl.peer.epoch import InEpoch, sums_run, training_run
@@ -57,8 +57,9 @@ class Sums(InEpoch):
         limit     largest absolute value that any site's vector may hold; equal at all sites
         name      what this sum is called; equal at all sites
         data      the numbers of which the vector was computed, where it is not the data itself
-        records   how many records of this site are in the vector, maybe none: then a round of its own counts sites and
-                  records first, and nothing else is opened of fewer than `minimum` in peers.yaml asks for
+        records   how many records of this site are in the vector, maybe none: then a round of its own counts sites,
+                  and nothing else is opened of fewer than `minimum` in peers.yaml asks for, or where none alone has
+                  as many records
         patience_s  seconds that a missing site is waited for, if more sites than liars are tolerated ask for it
         The same data are summed over one set of sites only, under whichever name, order, rounding or statistic of
         them: two sums over sets that differ by a site are that site's value. Data of which one number has changed
@@ -118,19 +119,26 @@ class Sums(InEpoch):
     ) -> tuple[int, tuple[str, ...]]:
         """How many sites have values, and the members of the sum that told. Raises TooFewContribute.
 
-        Of a site's records no more than `minimum` are counted: whether there are enough stays what it is, and of two
-        counts over sets that differ by a site, as when one falls silent between, none tells how many it has.
+        Records are not counted: one flag says whether some site alone has `minimum` of them, as in a question. Of two
+        counts over sets that differ by a site, as when one falls silent between, neither tells how many it has.
         """
-        mine = [int(records > 0), min(records, self.federation.minimum.records)]
+        least = self.federation.minimum.records
+        mine = [int(records > 0), int(records >= least)]
         called, of = await self._call(("count", name), [mine]), {"counted": aside_fact(aside)} if aside else {}
         asked = Asked(f"{name}: who has values", (), 0, called=called, of=of, aside=aside)
-        found = await self._sum(asked, lambda: [self._encode(mine, None, 0)], [], patience_s)
-        sites, total = (int(number) for number in found.totals[0])
-        minimum = self.federation.minimum
-        if sites < minimum.sites:
-            raise too_few(name, "sites", sites, minimum.sites)
-        if total < minimum.records:
-            raise too_few(name, "records", total, minimum.records)
+        enough = np.array([records >= least])
+
+        def parts() -> list[Encoded]:
+            return [self._encode(mine[:1], None, 0), flags(enough, self.node.clocks.draw)]
+
+        found = await self._sum(asked, parts, [], patience_s)
+        sites = int(found.totals[0][0])
+        if sites < (wanted := self.federation.minimum.sites):
+            raise too_few(name, "sites", sites, wanted)
+        if not found.totals[1][0]:
+            evidence = "one flag, in which all sites' answers are one"
+            what = "no site alone has so many records with a value"
+            raise TooFewContribute(query=name, what=what, least=least, evidence=evidence)
         return sites, found.survivors
 
     async def mean(
