@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from p2pfl.cli import output
-from p2pfl.errors.people import NoSuchColumn, NothingToSum, NotReadable, ValueNotANumber
+from p2pfl.errors.counts import counted
+from p2pfl.errors.people import NoSuchColumn, NothingToSum, NotReadable, ValueNotANumber, ValueTooFine
 from p2pfl.files import LARGE_BYTES, read_file
 
 STATISTICS: Final = ("mean", "sum", "count", "variance")
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
+MOST_DECIMALS: Final = 9  # of a value
 LONGEST_LINE: Final = 200  # characters read of stdin
 BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any statistic
 
@@ -73,11 +75,28 @@ def _column(path: Path, column: str) -> list[Decimal]:
     return found
 
 
-def parts(statistic: str, values: Sequence[Decimal]) -> tuple[Decimal, ...]:
-    """What this site adds to the sum for `statistic`."""
+def summed_decimals(statistic: str, decimals: int) -> int:
+    """Digits behind the point that are summed, and told: a square has twice as many, and none of them may be lost."""
+    return 2 * decimals if statistic == "variance" else decimals
+
+
+def parts(statistic: str, values: Sequence[Decimal], decimals: int) -> tuple[Decimal, ...]:
+    """What this site adds to the sum for `statistic`.
+
+    decimals   digits behind the point of a value that count
+    Raises ValueTooFine: a variance is a small difference of large sums, which rounding would be larger than.
+    """
     from p2pfl.sharing.statistics import mean_parts, variance_parts
 
-    return variance_parts(values) if statistic == "variance" else mean_parts(values)
+    if statistic == "count":
+        return (Decimal(len(values)),)
+    if statistic != "variance":
+        return mean_parts(values)
+    finest = max((-int(one.normalize().as_tuple().exponent) for one in values), default=0)
+    if finest > decimals:
+        evidence = f"--decimals {decimals} at this site"
+        raise ValueTooFine(evidence=evidence, digits=counted(finest, "digit"))
+    return variance_parts(values)
 
 
 def read_off(statistic: str, total: Sequence[Decimal]) -> Decimal:
@@ -86,4 +105,4 @@ def read_off(statistic: str, total: Sequence[Decimal]) -> Decimal:
 
     if statistic == "variance":
         return variance_of(total)
-    return {"sum": total[0], "count": total[1]}[statistic] if statistic != "mean" else mean_of(total)
+    return mean_of(total) if statistic == "mean" else total[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.inputs import STATISTICS, own_values, parts, read_off
+from p2pfl.cli.inputs import MOST_DECIMALS, STATISTICS, own_values, parts, read_off, summed_decimals
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
@@ -79,10 +79,10 @@ def exact(text: str) -> Decimal:
 )
 @click.option(
     "--decimals",
-    type=click.IntRange(0, 9),
+    type=click.IntRange(0, MOST_DECIMALS),
     default=DECIMALS,
     show_default=True,
-    help="Digits after the point that count; the same at all.",
+    help="Digits after the point that count; the same at all. A variance wants all that the values have.",
 )
 @patience_option
 @agreement_option
@@ -122,15 +122,15 @@ def sum_(
     """
     federation = Federation.load(peers_file)
     given = own_values(value, file, column)
-    mine = parts(statistic, given)
+    mine, digits = parts(statistic, given, decimals), summed_decimals(statistic, decimals)
     command = _asked_there(statistic, query, limit, decimals, column)
     watch = Watch(federation.roster, command, here=Here(peers_file, home), tell=monitor.tell)
-    asked = SumTerms(query or statistic, limit, decimals, file is not None, patience_s)
+    asked = SumTerms(query or statistic, limit, digits, file is not None, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
 
     def report(result: SumResult) -> tuple[str, dict[str, object]]:
         total = [Decimal(str(number)) for number in result.total]
-        found, count = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
+        found, count = f"{read_off(statistic, total):.{digits}f}", int(total[-1])
         of_what = f"{result.sites} sites" + (f", {counted(count, 'value')}" if file else "")
         kept = f"; final in round {result.round} before, and not told since" if result.kept else ""
         facts: dict[str, object] = {

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shlex
+import statistics
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from p2pfl.cli.completion import _put
 from p2pfl.cli.demo import _place, _temporary
 from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.firewall import firewall_lines
-from p2pfl.cli.inputs import own_values, parts, read_off
+from p2pfl.cli.inputs import own_values, parts, read_off, summed_decimals
 from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
@@ -38,6 +39,7 @@ from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
 from p2pfl.errors.mesh import KeyNotListed
+from p2pfl.errors.people import ValueTooFine
 from p2pfl.errors.training import DataNotText
 from p2pfl.federation import Federation
 from p2pfl.node.progress import (
@@ -60,6 +62,7 @@ from p2pfl.node.progress import (
     StillWaiting,
 )
 from p2pfl.node.runs.results import SumResult
+from p2pfl.node.runs.sums import encode
 from p2pfl.roster import Address, Member, Roster
 from tests.federation.sample import NAMES, peers_yaml
 
@@ -184,9 +187,44 @@ def test_a_missing_file_and_a_missing_column_say_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("statistic", "wanted"), [("mean", "3"), ("sum", "9"), ("count", "3"), ("variance", "7")])
 def test_the_statistic_of_three_sites_is_that_of_their_values_together(statistic: str, wanted: str) -> None:
-    sites = [parts(statistic, [Decimal(value)]) for value in ("1", "2", "6")]
+    sites = [parts(statistic, [Decimal(value)], 0) for value in ("1", "2", "6")]
     total = [sum(column, Decimal(0)) for column in zip(*sites, strict=True)]
     assert read_off(statistic, total) == Decimal(wanted)
+
+
+def test_the_variance_of_values_that_lie_close_together_is_exact() -> None:
+    """Sums of squares that were rounded like the values told 0.109 in place of 0.0000385."""
+    sites = [
+        ["100.1234", "100.1312", "100.1291", "100.1265"],
+        ["100.1444", "100.1377", "100.1302", "100.1288"],
+        ["100.1391", "100.1333", "100.1319", "100.1404"],
+    ]
+    digits = summed_decimals("variance", 4)
+    made = [
+        encode(
+            parts("variance", [Decimal(one) for one in values], 4),
+            peers=3,
+            bits=61,
+            limit=None,
+            decimals=digits,
+            draw=os.urandom,
+        )
+        for values in sites
+    ]
+    reading = made[0].reading
+    total = reading.read(reading.field.sum([one.vector.words for one in made]))
+    found = read_off("variance", [Decimal(str(one)) for one in total])
+    assert math.isclose(found, statistics.variance(float(one) for values in sites for one in values), rel_tol=1e-9)
+
+
+def test_a_variance_of_values_finer_than_what_is_summed_is_refused() -> None:
+    with pytest.raises(ValueTooFine, match="4 digits"):
+        parts("variance", [Decimal("100.1234"), Decimal("1")], 3)
+    assert parts("variance", [Decimal("100.1000")], 1)[0] == Decimal("100.1")
+
+
+def test_a_count_opens_the_count_alone() -> None:
+    assert parts("count", [Decimal(3), Decimal(4)], 2) == (Decimal(2),)
 
 
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────
