@@ -222,3 +222,14 @@ class RecoveryUnderstated(ConfigurationError):
         "one that has not signed a change to this epoch proposes it anew, with --epsilon",
     )
     command = "p2pfl peers propose recover {name} --epsilon {known} -o change.yaml"
+
+
+class NameOfAnother(ConfigurationError):
+    """{name} was the name of another site of this federation, which left: it is given to no other key."""
+
+    code = "P2P-FED-058"
+    likely = (
+        "another hospital chose the same name: it makes its home under a name of its own",
+        "it is the same hospital with a new home: the new one needs a new name, too",
+    )
+    command = "p2pfl init --help"

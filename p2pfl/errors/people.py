@@ -83,7 +83,7 @@ class ValueNotANumber(ConfigurationError):
 class ValueTooFine(ConfigurationError):
     """This site's numbers have up to {digits} after the point (--decimals): a variance of fewer is a wrong one."""
 
-    code = "P2P-USE-036"
+    code = "P2P-USE-037"
     likely = ("--decimals is smaller at this site than what its file holds; it has to be the same at all sites",)
     command = "p2pfl sum --help"
 

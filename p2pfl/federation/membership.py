@@ -95,6 +95,8 @@ def record_of(
         holder = old.name_of(key)
         if holder is not None and holder != name:
             raise Malformed(f"{name} has the key of {holder}: a key keeps its name, and its account of privacy")
+        if lineage.is_anothers(name, key):
+            raise Malformed(f"{name} was a site with another key, which left: sets of sites are known by their names")
     held: Facts = {
         "kind": KIND,
         "epoch": new.roster.epoch,
@@ -126,6 +128,7 @@ class Lineage:
     """Where a federation stands after its genesis and the changes since.
 
     digests     of the peers.yaml of each epoch so far, the current one last
+    keys        by each name that a site ever had, the last key of it
     file        the current peers.yaml, empty in epoch 1: the genesis holds its digest alone
     """
 
@@ -134,6 +137,11 @@ class Lineage:
     digests: tuple[bytes, ...]
     roster: Roster
     file: bytes = b""
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+
+    def is_anothers(self, name: str, key: bytes) -> bool:
+        """A site of that name left with another key. Two sums over sets of one spelling would differ by the two."""
+        return name not in self.roster and self.keys.get(name, key) != key
 
     @property
     def federation_digest(self) -> bytes:
@@ -154,7 +162,7 @@ class Lineage:
                 raise ValueError("a key for which everybody can sign")
         except (KeyError, TypeError, ValueError) as error:
             raise Malformed(f"not a genesis: {error}") from None
-        return cls(first, genesis_digest(record), (first,), roster)
+        return cls(first, genesis_digest(record), (first,), roster, keys=_keys_of(roster))
 
     def signers(self, change: Change) -> list[str]:
         """Members whose signature over the record is good and counts, in roster order.
@@ -236,7 +244,12 @@ class Lineage:
         if lacking := self.lacking(change):
             raise Malformed(lacking)
         new = change.federation()
-        return replace(self, digests=(*self.digests, new.digest), roster=new.roster, file=new.raw)
+        keys = {**self.keys, **_keys_of(new.roster)}
+        return replace(self, digests=(*self.digests, new.digest), roster=new.roster, file=new.raw, keys=keys)
+
+
+def _keys_of(roster: Roster) -> dict[str, bytes]:
+    return {one.name: one.key for one in roster.members}
 
 
 @dataclass

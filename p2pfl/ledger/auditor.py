@@ -332,16 +332,16 @@ class Federation:
             yield "the change does not hold the peers.yaml that it names"
         if any(text not in file for text in (self.first, self.genesis, *new.values(), *new)):
             yield "the peers.yaml in the change lists other sites, or is of another federation"
-        told = ([name for name in new if name not in old], [name for name in old if name not in new],
-                [name for name in new if name in old and new[name] != old[name]])  # fmt: skip
+        joins = {name: new[name] for name in new if name not in old}
+        told = ([*joins], [one for one in old if one not in new], [x for x in new if old.get(x, new[x]) != new[x]])
         if (held["added"], held["removed"], held["rotated"]) != told:
             yield "who joins, leaves or has another key is not what the lists of sites say"
         holder = {key: name for name, key in old.items()}
         if any(holder.get(key, name) != name for name, key in new.items()) or len(set(new.values())) != len(new):
             yield "a key has changed its name"
+        yield from (f"{x} left with another key" for x in joins if joins[x] not in self.ever.get(x, joins.values()))
         if len(new) != len(held["peers"]) or not 3 <= len(new) <= 200:
             yield "fewer than three sites, or one twice"
-        joins = {name: new[name] for name in told[0]}
         if joins and (held.get("agreement") != self.agreement or (self.agreement or "") not in file):
             yield "who joins does not join under the agreement of the first epoch"
         keys = {**joins, **old}

@@ -141,6 +141,17 @@ def test_a_key_keeps_its_name_since_its_account_of_privacy_does() -> None:
         HERE.after(altered(all_three(), file=renamed))
 
 
+@pytest.mark.claim("MEMBER-7")
+def test_the_name_of_a_site_that_left_is_given_to_no_other_key() -> None:
+    """A sum over ada, ben, cyd and the first dot, and one over the same names, would differ by the two dots alone."""
+    second = HERE.after(change(OLD, HERE, remove=["dot"]))
+    here = change(OLD, HERE, remove=["dot"]).federation()
+    with pytest.raises(Malformed, match="dot was a site with another key, which left"):
+        change(here, second, add=[member("dot", "fay")])
+    back = change(here, second, add=[member("dot")])
+    assert second.after(back).roster.names[-1] == "dot", "with its own key it may come back"
+
+
 def test_a_file_of_another_federation_is_refused() -> None:
     other = federation("rounds=9")
     elsewhere = next_file(other, lineage(other), remove=["eve"])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,19 @@ from p2pfl.ledger.export import read_export
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import check_federation, check_site, verify
 from p2pfl.ledger.witness import HeldNotes
-from tests.federation.changes import IDENTITIES, NAMES, all_three, new_keys, old_keys, round_row, two_epochs
+from tests.federation.changes import (
+    IDENTITIES,
+    NAMES,
+    all_three,
+    change,
+    federation,
+    lineage,
+    member,
+    new_keys,
+    old_keys,
+    round_row,
+    two_epochs,
+)
 from tests.federation.changes import with_agreement as under_agreement
 from tests.ledger.exports import chain_of, file_of, log_of
 from tests.ledger.sample import (
@@ -248,6 +261,21 @@ def test_what_verify_refuses_it_refuses(name: str) -> None:
     raw = whole(records) if name in SPOILT else file_of(log_of(records))
     assert [one for one in check_federation(log_entries(records)) if one.fault]
     assert found(raw)
+
+
+@pytest.mark.claim("MEMBER-7")
+def test_it_says_so_when_the_name_of_a_site_that_left_is_given_to_another_key() -> None:
+    old, stays = federation(), ("ada", "ben", "cyd", "eve")
+    first = change(old, lineage(old), remove=["dot"])
+    second = lineage(old).after(first)
+    rows = two_epochs(first, after=1)
+    for key, ends in (("dot", []), ("fay", ["dot left with another key"])):
+        here = replace(second, keys={})  # whoever writes such a change has forgotten it
+        again = change(first.federation(), here, stays, from_round=6, add=[member("dot", key)])
+        said = round_row(5, rows[-1][0], new_keys(first), epoch=2, announced=again.digest.hex())
+        records = [*rows, said, (again.record, again.signatures)]
+        assert found(whole(records)) == ends
+        assert bool([one for one in check_federation(log_entries(records)) if one.fault]) is bool(ends)
 
 
 def test_a_round_that_few_signed_counts_when_a_later_one_rests_on_it() -> None:

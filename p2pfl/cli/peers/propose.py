@@ -28,13 +28,14 @@ from p2pfl.cli.peers.changes import (
     signature_lines,
     signed_record,
 )
-from p2pfl.errors.membership import CannotRecover, NoSuchSite
+from p2pfl.errors.membership import CannotRecover, NameOfAnother, NoSuchSite
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation, changefile
 from p2pfl.federation.amend import amend, changed, next_hub
 from p2pfl.federation.cards import Card
 from p2pfl.federation.membership import EARLIEST, EPSILON, LATEST, RUNS, Change, record_of
 from p2pfl.home import Home
+from p2pfl.keys import fingerprint
 from p2pfl.node.epochs import standing
 from p2pfl.node.recovery import spent_by
 from p2pfl.roster import Member
@@ -92,6 +93,11 @@ def propose(
             members, hub, older = _next_members(federation, steps)
             if epsilon is not None and not older:
                 raise WrongUse(evidence="--epsilon is of recover NAME, and no step is one", verb=" peers propose")
+            for one in members:
+                if lineage.is_anothers(one.name, one.key):
+                    raise NameOfAnother(
+                        name=one.name, evidence=f"its last key was {fingerprint(lineage.keys[one.name])}"
+                    )
             recovered = {name: _spent(opened, name, epsilon) for name in older}
             file = amend(federation, members, lineage.genesis, hub)
             record = record_of(lineage, file, of=run, from_round=from_round, recovered=recovered)
