@@ -54,7 +54,10 @@ class QuestionRefused(RoundLeftBehind):
     """{query} was refused by the rules of at least one site; no site is told which, or why. Nothing was opened."""
 
     code = "P2P-STATS-006"
-    likely = ("as many questions as are allowed were asked about the records of one of them",)
+    likely = (
+        "as many questions as are allowed were asked about the records of one of them",
+        "the records of one of them were summed before, over other sites",
+    )
     command = "p2pfl stats show"
 
 

@@ -1,4 +1,6 @@
-"""Statistics over the tables of all sites, of which nothing is opened but sums: `Peer.ask`."""
+"""Statistics over the tables of all sites: `Peer.ask`. Nothing is opened but sums and, for meta-analysis, the own
+estimates of sites that agree to it (`shows_own`).
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.errors import BudgetSpent
+from p2pfl.errors import BudgetSpent, P2PFLError
 from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.privacy_units import UnitsMixed
 from p2pfl.errors.questions import FewWithdrew, GroupTooSmall, QuestionRefused, QuestionsSpent, SitesChanged
-from p2pfl.errors.round import SumBeyondLimit, SumMissed
+from p2pfl.errors.round import AnotherCohort, SumBeyondLimit, SumMissed
+from p2pfl.errors.training import StudiesUnheard
 from p2pfl.node import questions
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.question_file import statistic_of
@@ -166,6 +170,7 @@ class _Asking:
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
         self.rounds: list[int] = []
+        self.bound = False  # something that was made of the data is open: they are bound to these sites
         self.noised: list[NoisedTotal] = []
         self.noise, self.charge = inquiry.noise, None
         if self.noise is not None:
@@ -177,8 +182,6 @@ class _Asking:
         """Every part in turn. Raises _OtherSites where they changed before any of the data were summed."""
         await self._roll_call()
         if not self._is_left_out:
-            cohort = Cohort(self.node.logs, sums_run(self.inquiry.federation), self.inquiry.called, self.marks)
-            await asyncio.to_thread(cohort.check, list(self.over))
             await asyncio.to_thread(self.budget.count)
         table = self.records.at(0 if self._is_left_out else self.over.index(self.node.name), len(self.over))
         steps = self.inquiry.statistic.steps(table)
@@ -206,20 +209,48 @@ class _Asking:
         return bool(self.over) and self.node.name not in self.over
 
     async def _roll_call(self) -> None:
-        spent: QuestionsSpent | FewWithdrew | BudgetSpent | None = None
+        """The roll call, and the consent of all whom it is over: nobody refuses alone, or goes silent by name.
+
+        Why a site refuses is said to its own people; the others learn that somebody does. Raises QuestionRefused.
+        """
+        inquiry, spent = self.inquiry, await asyncio.to_thread(self._refusal)
+        elsewhere = await asyncio.to_thread(self._bound_elsewhere, inquiry.every_site)
+        roll_call = inquiry.roll_call(self.records, spent is not None, elsewhere is not None)
+        answer = await self._part(roll_call, binds=False)
+        raised = np.asarray(answer.totals[1], bool)
         try:
-            await asyncio.to_thread(self.budget.check)
-            if self.charge is not None:
-                await asyncio.to_thread(self.charge.check)
-        # Said to this site's people alone: the others learn that somebody refuses.
-        except (QuestionsSpent, FewWithdrew, BudgetSpent) as error:
-            spent = error
-        answer = await self._part(self.inquiry.roll_call(self.records, spent is not None))
-        try:
-            self.inquiry.read_roll_call(np.asarray(answer.totals[0]), np.asarray(answer.totals[1], bool))
+            inquiry.read_roll_call(np.asarray(answer.totals[0]), raised)
         except QuestionRefused as refused:
             raise spent or refused from None
         self._count(answer.survivors)
+        refuses = bool(raised[-1])
+        if self.over != inquiry.every_site:
+            elsewhere = None if self._is_left_out else await asyncio.to_thread(self._bound_elsewhere, self.over)
+            asked = self.inquiry.consent(self.over, elsewhere is not None)
+            refuses = bool(np.asarray((await self._part(asked, binds=False)).totals[0], bool)[0])
+        try:
+            inquiry.read_consent(refuses)
+        except QuestionRefused as refused:
+            raise elsewhere or refused from None
+
+    def _refusal(self) -> P2PFLError | None:
+        """Why this site's rules refuse the question, whoever takes part."""
+        try:
+            self.budget.check()
+            if self.charge is not None:
+                self.charge.check()
+        except (QuestionsSpent, FewWithdrew, BudgetSpent, UnitsMixed, StudiesUnheard) as error:
+            return error
+        return None
+
+    def _bound_elsewhere(self, over: tuple[str, ...]) -> AnotherCohort | None:
+        """Why these data may not be summed over these sites."""
+        cohort = Cohort(self.node.logs, sums_run(self.inquiry.federation), self.inquiry.called, self.marks)
+        try:
+            cohort.check(list(over))
+        except AnotherCohort as error:
+            return error
+        return None
 
     def _count(self, there: tuple[str, ...]) -> None:
         """The roll call was over these. Raises SitesChanged where too few of them are counted, or this site is not."""
@@ -261,14 +292,14 @@ class _Asking:
             return None
         return answer_noise(self.noise, self.charge.epsilon, self.inquiry.statistic, self.noised, len(self.over))
 
-    async def _part(self, part: Part, charge: QuestionCharge | None = None) -> Answer:
+    async def _part(self, part: Part, charge: QuestionCharge | None = None, *, binds: bool = True) -> Answer:
         """One round, charged before where it has noise. Raises _OtherSites when its sites are not the roll call's.
 
-        The first part behind the roll call binds the data to those sites. Once it is final that stands, for the parts
-        behind it too: they are over the same sites, or void.
+        The first part that `binds` binds the data to those sites. Once it is final that stands, for the parts behind it
+        too: they are over the same sites, or void.
         """
         node, run = self.node, sums_run(self.inquiry.federation)
-        least, marks = self.inquiry.federation.minimum.sites, self.marks if len(self.rounds) == 1 else ()
+        least, marks = self.inquiry.federation.minimum.sites, self.marks if binds and not self.bound else ()
         asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of, aside=self.inquiry.aside)
         if charge is not None:
             asked = replace(asked, charge=partial(charge.charge, node.observer), leaves=charge.leaves)
@@ -281,7 +312,7 @@ class _Asking:
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
         answer, source.answer = source.answer, None
         if self.over and answer.survivors != self.over:
-            if len(self.rounds) > 1:  # more than the roll call is open
+            if self.bound:  # more than the roll call is open
                 evidence = f"begun over {', '.join(self.over)}; now {', '.join(answer.survivors)}"
                 raise SitesChanged(evidence=evidence, query=self.inquiry.called)
             raise _OtherSites(self.over, answer.survivors)
@@ -291,6 +322,7 @@ class _Asking:
         if not answer.sums:
             raise SumBeyondLimit(round=answer.round, evidence=f"{len(answer.survivors)} sites")
         self.rounds.append(answer.round)
+        self.bound = self.bound or binds
         return answer
 
 

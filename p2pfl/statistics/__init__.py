@@ -1,4 +1,5 @@
-"""Statistics over the tables of several sites, of which nothing is opened but sums: pure, sans-I/O, each site alike.
+"""Statistics over the tables of several sites: pure, sans-I/O, each site alike. Nothing is opened but sums and, for
+`meta`, what a site that agrees to it shows of its own.
 
 question.py is what the rest of p2pfl sees of this place. docs/spec/statistics.md says what each statistic sums.
 """

@@ -2,7 +2,9 @@
 
 Part by part, each a round of its own, all over the sites of the first:
     roll call   how many sites have a value of each column, and a record with all of them where those are summed
-                together; whether any site's rules refuse. Binds nothing
+                together; whether any site refuses, by its rules, or since its data were summed over other sites.
+                Binds nothing
+    consent     where the roll call was not over all of them: whether any data were summed over others than these sites
     guard       before every sum that counts people: which counts are of enough people at one site alone, so that their
                 total is; then whether anybody at all is in those that are not. If so the question ends here
     sum         what the statistic asks
@@ -46,6 +48,7 @@ from p2pfl.training.records.withdrawn import Withdrawn
 
 MOST_QUESTION: Final = 2048  # bytes of its facts: they stand in the record of its roll call
 LABELS_TOLD: Final = 12
+CONSENT: Final = "consent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +133,10 @@ class Inquiry:
 
     # ── roll call ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def roll_call(self, records: AskedRecords, refuses: bool) -> Part:
+    def roll_call(self, records: AskedRecords, refuses: bool, elsewhere: bool = False) -> Part:
         """Which columns this site has values of, and records with all that are summed together; whether it refuses.
 
+        elsewhere   its data were summed over other sites than `every_site`: it refuses if the roll call is over these
         With noise every column counts as measured: what is exact of the records stays here.
         """
         table = records.table
@@ -141,7 +145,7 @@ class Inquiry:
         if self.noise is not None:
             measured = patients = np.full(measured.shape, MOST_RECORDS)
         enough = patients[: len(self.statistic.variables)] >= self.federation.minimum.records
-        raised = np.concatenate([[refuses], enough])
+        raised = np.concatenate([[refuses], enough, [elsewhere]])
         return Part(
             {"statistic": {"part": ROLL_CALL, "question": dict(self.facts), **aside_fact(self.aside)}},
             [self._whole((measured > 0).astype(np.int64), 1), flags(raised, self.draw)],
@@ -150,16 +154,30 @@ class Inquiry:
     def read_roll_call(self, sites: npt.NDArray[np.int64], raised: Truths) -> None:
         """Raises QuestionRefused when any site's rules refuse, TooFewContribute."""
         minimum = self.federation.minimum
-        if raised[0]:
-            raise QuestionRefused(evidence="one flag, in which all sites' answers are one", query=self.called)
+        self.read_consent(bool(raised[0]))
         for columns, count in zip(self._counted, sites.tolist(), strict=True):
             if count < minimum.sites:
                 what = " with ".join(one.name for one in columns)
                 raise too_few(f"{what} in {self.called}", "sites", count, minimum.sites)
-        for variable, enough in zip(self.statistic.variables, raised[1:].tolist(), strict=True):
+        for variable, enough in zip(self.statistic.variables, raised[1:].tolist(), strict=False):  # the last one is not
             if not enough:
                 what = f"no site alone has enough records with a value of {variable.name}"
                 raise GroupTooSmall(evidence=what, query=self.called, least=minimum.records)
+
+    @property
+    def every_site(self) -> tuple[str, ...]:
+        """All sites that are counted, as a roll call is over them that nobody is away from."""
+        return tuple(name for name in self.federation.roster.names if name not in self.aside)
+
+    def consent(self, over: tuple[str, ...], elsewhere: bool) -> Part:
+        """Whether this site's data were summed over other sites than these: then it refuses, and nothing is bound."""
+        of = {"part": CONSENT, "question": self.name.hex(), **over_facts(over, self.aside)}
+        return Part({"statistic": of}, [flags(np.array([elsewhere]), self.draw)])
+
+    def read_consent(self, refused: bool) -> None:
+        """Raises QuestionRefused."""
+        if refused:
+            raise QuestionRefused(evidence="one flag, in which all sites' answers are one", query=self.called)
 
     @property
     def _counted(self) -> tuple[tuple[Variable, ...], ...]:

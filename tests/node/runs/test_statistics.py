@@ -195,7 +195,7 @@ def test_a_roll_call_says_which_columns_this_site_has_and_of_which_enough() -> N
     part = inquiry.roll_call(inquiry.read(csv(), None, False), True)
     has, raised = (np.asarray(one.reading.read(one.vector.words)) for one in part.parts)
     assert has.tolist() == [1, 1]
-    assert raised.tolist() == [True, False, True]  # it refuses; two ages are too few, three sexes are not
+    assert raised.tolist() == [True, False, True, False]  # it refuses; two ages are too few, three sexes are not
 
 
 # ── people, and not records; sites, and not columns ───────────────────────────────────────────────────────────
