@@ -242,9 +242,9 @@ class EffectRunner:
         place = self._place(active, effect.round, effect.attempt)
         await self._note(LeftEntry(**place, lacking=effect.lacking, sent=effect.sent))
         self._observer(RoundLeft(effect.round, effect.attempt, effect.lacking, effect.sent))
-        source = active.source
-        active.older[effect.round] = source
-        source.left(effect)
+        source = active.older[effect.round] = active.source_of(effect.round)
+        if source is active.source:  # nobody waits any more for what a call before this one would have summed
+            source.left(effect)
 
     async def _finished(self, active: ActiveRun, effect: e.Finished) -> None:
         """Make durable in this order: the new model beside the old, the sum for sites that missed it, the entry."""

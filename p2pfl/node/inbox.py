@@ -29,6 +29,7 @@ from p2pfl.node.site import SiteProcess
 from p2pfl.sharing import events as e
 
 QUIET_S: Final = 5.0  # seconds without a step forward, after which the observer is told what is waited for
+LEAST_LOOK_S: Final = 0.05
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
 IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
 MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
@@ -178,7 +179,9 @@ class Inbox:
     ) -> None:
         self._mesh, self._greetings, self._roster, self._ledger = mesh, greetings, site.roster, ledger
         self._clocks, self._observer, self._wait_s = site.clocks, observer, wait_s
-        self._look_s = QUIET_S if wait_s is None else min(QUIET_S, wait_s)  # who gives up sooner looks sooner
+        self._look_s = (
+            QUIET_S if wait_s is None else min(QUIET_S, max(wait_s, LEAST_LOOK_S))
+        )  # who gives up sooner looks sooner
         self._held = FairQueue()
         self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}

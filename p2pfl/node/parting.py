@@ -61,9 +61,10 @@ async def while_taking(steps: Steps, taking: asyncio.Task[None], work: asyncio.T
     what is left to tell.
     """
     try:
-        await asyncio.wait((taking, work), return_when=asyncio.FIRST_COMPLETED)
+        await steps.between(asyncio.wait((taking, work), return_when=asyncio.FIRST_COMPLETED))
         if taking.done() and isinstance(taking.exception(), IntegrityError):
             await taking
+        await steps.between(asyncio.wait((work,)))
         await work
     finally:
         await steps.end(taking)

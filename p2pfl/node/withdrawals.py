@@ -41,8 +41,9 @@ class Told:
 
 def checked_list(home: Home, logs: Logs) -> Withdrawn:
     """Those of this home. Raises as `read_withdrawn`; WithdrawalsLost when its site logs tell of more of them."""
-    found = read_withdrawn(home)
+    # The logs first: whoever withdraws meanwhile is in the list before any log tells of it.
     told = logs.withdrawn() + sum(other.withdrawn() for _, other in Elsewhere(home, logs.others).site_logs())
+    found = read_withdrawn(home)
     if found.marks.size < told:
         raise WithdrawalsLost(evidence=f"the site log tells of {told}, {ITEM} has {found.marks.size}", home=home.path)
     return found

@@ -11,8 +11,11 @@ import pytest
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import RolledBack
+from p2pfl.node.effects import EffectRunner
 from p2pfl.node.node import Node
 from p2pfl.node.parting import Steps, while_taking
+from p2pfl.node.source import ActiveRun
+from p2pfl.sharing.events import LeftBehind
 
 
 def parting(error: P2PFLError) -> list[str]:
@@ -122,3 +125,54 @@ def test_work_that_waits_for_an_event_ends_at_once() -> None:
             await caller
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_last_words_that_nobody_takes_end_with_the_time_that_is_given_to_them(taken: bool) -> None:
+    """A peer that asked for a model and died kept its queue, and the node that lingered for it never ended."""
+
+    async def scene() -> None:
+        steps, never = Steps(), asyncio.Event()
+
+        async def take() -> None:
+            while taken:
+                await steps.between(asyncio.sleep(0))
+
+        async def last_words() -> None:
+            await while_taking(steps, asyncio.create_task(take()), asyncio.create_task(tell()))
+
+        async def tell() -> None:
+            await never.wait()
+
+        caller = asyncio.create_task(steps.carry_out(last_words()))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await scene()
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_a_round_that_is_left_behind_is_told_to_the_call_that_proposed_in_it(waited_for: bool) -> None:
+    """The next call was told that its sum was left behind, which had not begun; and the first one's came to none."""
+    told: list[str] = []
+
+    async def nothing(*given: object) -> None:
+        """No log is here."""
+
+    run: Any = SimpleNamespace()
+    first: Any = SimpleNamespace(models=None, left=lambda _: told.append("first"))
+    second: Any = SimpleNamespace(models=None, left=lambda _: told.append("second"))
+    active = ActiveRun(run, second, 1, older={} if waited_for else {3: first})
+    runner: Any = EffectRunner.__new__(EffectRunner)
+    runner._place = lambda *_: {"time": 0, "run": bytes(32), "epoch": 1, "round": 3, "attempt": 0}
+    runner._note, runner._observer = nothing, lambda _: None
+    asyncio.run(runner._left_behind(active, LeftBehind(round=3, attempt=0, lacking=(), sent=True)))
+    assert told == (["second"] if waited_for else [])
+    assert active.source_of(3) is (second if waited_for else first)

@@ -132,3 +132,22 @@ def test_were_what_others_pass_on_not_held_all_would_pay_for_it(way: str, monkey
     world = TwoFacedMember(way)
     world.run()
     assert max(world.named().values(), default=0) > world.roster.quorums.c or world.most_attempts() > len(world.peers)
+
+
+@pytest.mark.parametrize("deals", [True, False])
+def test_a_member_silent_to_the_coordinator_beside_one_that_is_away_ends_nobody(deals: bool) -> None:
+    """The coordinator looked into an acknowledgement that it knew from the others alone, and its process ended."""
+
+    class Silent(TwoFacedMember):
+        def start(self, peer: SimulatedPeer) -> None:
+            if peer.name != "site-1":  # an honest one, which stands before the coordinators of the first rounds
+                super().start(peer)
+
+        def _told(self, liar: SimulatedPeer, letter: Letter, to: str) -> Iterable[Letter]:
+            mute = (m.Ack, m.Propose) if deals else (m.Ack, m.Propose, m.Share)
+            return () if isinstance(letter.message, mute) else super()._told(liar, letter, to)
+
+    world = Silent("another bundle, by another process", peers=7, rounds=4)
+    world.run()
+    there = [name for name in world.honest if name != "site-1"]
+    assert [len(world.peers[name].disk.ledger) for name in there] == [4] * len(there)

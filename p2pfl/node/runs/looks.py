@@ -168,14 +168,15 @@ def note(accounts: StudyAccounts, logs: Logs, told: Mapping[str, Any], *, charge
 def check_noted(accounts: StudyAccounts, logs: Logs) -> None:
     """The site log has an entry for the study's last charge: a crash between the two is made up for.
 
-    Raises AccountUnreadable where the accounts hold fewer than the log.
+    Where more lack theirs they are of a time when a look had none. Raises AccountUnreadable where the accounts hold
+    fewer than the log.
     """
     with logs.charging:
         noted, held = logs.looks(accounts.run), accounts.passes
         if held < noted:
             evidence = f"{MEASURED} holds {counted(held, 'look')} of this study, the site log {noted}"
             raise AccountUnreadable(evidence=evidence)
-        if held > noted:
+        if held == noted + 1:
             note(accounts, logs, accounts.last)
 
 

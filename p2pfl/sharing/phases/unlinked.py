@@ -21,8 +21,14 @@ PASSED_ON: Final = 2  # times n: an honest peer's acknowledgement grows by a dea
 
 def told(state: State, name: str) -> tuple[str, ...]:
     """The peers to which `name` says that it has no link, in its latest acknowledgement."""
-    ack = state.proposals.acks.get(name)
+    ack = _ack(state, name)
     return ack.message.unlinked if ack is not None else ()
+
+
+def _ack(state: State, name: str) -> Letter[Ack] | None:
+    """What `name` acknowledged to this peer; else to those who passed it on: a set may rest on that (heard.py)."""
+    said = state.proposals.told.get(name)
+    return state.proposals.acks.get(name) or (said.ack if said is not None else None)
 
 
 def expect(state: State, event: LinkDown | None = None) -> list[Effect]:
@@ -49,13 +55,14 @@ def is_gone(state: State, name: str, chosen: Iterable[str]) -> bool:
 
 
 def _has_dealt(state: State, name: str, to: str) -> bool:
-    return any(dealer == name for dealer, _ in state.proposals.acks[to].message.held)
+    ack = _ack(state, to)
+    return ack is not None and any(dealer == name for dealer, _ in ack.message.held)
 
 
 def grounds_for(state: State, chosen: tuple[str, ...]) -> tuple[bytes, ...]:
     """The acknowledgements of those outside of `chosen` that say that they have no link to one in it."""
     outside = [name for name in state.names if name not in chosen and cannot_join(state, name, chosen)]
-    return tuple(state.proposals.acks[name].wire for name in outside)
+    return tuple(ack.wire for name in outside if (ack := _ack(state, name)) is not None)
 
 
 def pass_on(state: State, ack: Letter[Ack]) -> list[Effect]:
