@@ -46,7 +46,7 @@ peers_option = click.option(
     "--peers",
     "peers_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("peers.yaml"),
+    default=PEERS,
     show_default=True,
     help="The peers file of the sites.",
 )

@@ -16,6 +16,7 @@ from p2pfl.cli import output
 from p2pfl.cli.csv_text import csv_text, inert
 from p2pfl.cli.model.held import model_of, own_layers
 from p2pfl.cli.options import (
+    PEERS,
     NamedFile,
     Unlock,
     columns_option,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from p2pfl.training.model.file import ModelFile
     from p2pfl.training.process.remote_task import RemoteTask
 
-PEERS: Final = Path("peers.yaml")
 OWN_ALONE: Final = 0o600  # the mode of files that say something of patients
 
 

@@ -285,8 +285,11 @@ class WithdrawalsLost(IntegrityError):
     """The home {home} no longer knows all those who withdrew their consent: nothing is computed of its records."""
 
     code = "P2P-HOME-018"
-    likely = ("accounts/withdrawn was removed, or an older copy of it was put back", "the disk is failing")
-    command = "p2pfl withdraw --help"
+    likely = (
+        "accounts/withdrawn was removed, or an older copy of it was put back: give all who withdrew once more",
+        "the disk is failing",
+    )
+    command = "p2pfl withdraw --patients names.txt --home {home}"
 
 
 class AnswerLost(IntegrityError):

@@ -190,7 +190,7 @@ class ChangeNeverDue(ConfigurationError):
 
 
 class RevocationsLost(IntegrityError):
-    """This home no longer holds what was decided here on the key of {peer}, and its site log tells of."""
+    """This home holds fewer decisions on the key of {peer} than its site log tells of."""
 
     code = "P2P-FED-056"
     likely = ("membership/revoked was removed, or an older copy of it was put back", "the disk is failing")

@@ -84,7 +84,10 @@ class ValueTooFine(ConfigurationError):
     """This site's numbers have up to {digits} after the point (--decimals): a variance of fewer is a wrong one."""
 
     code = "P2P-USE-037"
-    likely = ("--decimals is smaller at this site than what its file holds; it has to be the same at all sites",)
+    likely = (
+        "--decimals is smaller at this site than what its file holds; it has to be the same at all sites",
+        "values of more than 9 digits: round them in the file, before it is summed",
+    )
     command = "p2pfl sum --help"
 
 

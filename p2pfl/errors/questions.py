@@ -57,6 +57,7 @@ class QuestionRefused(RoundLeftBehind):
     likely = (
         "as many questions as are allowed were asked about the records of one of them",
         "the records of one of them were summed before, over other sites",
+        "the privacy account of one of them does not allow it, or may not be charged yet",
     )
     command = "p2pfl stats show"
 
@@ -67,9 +68,10 @@ class GroupTooSmall(RoundLeftBehind):
     code = "P2P-STATS-007"
     likely = (
         "a level or an interval is rare: merge it with its neighbour, or ask in coarser steps",
-        "beside a number, regressions by steps take twice as many of each level: ask linear, table-one, cox --by-site",
+        "beside a number, regressions by steps take twice as many of each level: merge levels, ask linear or table-one",
         "few have the value, or few lack it: leave the column out",
-        "of times, an interval in which few had the event or left: fewer and wider ones, the last to the longest time",
+        "of times, an interval in which few had the event or left: fewer and wider ones, the last to the longest time; "
+        "or cox --by-site",
     )
     command = "p2pfl stats --help"
 

@@ -1,9 +1,10 @@
 """What people did beside a running site: kept in the home until a process that holds a site log writes it there.
 
 A site log has one writer, the process that takes part. A verb that runs beside it, or while none does, puts a note
-here before it does what the note says; the process takes all of them up after its next round, into the one entry that
-stands there for every round (`acts`): peers are told how long the log is, and would else see that something was done,
-and when. Equal notes are one that counts, so that a verb which runs every night fills nothing.
+here before it does what the note says (`withdraw`: right behind it, docs/adr/0101). The process takes all of them up
+after its next round, into the entry that stands there for the rounds since the last one (`acts`): peers are told how
+long the log is, and would else see that something was done, and when. Equal notes are one that counts, so that a verb
+which runs every night fills nothing.
 """
 
 from __future__ import annotations

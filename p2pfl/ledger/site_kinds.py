@@ -94,7 +94,7 @@ class OperatorEntry(SiteEntry):
 @entry_kind("acts", log="site")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActsEntry(SiteEntry):
-    """What people did beside this process, or while there was none: one entry a round, whether anybody did anything.
+    """What people did beside this process, or before it: one entry for the rounds since the last, acts or none.
 
     Peers are told how many entries the log has. One that came only when somebody did something would tell them.
     acts: `command` and `options` of each, as of an operator's entry; `at` in them is when.

@@ -260,9 +260,8 @@ def check_site(log: Sequence[Entry]) -> list[Finding]:
     """Every entry is of a known form; one ballot per attempt; the privacy account never sinks or passes its limit."""
     findings: list[Finding] = []
     ballots: dict[tuple[object, ...], tuple[object, ...]] = {}
-    by_data: dict[
-        tuple[str, str | None], float
-    ] = {}  # by kind of account; a data set that shares no record with another has an account of its own
+    # By kind of account; a data set that shares no record with another has an account of its own.
+    by_data = dict[tuple[str, str | None], float]()
     for entry in log:
         try:
             held = entries.read_record(entry.record)

@@ -179,9 +179,8 @@ class Inbox:
     ) -> None:
         self._mesh, self._greetings, self._roster, self._ledger = mesh, greetings, site.roster, ledger
         self._clocks, self._observer, self._wait_s = site.clocks, observer, wait_s
-        self._look_s = (
-            QUIET_S if wait_s is None else min(QUIET_S, max(wait_s, LEAST_LOOK_S))
-        )  # who gives up sooner looks sooner
+        # Who gives up sooner looks sooner.
+        self._look_s = QUIET_S if wait_s is None else min(QUIET_S, max(wait_s, LEAST_LOOK_S))
         self._held = FairQueue()
         self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}

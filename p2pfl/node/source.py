@@ -128,7 +128,7 @@ class ActiveRun:
     bytes_before: int = 0
     lacking: bool = False  # the model that the ledger names is being fetched
     delayed: list[e.Apply] = field(default_factory=list)  # sums to apply to it
-    older: dict[int, Source] = field(default_factory=dict)  # by round that was left behind: whose vector it sums
+    older: dict[int, Source] = field(default_factory=dict)  # by round of an earlier call: whose vector it sums
 
     @classmethod
     def after(cls, known: ActiveRun | None, run: Run, source: Source, rounds: int) -> ActiveRun:

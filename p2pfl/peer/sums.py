@@ -134,7 +134,7 @@ class Sums(InEpoch):
         found = await self._sum(asked, parts, [], patience_s)
         sites = int(found.totals[0][0])
         if sites < (wanted := self.federation.minimum.sites):
-            raise too_few(name, "sites", sites, wanted)
+            raise too_few(name, sites, wanted)
         if not found.totals[1][0]:
             evidence = "one flag, in which all sites' answers are one"
             what = "no site alone has so many records with a value"

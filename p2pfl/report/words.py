@@ -36,7 +36,11 @@ def bounded_by(
     factor = math.exp(min(epsilon, 700.0))
     one = "patient" if unit == "patient" else "patient's record"
     steps = [f"{percent(before)} can become {percent(at_most(before, epsilon))} at most" for before in CHANCES]
-    several = "" if unit == "patient" else " A patient with several records is protected less: by more than ε for each."
+    several = (
+        ""
+        if unit == "patient"
+        else " A patient with several records is protected less: with k of them by more than k times ε."
+    )
     return [
         f"Suppose that somebody has the model, and wants to find out whether one {one} was used to train it. Whatever "
         f"else they know, and however long they compute, the odds that they can justify change by a factor of "

@@ -101,7 +101,7 @@ class SiteTable:
         return max((values.size for values in self.columns.values()), default=0)
 
     def by_layer(self) -> list[SiteTable]:
-        """Tables in which each patient has one record at most."""
+        """Tables in which each patient has one record at most; `least` is 0: a layer shows what the whole does."""
         return [
             replace(self, columns={name: values[rows] for name, values in self.columns.items()}, layers=(), least=0)
             for rows in self.layers

@@ -48,7 +48,7 @@ def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_pa
 @pytest.mark.parametrize(
     ("columns", "said", "status"),
     [
-        (((61, 58, 70), (44, 39), ()), "2 sites have a value, and peers.yaml asks for at least 3", 1),
+        (((61, 58, 70), (44, 39), ()), "2 sites with a value, and peers.yaml asks for at least 3", 1),
         (
             ((61, 58), (44, 39, 41), (50,)),
             "no site alone has so many records with a value, and peers.yaml asks for at",

@@ -63,7 +63,7 @@ def test_names_that_nobody_answers_for_take_no_thread_of_the_processs_own_steps(
     async def scene() -> None:
         connector = Connector(Limits(resolve_s=0.01))
         for _ in range(3):  # a dialer tries again and again
-            for k in range(12):
+            for k in range(MOST_THREADS + 4):
                 with pytest.raises(NameUnresolved):
                     await connector.connect("bob", Address(f"dead{k}.example", 7443))
         async with asyncio.timeout(OVERALL_S):

@@ -17,7 +17,7 @@ import click
 
 from p2pfl import codec
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, reading, unlock_options, write_new
+from p2pfl.cli.options import PEERS, Unlock, home_option, json_option, read_whole, reading, unlock_options, write_new
 from p2pfl.errors import EXIT_DONE, EXIT_INTEGRITY
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
@@ -136,7 +136,7 @@ def evidence(
     if file is not None:
         if chosen is not None or target is not None:
             raise WrongUse(evidence="--check looks at a file alone: neither PROOF nor -o belongs to it", verb=VERB)
-        _check(file, peers_file or Path("peers.yaml"), as_json)
+        _check(file, peers_file or PEERS, as_json)
         return
     with reading(home, unlock, peers_file) as opened:
         name, proofs = opened.name, proofs_in(opened)

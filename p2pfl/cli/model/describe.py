@@ -164,7 +164,11 @@ def _privacy(held: Mapping[str, Any] | None) -> str:
             "**Trained without differential privacy**: it may have memorised single patients. Treat it as their data."
         )
     epsilon, delta, unit = float(held["epsilon"]), float(held["delta"]), held["unit"]
-    several = "" if unit == "patient" else ", and a patient with several records is protected less, over ε for each"
+    several = (
+        ""
+        if unit == "patient"
+        else ", and a patient with several records is protected less: with k of them by more than k times that"
+    )
     return (
         f"Differential privacy, ε = {epsilon:.2f} at δ = {delta:g}, for one {unit}: {meaning(epsilon, delta)}. "
         f"That holds against anybody{'' if held['epsilon_alone'] is None else ' outside of these sites'} who has this "

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import home_option, json_option
+from p2pfl.cli.options import PEERS, home_option, json_option
 from p2pfl.cli.peers.members import member_lines
 from p2pfl.errors.federation import FileUnreadable
 from p2pfl.errors.people import WrongUse
@@ -37,7 +37,7 @@ def _asked(who: str | None, peers_file: Path | None, home: Path) -> Sequence[Mem
     if who and is_file(Path(who)):
         return [Card.load(who).member]
     if peers_file or who:
-        roster = Federation.load(peers_file or Path("peers.yaml")).roster
+        roster = Federation.load(peers_file or PEERS).roster
         if who and who not in roster:
             evidence = f"{who!r} is no file, and no site of {peers_file or 'peers.yaml'}: {', '.join(roster.names)}"
             raise WrongUse(evidence=evidence, verb=" peers fingerprint")

@@ -9,7 +9,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.firewall import firewall_lines
-from p2pfl.cli.options import json_option
+from p2pfl.cli.options import PEERS, json_option
 from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.cli.wording import NO_PRIVACY
@@ -22,7 +22,7 @@ WIDTH: Final = 100  # characters of a line that is shown
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), default=Path("peers.yaml"))
+@click.argument("file", type=click.Path(path_type=Path), default=PEERS)
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Who is in FILE, what they agreed on, what each firewall must open. Where FILE is wrong, the line is shown."""

@@ -30,8 +30,8 @@ SAID: Final[Mapping[str, str]] = {
     "correlation.bins": "Of spearman: equal bins over each column's bounds, whose middle ranks are taken.",
     "covariates": "The columns that explain it; of a code the first level is the reference.",
     "crosstab.columns": "The code whose levels are the columns of the table.",
-    "describe.bins": "Bins that tell between which edges the extremes lie; 0, or with noise: they are not told. A bin, "
-    "as that at an end, with somebody and at each site fewer than minimum_cell ends the question (P2P-STATS-007).",
+    "describe.bins": "Bins that tell between which edges the extremes lie; 0, or with noise: they are not told. A bin "
+    "that holds somebody, but at no site minimum_cell people, as one at an end may, ends the question (P2P-STATS-007).",
     "edges": "Where the bins end; what lies beyond is counted apart.",
     "event": "The column that says whether the event came at that time, or the record was censored.",
     "exposure": "The column of the time at risk, or of how many.",

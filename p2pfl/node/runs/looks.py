@@ -168,8 +168,7 @@ def note(accounts: StudyAccounts, logs: Logs, told: Mapping[str, Any], *, charge
 def check_noted(accounts: StudyAccounts, logs: Logs) -> None:
     """The site log has an entry for the study's last charge: a crash between the two is made up for.
 
-    Where more lack theirs they are of a time when a look had none. Raises AccountUnreadable where the accounts hold
-    fewer than the log.
+    Raises AccountUnreadable where the accounts hold fewer than the log.
     """
     with logs.charging:
         noted, held = logs.looks(accounts.run), accounts.passes

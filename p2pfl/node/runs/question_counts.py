@@ -123,7 +123,7 @@ class AskedOf:
 
     gone      marks of records of the same file that are left out, since somebody withdrew
     gone_of   the same by column and patient
-    least     so many patients of each column may have gone since they were asked about, or none
+    least     at least so many patients of each column have gone since they were asked about, or none
     """
 
     home: Home

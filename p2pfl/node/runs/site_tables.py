@@ -34,9 +34,8 @@ class AskedRecords:
 
     counted   what the budget of questions knows each by: its name, and whose it is where a column says. The records of
               two patients may have the same cells, and one of the two may withdraw
-    gone      the same of those that are left out, since somebody withdrew
-    gone_of   by each asked column, by all of them, and by nothing: of each patient who went, names of the records that
-              have a value there
+    gone_of   of those that are left out, since somebody withdrew: by each asked column, by all of them, and by nothing:
+              of each patient who went, names of the records that have a value there
     read      of each record its cells in the columns that are learned and in those that the question asks of: where one
               of them has changed, the same question has another answer
     """
@@ -44,7 +43,6 @@ class AskedRecords:
     table: SiteTable
     names: tuple[bytes, ...] = field(repr=False)
     counted: tuple[bytes, ...] = field(default=(), repr=False)
-    gone: tuple[bytes, ...] = field(default=(), repr=False)
     read: tuple[bytes, ...] = field(default=(), repr=False)
     gone_of: tuple[tuple[tuple[bytes, ...], ...], ...] = field(default=(), repr=False)
 
@@ -116,7 +114,7 @@ def read_records(
     went = np.flatnonzero(out).tolist()
     gone_of = _gone_of(went, counted, whose, [held[one.name] for one in asked])
     kept, known_by, told = (tuple(one[row] for row in rows) for one in (names, counted, cells))
-    return AskedRecords(table, kept, known_by, tuple(counted[row] for row in went), told, gone_of)
+    return AskedRecords(table, kept, known_by, told, gone_of)
 
 
 def _gone_of(

@@ -158,8 +158,8 @@ class Inquiry:
         for columns, count in zip(self._counted, sites.tolist(), strict=True):
             if count < minimum.sites:
                 what = " with ".join(one.name for one in columns)
-                raise too_few(f"{what} in {self.called}", "sites", count, minimum.sites)
-        for variable, enough in zip(self.statistic.variables, raised[1:].tolist(), strict=False):  # the last one is not
+                raise too_few(f"{what} in {self.called}", count, minimum.sites)
+        for variable, enough in zip(self.statistic.variables, raised[1:-1].tolist(), strict=True):
             if not enough:
                 what = f"no site alone has enough records with a value of {variable.name}"
                 raise GroupTooSmall(evidence=what, query=self.called, least=minimum.records)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
+from p2pfl.errors.counts import counted
 from p2pfl.errors.round import LimitMissing, SumLeftBehind, TooFewContribute
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import Draw, digest
@@ -173,9 +174,10 @@ def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decim
     return Encoded(words, facts, ReadAs(FLOATS, bits, size, repr(grid.step)), grid.within_bound, begun)
 
 
-def too_few(query: str, what: str, found: int, least: int) -> TooFewContribute:
-    """The error for a statistic of too few sites, or records."""
-    return TooFewContribute(query=query, what=f"{found} {what} have a value", least=least, evidence=f"{found} {what}")
+def too_few(query: str, sites: int, least: int) -> TooFewContribute:
+    """The error for a statistic of too few sites."""
+    told = counted(sites, "site")
+    return TooFewContribute(query=query, what=f"{told} with a value", least=least, evidence=told)
 
 
 def salt(draw: Draw) -> Encoded:
@@ -304,7 +306,7 @@ class SumRun:
             *void, salt = self.parts
             return (*(part.zeros for part in void), salt.vector)
         if len(sites) < asked.least:
-            raise too_few(self.name, "sites", len(sites), asked.least)
+            raise too_few(self.name, len(sites), asked.least)
         self._cohort.bind(effect, sites)
         asked.leaves()
         if tuple(room.shape for room in effect.rooms) != self.shape(effect.round):

@@ -278,9 +278,9 @@ def test_a_statistic_of_complete_records_is_of_as_many_sites_as_have_some() -> N
     inquiry, sites = sites_of(ALL_CELLS, AGES_ALONE, AGES_ALONE, SEXES_ALONE, SEXES_ALONE)
     assert sites.tolist() == [3, 3, 1]
     with pytest.raises(TooFewContribute, match="age with sex"):
-        inquiry.read_roll_call(sites, np.array([False, True, True]))
+        inquiry.read_roll_call(sites, np.array([False, True, True, False]))
     inquiry, sites = sites_of(ALL_CELLS, ALL_CELLS, ALL_CELLS)
-    inquiry.read_roll_call(sites, np.array([False, True, True]))
+    inquiry.read_roll_call(sites, np.array([False, True, True, False]))
 
 
 def test_were_sites_counted_by_column_alone_the_regression_of_one_would_be_told(
@@ -288,7 +288,7 @@ def test_were_sites_counted_by_column_alone_the_regression_of_one_would_be_told(
 ) -> None:
     monkeypatch.setattr(Linear, "together", ())
     inquiry, sites = sites_of(ALL_CELLS, AGES_ALONE, AGES_ALONE, SEXES_ALONE, SEXES_ALONE)
-    inquiry.read_roll_call(sites, np.array([False, True, True]))
+    inquiry.read_roll_call(sites, np.array([False, True, True, False]))
 
 
 @pytest.mark.claim("STAT-10")

@@ -222,7 +222,7 @@ def test_a_sum_over_fewer_sites_than_agreed_sends_no_word(place: Place) -> None:
     run = asks_of(place, AGES, least=4)
     with pytest.raises(TooFewContribute) as caught:
         answers(run, FEWER)
-    assert "3 sites have a value, and peers.yaml asks for at least 4" in caught.value.happened
+    assert "3 sites with a value, and peers.yaml asks for at least 4" in caught.value.happened
     assert noted(run) == []
     answers(run, FOUR, attempt=1)
 
