@@ -147,10 +147,10 @@ def rotate_file(
         gone = _named(home, held, which)
         _check_room(home, held)
         path, old = _file_of(home, held, gone, named)
-        if keep is not None:
-            write_key_file(home.disk, keep.absolute(), home.name, old)
         beside, fresh = path.with_name(path.name + NEXT), Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
         _check_place(held, path, beside)
+        if keep is not None:
+            write_key_file(home.disk, keep.absolute(), home.name, old)
         made = keyslots.wrap(home.master, home.name, _FreshFile(path, fresh), home.draw(SALT_BYTES))
         _note(home, "keys rotate", at, gone, made)
         _write(home, (*held, made))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2pfl import codec
 from p2pfl.ledger.log import Log
-from p2pfl.ledger.site_kinds import SiteEntry, StartEntry
+from p2pfl.ledger.site_kinds import ActsEntry, SiteEntry, StartEntry
 
 
 class Beginning:
@@ -23,8 +23,15 @@ class Beginning:
         self.repeats = bool(last) and _same(last[0], begun)
 
     def is_repeated(self, entry: SiteEntry) -> bool:
-        """It is what the process before noted last, and is held from now on."""
-        if [len(self.held), len(self._before)] != [1, 2] or not _same(self._before[1], entry):
+        """It is what the process before noted last, and is held from now on.
+
+        What people did is noted as it comes, also where they did nothing: a log that grew only otherwise would tell.
+        """
+        if (
+            entry.kind == ActsEntry.kind
+            or [len(self.held), len(self._before)] != [1, 2]
+            or not _same(self._before[1], entry)
+        ):
             return False
         self.held.append(entry)
         return True

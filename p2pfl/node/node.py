@@ -134,10 +134,9 @@ class Node:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
         POOL.rest(POOL.taken)  # no timer of this loop does so later
-        with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
-            self._heads.save()
-            self.changes.take_acts()
-            self.logs.close()
+        for last in (self._heads.save, self.changes.take_acts, self.logs.close):
+            with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
+                last()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

@@ -166,7 +166,7 @@ class Sums(InEpoch):
         def parts() -> list[Encoded]:
             return [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
 
-        given = [given_vector] if weight == 1 else [given_vector, [weight]]
+        given = [given_vector, None if weight == 1 else [weight]]
         await self.forget_answer(self._given)
         called = await self._call(("mean", name, limit, decimals), [given_vector, [weight]])
         totals, weights = (await self._sum(Asked(name, (), 0, called=called), parts, given)).totals
@@ -201,9 +201,13 @@ class Sums(InEpoch):
         data: Sequence[Any],
         patience_s: float = PATIENCE_S,
     ) -> Answer:
-        """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
+        """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are.
+
+        data   what is bound to the sites of the sum; for None a mark is drawn, that binds nothing: all note as many
+        """
         key = self.node.home.query_key().reveal()
-        marks = tuple([await asyncio.to_thread(mark_of, key, one) for one in data])
+        draw = self.node.clocks.draw
+        marks = tuple([draw(32) if one is None else await asyncio.to_thread(mark_of, key, one) for one in data])
         while True:
             whole = replace(asked, marks=marks, least=self.federation.minimum.sites)
             try:

@@ -8,7 +8,8 @@ Part by part, each a round of its own, all over the sites of the first:
     guard       before every sum that counts people: which counts are of enough people at one site alone, so that their
                 total is; then whether anybody at all is in those that are not. If so the question ends here
     sum         what the statistic asks
-With noise (question_noise.py) the roll call says nothing of the data, and there is no guard.
+With noise (question_noise.py) the roll call says nothing of the data but that some were summed over other sites, and
+there is no guard.
 A guard opens no count: it tells of each whether some site has enough, never how many do, or which (sums.flags).
 docs/adr/0056.
 """

@@ -1,0 +1,30 @@
+"""`peer.mean`: what a site notes of it says nothing of its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2pfl.codec import read_facts
+from p2pfl.peer.blocking import BlockingPeer
+from tests.federation.sample import TASK
+from tests.peer.sites import NAMES, Sites
+
+
+def asked(weight: int) -> Callable[[BlockingPeer], tuple[float, int]]:
+    """The mean, and how many entries the site's log has of it."""
+
+    def ask(peer: BlockingPeer) -> tuple[float, int]:
+        mean = float(peer.mean([3.0], weight=weight, limit=10.0)[0])
+        entries = [read_facts(entry.record) for entry in peer.peer.node.logs.site.records()]
+        return mean, sum(facts["kind"] == "query" for facts in entries)
+
+    return ask
+
+
+def test_a_site_notes_as_much_of_a_mean_whatever_its_weight(tmp_path: Path) -> None:
+    """Every peer is told how long the log of every other one is."""
+    found = Sites(tmp_path, TASK).all({name: asked(weight) for name, weight in zip(NAMES, (1, 1, 2), strict=True)})
+    assert found == dict.fromkeys(NAMES, (pytest.approx(3.0, abs=1e-4), 2))
