@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def site(home: Home, announced: bytes = b"") -> PendingChange:
-    logs: Any = SimpleNamespace(epochs=SimpleNamespace(lineage=HERE, announced=announced), revocations=dict)
+    logs: Any = SimpleNamespace(epochs=SimpleNamespace(lineage=HERE, announced=announced), revocations=dict, entries=0)
     return PendingChange(home, logs, OLD, unseen)
 
 
