@@ -150,7 +150,7 @@ def test_the_pooled_figure_or_nothing_comes_out_and_every_ledger_says_what_was_a
         assert age.variance == pytest.approx(pooled.var(ddof=1), rel=1e-12)
         # One patient in the ward east, at one site: nobody learns that it is one, or where.
         assert isinstance(too_small, GroupTooSmall) and "; ward east" in too_small.evidence
-        assert isinstance(too_few, TooFewContribute) and "1 sites" in too_few.evidence
+        assert isinstance(too_few, TooFewContribute) and "1 site" in too_few.evidence
         assert again.result == answer.result == free.result  # the same question of the same records is free
         assert isinstance(third, StatisticAnswer)
         assert isinstance(spent, QuestionsSpent)
