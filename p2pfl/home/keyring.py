@@ -24,7 +24,7 @@ from p2pfl.errors.home import (
     NoSuchKeyslot,
     TooManyKeyslots,
 )
-from p2pfl.files import KEY_BYTES, is_file, read_file
+from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import keyslots, notes
 from p2pfl.home.creation import write_key_file
 from p2pfl.home.home import MOST_KEYSLOTS, Home
@@ -101,7 +101,8 @@ def remove(home: Home, which: str, at: int, keys: Sequence[KeySource]) -> Slot:
         if len(held) == 1:
             raise LastKeyslot(name=home.name, evidence=f"{id_of(gone)}, {gone.kind}")
         if stays not in held:
-            raise NoOtherKeyShown(name=home.name, slot=which, evidence=f"{_told(held)}{_told_of_files(held)}")
+            files = {Path(path) for slot in held if (path := where_of(slot))}
+            raise NoOtherKeyShown(name=home.name, slot=which, evidence=f"{_told(held)}{keyslots.told_of_next(*files)}")
         _note(home, "keys remove", at, gone)
         _write(home, [slot for slot in held if slot is not gone])
         return gone
@@ -237,13 +238,6 @@ def _note(home: Home, command: str, at: int, slot: Slot, now: Slot | None = None
 
 def _told(held: Sequence[Slot]) -> str:
     return ", ".join(f"{id_of(slot)} ({slot.kind})" for slot in held)
-
-
-def _told_of_files(held: Sequence[Slot]) -> str:
-    """Key files that a rotation left beside those that it was to replace."""
-    paths = {path for slot in held if (path := where_of(slot))}
-    left = sorted(path + NEXT for path in paths if is_file(Path(path + NEXT)))
-    return f"; a rotation was cut short and left {', '.join(left)}: try --key-file with that" if left else ""
 
 
 def _write(home: Home, slots: Sequence[Slot]) -> None:

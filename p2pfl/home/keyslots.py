@@ -142,14 +142,14 @@ class KeyFile(KeySource):
                     raise KeyFileOpenToOthers(evidence=f"its mode is {mode:04o}, 0600 is wanted", path=path)
                 text = file.read(LONGEST_KEY_TEXT + 1)
         except OSError as error:
-            raise KeyFileMissing(evidence=f"{error.strerror}{_told_of_next(path)}", path=path) from None
+            raise KeyFileMissing(evidence=f"{error.strerror}{told_of_next(path)}", path=path) from None
         return parse_key(text, name, self.kind, str(path))
 
 
-def _told_of_next(path: Path) -> str:
-    """Where a rotation that was cut short left the new key of this file."""
-    beside = Path(f"{path}{NEXT}")
-    return f"; a rotation was cut short and left {beside}: try --key-file with that" if is_file(beside) else ""
+def told_of_next(*paths: Path) -> str:
+    """Where a rotation that was cut short left the new key of any of these files; empty where none did."""
+    left = sorted(str(beside) for path in paths if is_file(beside := Path(f"{path}{NEXT}")))
+    return f"; a rotation was cut short and left {', '.join(left)}: try --key-file with that" if left else ""
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def unwrap(slots: Sequence[Slot], name: str, keys: Sequence[KeySource]) -> Secre
         if fitting:
             where = str(fitting[0].facts.get("path") or key.where) if key == KeyFile() else key.where
             evidence = f"AES-256-GCM refuses it for {len(fitting)} of {len(fitting)} keyslots of that kind"
-            evidence += _told_of_next(Path(where)) if isinstance(key, KeyFile) else ""
+            evidence += told_of_next(Path(where)) if isinstance(key, KeyFile) else ""
             raise KeyDoesNotOpen(evidence=evidence, kind=key.kind, where=where, name=name)
     given, there = ", ".join(key.kind for key in keys) or "nothing", ", ".join(slot.kind for slot in slots)
     raise NoFittingKeyslot(evidence=f"given: {given}; keyslots: {there}", name=name)

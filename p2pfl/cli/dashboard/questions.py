@@ -107,7 +107,7 @@ class ProposedHere:
 
     def _command(self, name: str, home: Home) -> str:
         file = str(self.folder / name)
-        words = ["p2pfl", "stats", "approve", f"./{file}" if file.startswith("-") else file]  # else it is an option
+        words = ["p2pfl", "stats", "approve", as_argument(file)]
         return shlex.join([*words, *self.where(home)])
 
     def where(self, home: Home) -> list[str]:
@@ -123,3 +123,8 @@ def _what(question: ProposedQuestion, digest: bytes) -> str:
     text = f"{question.by} proposes {called(question.told)}. Columns: {columns}. Asked: {terms}"
     short = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… (the command shows all of it)"
     return f"{short}. Question {digest.hex()[:16]}"
+
+
+def as_argument(file: str) -> str:
+    """The file's name for a command: one that begins like an option is named as a file."""
+    return f"./{file}" if file.startswith("-") else file

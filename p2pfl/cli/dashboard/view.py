@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from p2pfl import codec
 from p2pfl.cli import output
-from p2pfl.cli.dashboard.questions import ProposedHere
+from p2pfl.cli.dashboard.questions import ProposedHere, as_argument
 from p2pfl.cli.faults import mistake
 from p2pfl.cli.output import amount
 from p2pfl.cli.status import worker
@@ -144,10 +144,8 @@ class HomeView:
 
 
 def _review(file: str, home: Home) -> str:
-    """The command that shows the task's file; one whose name looks like an option is named as a file."""
-    return shlex.join(
-        ["p2pfl", "task", "review", f"./{file}" if file.startswith("-") else file, "--home", str(home.path)]
-    )
+    """The command that shows the task's file."""
+    return shlex.join(["p2pfl", "task", "review", as_argument(file), "--home", str(home.path)])
 
 
 def _not_asked(home: Home, log: Log, command: str) -> list[dict[str, str]]:
