@@ -5,6 +5,9 @@ here before it does what the note says (`withdraw`: right behind it, docs/adr/01
 after its next round, into the entry that stands there for the rounds since the last one (`acts`): peers are told how
 long the log is, and would else see that something was done, and when. Equal notes are one that counts, so that a verb
 which runs every night fills nothing.
+
+A home of several studies has one list of notes, and any of their processes takes it up. The one that does says first
+into which log: where it dies before the notes are gone here, whoever comes next sees whether they stand there.
 """
 
 from __future__ import annotations
@@ -42,13 +45,47 @@ class Note:
         return Note(self.command, later.at, same | {key: count for key, count in counted.items() if count})
 
 
-def pending(home: Home) -> list[Note]:
-    """The notes that no site log has yet, oldest first. Raises ItemDamaged."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Notes that a process has taken up: `notes` stand in the site log of its study, behind its first `entries`, or
+    the process died before."""
+
+    study: str
+    entries: int
+    notes: tuple[Note, ...]
+
+
+Stands = Callable[[Taken], bool]  # the site log of that study has them
+
+
+@dataclass(frozen=True, slots=True)
+class NoteList:
+    """What a home holds: notes that nobody has taken up, oldest first, and those that somebody has."""
+
+    notes: tuple[Note, ...] = ()
+    taken: Taken | None = None
+
+    def untold(self, stands: Stands) -> list[Note]:
+        """Those that no site log has, oldest first."""
+        taken = () if self.taken is None or stands(self.taken) else self.taken.notes
+        return [*taken, *self.notes]
+
+
+def note_list(home: Home) -> NoteList:
+    """As they stand. Raises ItemDamaged."""
     data = home.read(NOTES)
     if data is None:
-        return []
-    rows = codec.read_facts(data)["notes"]
-    return [Note(row["command"], row["at"], row["options"]) for row in rows]
+        return NoteList()
+    facts = codec.read_facts(data)
+    taken = facts.get("taken")
+    if taken is None:
+        return NoteList(_notes(facts["notes"]))
+    return NoteList(_notes(facts["notes"]), Taken(taken["study"], taken["entries"], _notes(taken["notes"])))
+
+
+def pending(home: Home) -> list[Note]:
+    """All that lie here, oldest first. Raises ItemDamaged."""
+    return note_list(home).untold(lambda _: False)
 
 
 def put(home: Home, command: str, at: int, options: Options) -> None:
@@ -59,22 +96,29 @@ def put(home: Home, command: str, at: int, options: Options) -> None:
 
 def put_beside(home: Home, command: str, at: int, options: Options) -> None:
     """The same, for whoever holds the lock of what is written beside others."""
-    new = Note(command, at, {**options, "times": 1})
-    held = pending(home)
+    new, before = Note(command, at, {**options, "times": 1}), note_list(home)
+    held = list(before.notes)
     same = next((place for place, one in enumerate(held) if one.what == new.what), None)
     if same is not None:
         held[same] = held[same].and_then(new)
     else:
         held.append(new)
-    _write(home, _fewer(held))
+    _write(home, NoteList(tuple(_fewer(held)), before.taken))
 
 
-def hand_over(home: Home, write: Callable[[list[Note]], None]) -> None:
-    """`write` puts the notes, if there are any, into a site log, durable when it returns; then they are gone here."""
+def hand_over(home: Home, entries: Callable[[], int], write: Callable[[list[Note]], None], stands: Stands) -> None:
+    """`write` puts the notes, if there are any, into the site log of this study, durable when it returns; then they
+    are gone here.
+
+    entries   how many that log has
+    """
     with home.beside():
-        held = pending(home)
-        write(held)
-        if held:
+        held = note_list(home)
+        untold = _fewer(held.untold(stands))
+        if untold:
+            _write(home, NoteList(taken=Taken(home.study, entries(), tuple(untold))))
+        write(untold)
+        if held != NoteList():
             home.remove(NOTES)
 
 
@@ -88,6 +132,20 @@ def _fewer(held: list[Note]) -> list[Note]:
     return held
 
 
-def _write(home: Home, held: list[Note]) -> None:
-    rows = [{"command": one.command, "at": one.at, "options": dict(one.options)} for one in held]
-    home.replace(NOTES, codec.facts({"notes": rows}))
+def _notes(rows: list[codec.Facts]) -> tuple[Note, ...]:
+    return tuple(Note(row["command"], row["at"], row["options"]) for row in rows)
+
+
+def _rows(held: tuple[Note, ...]) -> list[codec.Facts]:
+    return [{"command": one.command, "at": one.at, "options": dict(one.options)} for one in held]
+
+
+def _write(home: Home, held: NoteList) -> None:
+    facts: codec.Facts = {"notes": _rows(held.notes)}
+    if held.taken is not None:
+        facts["taken"] = {
+            "study": held.taken.study,
+            "entries": held.taken.entries,
+            "notes": _rows(held.taken.notes),
+        }
+    home.replace(NOTES, codec.facts(facts))

@@ -22,6 +22,7 @@ from p2pfl.home import Home, notes
 from p2pfl.ledger.site_kinds import ActsEntry, OperatorEntry
 from p2pfl.messages import Changed, Message
 from p2pfl.messages.outcome import MOST_CHANGES
+from p2pfl.node.acts import acts_of, stand_in, stand_in_home
 from p2pfl.node.epochs import CHANGE, held_change, keep_change
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import ChangeApproved, Observer
@@ -46,12 +47,13 @@ class EpochOver(Exception):
 class PendingChange:
     """`pending` is the next change, checked. Each new one is told to every peer once `watch` runs.
 
-    Raises RevocationsLost.
+    Raises RevocationsLost, ItemDamaged.
     """
 
     def __init__(self, home: Home, logs: Logs, federation: Federation, observer: Observer) -> None:
         self._home, self._logs, self._federation, self._observer = home, logs, federation, observer
         check_whole(home, federation, decisions_of(home), logs.revocations())  # before a link is up
+        notes.note_list(home)  # also a damaged one: else the first round would be over before it is found
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
         self._acts_lock = threading.Lock()
@@ -112,23 +114,24 @@ class PendingChange:
         return [member.name for member in members if is_revoked(decisions.get(member.key, 0))]
 
     def take_acts(self) -> None:
-        """Note what people did meanwhile, if a round has become final since: in time, and again as a process ends."""
+        """Note what people did meanwhile, if a round has become final since: in time, and again as a process ends.
+
+        One entry, and it stands in the log for every round, empty too: how long the log is tells nobody what people do
+        here.
+        """
         with self._acts_lock:
             if self._acts_at != (entries := self._logs.entries):
-                notes.hand_over(self._home, self.note_acts)
+                notes.hand_over(self._home, lambda: len(self._logs.site), self._note_acts, self._stand)
                 self._acts_at = entries
 
-    def note_acts(self, held: list[notes.Note]) -> None:
-        """One entry of what people did beside this process, but for what one that died before it was gone has written.
+    def _note_acts(self, held: list[notes.Note]) -> None:
+        self._logs.note(ActsEntry(time=self._logs.time, acts=acts_of(held)), soon=not held)
 
-        It stands in the log for every round, empty too: how long the log is tells nobody what people do here.
-        """
-        acts = [{"command": one.command, "options": {**one.options, "at": one.at}} for one in held]
-        if acts:
-            told = (codec.read_facts(entry.record) for entry in self._logs.site.records() if b'"at":' in entry.record)
-            before = [act for facts in told for act in facts.get("acts", ())]
-            acts = [act for act in acts if act not in before]
-        self._logs.note(ActsEntry(time=self._logs.time, acts=acts), soon=not acts)
+    def _stand(self, taken: notes.Taken) -> bool:
+        """A site log has what a process took up that died meanwhile: of this study, or of another one of the home."""
+        if taken.study == self._home.study:
+            return stand_in(self._logs.site, taken)
+        return stand_in_home(self._home, taken)
 
     def learn_change(self, change: Change) -> None:
         """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""

@@ -288,8 +288,8 @@ def test_notes_are_handed_over_once_and_equal_ones_count(tmp_path: Path) -> None
             notes.put(home, "predict", AT + at, {"model": "ab", "records": 10})
         notes.put(home, "predict", AT, {"model": "cd", "records": 1})
         found: list[notes.Note] = []
-        notes.hand_over(home, found.extend)
-        notes.hand_over(home, found.extend)
+        notes.hand_over(home, lambda: 0, found.extend, lambda _: False)
+        notes.hand_over(home, lambda: 0, found.extend, lambda _: False)
         assert found == [
             notes.Note("predict", AT + 2, {"model": "ab", "records": 30, "times": 3}),
             notes.Note("predict", AT, {"model": "cd", "records": 1, "times": 1}),

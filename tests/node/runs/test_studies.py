@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from p2pfl.errors.ledger import OtherFederation
 from p2pfl.errors.round import AnotherCohort, RolledBack
 from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend, StudiesUnheard
 from p2pfl.federation import Federation, draft
-from p2pfl.home import Home
+from p2pfl.home import Home, notes
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.rekey import new_identity, take_identity
 from p2pfl.home.segments import LogName
@@ -28,9 +29,10 @@ from p2pfl.keys import Identity
 from p2pfl.ledger import note
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import verify
-from p2pfl.node import questions
+from p2pfl.node import questions, withdrawals
 from p2pfl.node.logs import Logs
 from p2pfl.node.other_logs import OtherLogs
+from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.progress import unseen
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
@@ -39,13 +41,14 @@ from p2pfl.node.runs.passes import charge_forgotten, charge_release
 from p2pfl.node.runs.set_back import SET_BACK
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.studies import Elsewhere, begin, open_study, studies_of, view, view_or_new
+from p2pfl.node.withdrawals import checked_list, withdraw
 from p2pfl.node.witness import SiteHeads
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.roster import Address, Member
 from p2pfl.sharing import events as e
 from tests.federation.sample import TASK
-from tests.home.home_fixtures import make
+from tests.home.home_fixtures import Crash, Strike, make
 from tests.node.runs.homes import (
     ME,
     NAMES,
@@ -115,6 +118,14 @@ def trained(place: Place, *records: bytes, number: int = 1) -> str:
     masked(run, number, offer)
     run.logs.close()
     return offer.epsilon
+
+
+def takes_acts(place: Place) -> tuple[PendingChange, Logs]:
+    """As a process after a round: what people did is to be noted."""
+    logs = place.logs()
+    changes = PendingChange(place.home, logs, place.federation, unseen)
+    changes._acts_at -= 1
+    return changes, logs
 
 
 # ── which study ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -599,3 +610,57 @@ def test_a_key_that_is_changed_in_one_study_stays_as_it_was_in_the_other(heart: 
     last = new_identity(lungs.home).key
     take_identity(lungs.home, lambda: None)
     assert (heart.home.identity().key, lungs.home.identity().key) == (after, last)
+
+
+# ── who withdrew ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("HOME-15")
+@pytest.mark.parametrize("again", [False, True], ids=["nobody after it", "somebody after it"])
+def test_a_withdrawal_is_told_by_one_study_wherever_its_process_dies(tmp_path: Path, again: bool) -> None:
+    """It counted twice, and then more had withdrawn by the logs than by the list, so that nothing was computed."""
+    for at in itertools.count():
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        with ExitStack() as held:
+            hospital = Hospital(folder, held)
+            heart, lungs = (hospital.open(hospital.file(name)) for name in ("heart", "lungs"))
+            withdraw(hospital.reading(), [OLD[0] * 7], 1_700_000_000)
+            changes, logs = takes_acts(heart)
+            heart.home.disk.fault = Strike(Crash, at)
+            with suppress(Crash):
+                changes.take_acts()
+            died = heart.home.disk.fault.seen > at
+            heart.home.disk.fail("dead")
+            heart.home.close()
+            if again:
+                withdraw(hospital.reading(), [OLD[1] * 7], 1_700_000_000)
+            for place in (lungs, hospital.open(heart.federation)):
+                changes, logs = takes_acts(place)
+                changes.take_acts()
+                found = checked_list(place.home, logs)
+                logs.close()
+            told = logs.withdrawn() + sum(one.withdrawn() for _, one in Elsewhere(place.home, OtherLogs()).site_logs())
+            assert (found.marks.size, told, notes.pending(place.home)) == (1 + again, 1 + again, []), f"step {at}"
+        if not died:
+            break
+    assert at > 10
+
+
+def test_a_withdrawal_is_told_though_a_process_takes_up_the_one_before_it(
+    hospital: Hospital, heart: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notes went into the log between the look at the one and at the other, so that the next one told of it."""
+    withdraw(hospital.reading(), [OLD[0] * 7], 1_700_000_000)
+    changes, logs = takes_acts(heart)
+    opened = Log.open
+
+    def taken_up(home: Home, which: LogName) -> Log:
+        changes.take_acts()
+        return opened(home, which)
+
+    monkeypatch.setattr(withdrawals.Log, "open", taken_up)
+    withdraw(hospital.reading(), [OLD[1] * 7], 1_700_000_000)
+    waiting = sum(int(one.options["records"]) for one in notes.pending(heart.home))
+    assert (logs.withdrawn(), waiting) == (1, 1)
+    logs.close()
