@@ -6,6 +6,7 @@ import hashlib
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.home import Home, notes
 from p2pfl.ledger import auditor
+from p2pfl.node.runs.metric import NOT_ALL_THERE
 from tests.cli.sites import AT_THE_END_OF_PASS, DEADLINE_S, Sites, Start, ended, facts, said
 
 
@@ -168,13 +170,15 @@ def test_an_interrupted_site_is_waited_for_by_name_and_resumes(tmp_path: Path, s
 
 
 def test_four_sites_go_on_without_a_killed_one_that_catches_up(tmp_path: Path, start: Start) -> None:
+    """The rounds without it say who is away, and have no metric: line by line at a site, and in each ledger."""
     sites = Sites(tmp_path, "rounds=6", count=4)
     lost = start(*sites.join(sites.names[3], "--json"), at=[*AT_THE_END_OF_PASS, 2])
     said(lost, "listening")  # so that no round is without it before it dies: three of four would not wait for long
     first, *others = (start(*sites.join(name, "--json")) for name in sites.names[:3])
     assert ended(lost)[0] == -signal.SIGKILL
     for _ in range(2):
-        said(first, "3 of 4 sites")
+        line = said(first, "3 of 4 sites")
+        assert f"no AUC: {NOT_ALL_THERE} ({sites.names[3]} away)" in line
     again = start(*sites.join(sites.names[3], "--json"))
     assert "finished while this site was away" in said(again, "taken over from")
     told = []
@@ -186,6 +190,18 @@ def test_four_sites_go_on_without_a_killed_one_that_catches_up(tmp_path: Path, s
     assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]
     for name in sites.names:
         assert ended(start("ledger", "verify", "--home", str(tmp_path / name / "home")))[0] == 0
+    listed = ended(start("ledger", "show", "--home", str(tmp_path / sites.names[0] / "home"), "--json"))[1]
+    check_what_was_measured(facts(listed)["records"], sites.names[3])
+
+
+def check_what_was_measured(entries: Any, away: str) -> None:
+    """The record of each round has a figure, or says why it has none; with a site away it names that one."""
+    rounds = [one["record"] for one in entries if one["record"]["kind"] == "round"]
+    for record in rounds:
+        unmeasured = record["outcome"].get("unmeasured", "")
+        assert (unmeasured == NOT_ALL_THERE) == bool(record["left_out"]), record
+        assert bool(record["outcome"]["figures"]) == (not unmeasured), record
+    assert [away] in [record["left_out"] for record in rounds]
 
 
 def test_sigterm_ends_a_waiting_site_like_ctrl_c(tmp_path: Path, start: Start) -> None:

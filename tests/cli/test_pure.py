@@ -61,6 +61,7 @@ from p2pfl.node.progress import (
     RuleBroken,
     StillWaiting,
 )
+from p2pfl.node.runs.metric import MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import encode
 from p2pfl.roster import Address, Member, Roster
@@ -240,6 +241,39 @@ def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tm
     )
     assert "0.875 (+0.004)" in lines[1]
     assert "dense" not in lines[1]
+
+
+def test_a_round_that_measures_nothing_says_why_and_names_who_is_away(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    for unmeasured, there in ((NOT_ALL_THERE, NAMES[:1]), (MEASURED_BEFORE, NAMES)):
+        outcome = {"metric": "auc", "figures": {}, "unmeasured": unmeasured}
+        watch(replace(ROUND, outcome=outcome, survivors=list(there)))
+    assert f"  no AUC: {NOT_ALL_THERE} ({NAMES[1]}, {NAMES[2]} away)  " in lines[0]
+    assert f"  no AUC: {MEASURED_BEFORE}  " in lines[1]
+
+
+def test_a_figure_is_compared_with_the_last_one_that_was_measured(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(ROUND)
+    watch(replace(ROUND, outcome={"metric": "auc", "figures": {}, "unmeasured": NOT_ALL_THERE}, survivors=[NAMES[0]]))
+    watch(replace(ROUND, outcome={"metric": "auc", "figures": {"auc": ["0.875", "", ""]}}))
+    assert "AUC before it 0.875 (+0.004)" in lines[2]
+
+
+def test_who_is_away_is_of_the_epoch_that_the_round_is_of(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    first, fay = Federation.parse(peers_yaml()).roster, Member("fay", b"f" * 32, ())
+    watch(EpochBegan(2, (*NAMES, "fay"), Roster(2, (*first.members, fay))))
+    watch(replace(ROUND, outcome={"metric": "auc", "figures": {}, "unmeasured": OTHER_SITES}))
+    assert f"no AUC: {OTHER_SITES} (fay away)" in lines[-1]
+
+
+def test_a_sum_has_no_metric_and_no_reason_for_none(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(
+        replace(ROUND, configuration={"purpose": "sum", "name": "beds"}, outcome={}, survivors=[NAMES[0]], epsilon={})
+    )
+    assert "no " not in lines[0] and "away" not in lines[0]
 
 
 @pytest.mark.claim("PLAIN-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,20 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.scores import BINS
+from p2pfl.training.update import FlatVector
 from tests.node.runs.homes import (
     NAMES,
     OTHERS,
+    Four,
     FourOut,
     Place,
     agreed,
     applied,
     attempt_digest,
     finished,
+    masked,
     places,
+    times,
 )
 
 VICTIM = NAMES[2]
@@ -97,6 +102,63 @@ def test_a_model_that_stayed_is_not_measured_again(tmp_path: Path) -> None:
     assert not counts_of(again, again.propose(2, 0), 2, NAMES).any()
     for home in (place.home, other.home):
         home.close()
+
+
+class Scored(Four):
+    """Three held-out records, whose scores move with the model."""
+
+    def evaluate(self, model: FlatVector) -> np.ndarray:
+        moved = round(100 * float(model[0]))
+        return np.bincount([3 + moved, 20 + moved, BINS + 90 + moved], minlength=COUNTS)
+
+
+def measured_twice(place: Place, *, out_of_bound: bool) -> np.ndarray:
+    """A round over everybody, into which a liar puts a vector out of bound, or none does; then one without the victim.
+
+    What is left of the first sum of counts behind the second. All sites hold the same: each has a third of the first.
+    """
+    run = place.started(Scored())
+    offer = run.propose(1, 0)
+    first = len(NAMES) * counts_of(run, offer, 1, NAMES)
+    total = list(times(masked(run, 1, offer), len(NAMES)))
+    if out_of_bound:
+        field = run.updates.quantiser.field
+        total[0] = e.Vector(field.bits, np.full(4, field.p // 2, field.dtype))
+    _, outcome = run.apply(applied(1, 0, tuple(total), NAMES, offer.support, codec.facts(offer.configuration)))
+    assert ("refused" in outcome) == out_of_bound
+    return first - len(OTHERS) * counts_of(run, run.propose(2, 1), 2, NAMES[:2])
+
+
+@pytest.fixture
+def clipped(tmp_path: Path) -> Iterator[Place]:
+    """A home of a federation in which a vector may lie out of bound."""
+    place, other = places(tmp_path, "sharing.clip=1.0")
+    yield place
+    for one in (place, other):
+        one.home.close()
+
+
+WHOLE = Scored().evaluate(np.zeros(4, np.float32))
+
+
+def test_of_a_model_that_was_measured_a_round_over_others_counts_nothing(
+    clipped: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the whole roster were no condition: this is a rule of its own."""
+    monkeypatch.setattr(metric, "why_unmeasured", lambda agreed, survivors, names: agreed)
+    assert np.array_equal(measured_twice(clipped, out_of_bound=True), 3 * WHOLE)
+
+
+@pytest.mark.parametrize("out_of_bound", [True, False])
+def test_were_it_measured_again_two_sets_would_tell_a_sites_whole_histogram(
+    clipped: Place, monkeypatch: pytest.MonkeyPatch, out_of_bound: bool
+) -> None:
+    """Every score, exactly. Of a model that moved it would tell the number of records of each class."""
+    monkeypatch.setattr(metric, "why_unmeasured", lambda agreed, survivors, names: agreed)
+    monkeypatch.setattr(metric, "unmeasurable", lambda *of: "")
+    told = measured_twice(clipped, out_of_bound=out_of_bound)
+    assert np.array_equal(told, WHOLE) == out_of_bound
+    assert classes(told) == (2, 1)
 
 
 @pytest.mark.claim("SUM-16")
