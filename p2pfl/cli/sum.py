@@ -117,8 +117,8 @@ def sum_(
     Every site calls it with the same --stat, --name, --limit and --decimals, at about the same time.
 
     The same numbers are summed over one set of sites only, whatever the question is called: two answers over sets that
-    differ by one site are that site's number. Numbers of which one has changed are new ones, and nothing can tell: a
-    sum before and one after that change tell the change.
+    differ by one site are that site's number. Numbers of which one has changed are new ones, and no program can tell:
+    a sum before and one after tell the change; or roughly a site's number, if it was away from one of them.
     """
     federation = Federation.load(peers_file)
     given = own_values(value, file, column)

@@ -127,6 +127,9 @@ class Statistics(Averages):
         data      this site's records: the path of a CSV with the columns that peers.yaml describes, or a DataFrame
         columns   a column map, as a path; of a CSV the one beside it is taken, as `p2pfl stats` does
         shows_own   this site agrees that its own estimate is opened under its name (meta-analysis alone asks for that)
+        All questions about the same records are over one set of sites. Records of which one has changed are new ones,
+        and no program can tell: an answer before and one after tell the change; or roughly what a site put in, if it
+        was away from one of them.
         Before anything leaves, the rules of peers.yaml are applied here (`statistics:`). Raises NoTableDescribed,
         ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, FewWithdrew, with noise NoiseUnbounded
         and PassWouldOverspend (each asking is charged), what reading a CSV raises, and what the statistic says of this

@@ -63,7 +63,8 @@ class Sums(InEpoch):
         patience_s  seconds that a missing site is waited for, if more sites than liars are tolerated ask for it
         The same data are summed over one set of sites only, under whichever name, order, rounding or statistic of
         them: two sums over sets that differ by a site are that site's value. Data of which one number has changed
-        since are new data, and nothing here can tell: a sum before and one after that change tell the change.
+        since are new data, and no program can tell: a sum before and one after tell the change; or roughly a site's
+        value, if it was away from one of them.
         A sum that was final when its process died is given to the same call of the next one, without a round (`kept`).
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
         round is left behind, SumMissed when the others finished it while this site was away, SumBeyondLimit when more

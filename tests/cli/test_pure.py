@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import shlex
 import statistics
 from collections.abc import AsyncIterator
@@ -64,6 +65,7 @@ from p2pfl.node.progress import (
 from p2pfl.node.runs.metric import MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import encode
+from p2pfl.peer import Peer
 from p2pfl.roster import Address, Member, Roster
 from tests.federation.sample import NAMES, peers_yaml
 
@@ -332,6 +334,21 @@ def test_the_others_are_told_all_that_must_be_the_same_there(tmp_path: Path) -> 
     assert (
         question_there(context, "quantiles") == "quantiles --column 'max pulse' --probabilities 0.5 --probabilities 0.9"
     )
+
+
+@pytest.mark.parametrize("where", ["p2pfl sum", "p2pfl stats", "Peer.sum", "Peer.ask", "the guide"])
+def test_what_no_lock_can_see_is_said_where_people_ask(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data of which one record has changed are new ones: the lock on them holds no longer."""
+    if where.startswith("p2pfl"):
+        assert run([where.split()[1], "--help"]) == 0
+        text = capsys.readouterr().out
+    elif where == "the guide":
+        text = (Path(__file__).parents[2] / "docs" / "guide" / "statistics.md").read_text(encoding="utf-8")
+    else:
+        text = getattr(Peer, where.split(".")[1]).__doc__ or ""
+    said = " ".join(text.split())
+    assert re.search(r"of which one (number )?has changed (since )?are new (ones|data), and no program can tell", said)
+    assert "away" in said
 
 
 def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from p2pfl.federation import Federation
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.peer import Peer
-from tests.end_to_end.checks import entries
+from tests.end_to_end.checks import entries, rounds
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Ended, Sites
 
@@ -87,6 +87,23 @@ def test_two_copies_of_a_question_over_the_same_sites_are_both_answered(make: Ma
     orders = [{"sum": [1], "name": "same"}, {"sum": [2], "name": "same"}]
     assert [one.status for one in together(sites, orders, orders, orders)] == [0, 0, 0]
     assert [one["query"] for one in entries(sites["ben"], "site") if one["kind"] == "query"] == ["same", "same"]
+
+
+@pytest.mark.claim("SUM-14")
+def test_a_mean_and_then_a_sum_of_the_same_values_are_over_one_set_of_sites(make: MakeSites) -> None:
+    """Nobody names either, so each has its default name, and that is no part of the lock."""
+    sites = make(4)
+    values = dict(zip(sites.names, (100, 101, 102, 103), strict=True))
+    asked = ["--json", "--patience", 200]
+    for name, value in values.items():
+        sites.p2pfl(name, "sum", "--value", value, *asked)
+    assert [sites.next_end().end().facts["value"] for _ in values] == ["101.50"] * 4
+    for name in ("ada", "ben", "cyd"):
+        sites.sum(name, values[name], "--patience", 1)
+    refused = sites.next_end().end()
+    assert refused.status == 2 and "P2P-ROUND-038" in refused.text, refused.text
+    assert "then over ada, ben, cyd, dot; now over ada, ben, cyd; asked then as mean" in refused.text
+    assert [one["configuration"]["name"] for one in rounds(sites["ada"], "sum")] == ["mean"]
 
 
 def test_code_that_is_not_async_sums_with_processes(make: MakeSites) -> None:

@@ -55,5 +55,7 @@ stats = StatsVerbs(
     VERBS,
     chapters=CHAPTERS,
     text="Statistics over the tables of all sites, of which nothing is opened but sums and, for meta, the estimates "
-    "of sites that agree to that.",
+    "of sites that agree to that. All questions about the same records are over one set of sites. Records of which "
+    "one has changed are new ones, and no program can tell: an answer before and one after tell the change; or roughly "
+    "what a site put in, if it was away from one of them.",
 )

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl import codec
+from p2pfl.cli.inputs import parts, summed_decimals
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.home import AnswerLost, DiskFull
 from p2pfl.errors.round import AnotherCohort, SumLeftBehind, SumMissed, TooFewContribute
@@ -71,9 +72,10 @@ def asks_of(
     decimals: int | None = 2,
     least: int = 3,
     only: tuple[str, ...] = (),
+    data: Any = None,
 ) -> SumRun:
     part = encode(values, peers=4, bits=31, limit=limit, decimals=decimals, draw=os.urandom)
-    asked = Asked(name, (mark_of(mark, values),), least, only)
+    asked = Asked(name, (mark_of(mark, values if data is None else data),), least, only)
     return SumRun(asked, [part], place.logs(), sums_run(place.federation), salt(os.urandom), lambda answer: None)
 
 
@@ -168,38 +170,55 @@ def test_other_data_are_another_query(place: Place) -> None:
 
 
 AGES = [Decimal("61.25"), Decimal("0"), Decimal("47.5"), Decimal("-3")]
-ASKED_AGAIN: dict[str, dict[str, Any]] = {
-    "under another name": {"name": "bonus"},
-    "with other decimals": {"decimals": 0},
-    "with a zero appended": {"values": [*AGES, Decimal(0)]},
-    "in another order": {"values": AGES[::-1]},
-    "as floats, rounded at random": {"values": np.array(AGES, float), "limit": 100.0, "decimals": None},
+
+
+def typed(statistic: str) -> dict[str, Any]:
+    """As `p2pfl sum --stat STATISTIC` asks of these ages, with no --name."""
+    how: dict[str, Any] = {"name": statistic, "decimals": summed_decimals(statistic, 2)}
+    return {"values": parts(statistic, AGES, 2), "data": AGES, **how}
+
+
+FIRST: dict[str, Any] = {"values": AGES, "name": "salary"}
+ASKED_AGAIN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "under another name": (FIRST, {**FIRST, "name": "bonus"}),
+    "with other decimals": (FIRST, {**FIRST, "decimals": 0}),
+    "with a zero appended": (FIRST, {**FIRST, "values": [*AGES, Decimal(0)]}),
+    "in another order": (FIRST, {**FIRST, "values": AGES[::-1]}),
+    "as floats, rounded at random": (
+        FIRST,
+        {**FIRST, "values": np.array(AGES, float), "limit": 100.0, "decimals": None},
+    ),
+    "as a mean, then as a sum, each under its default name": (typed("mean"), typed("sum")),
+    "as a sum, then as a variance": (typed("sum"), typed("variance")),
 }
 
 
 @pytest.mark.claim("SUM-14")
-@pytest.mark.parametrize("way", ASKED_AGAIN.values(), ids=ASKED_AGAIN.keys())
-def test_the_same_data_are_locked_however_they_are_asked_for(place: Place, way: dict[str, Any]) -> None:
-    answers(asks_of(place, AGES))
-    again: dict[str, Any] = {"values": AGES, "name": "salary", **way}
+@pytest.mark.parametrize(("first", "again"), ASKED_AGAIN.values(), ids=ASKED_AGAIN.keys())
+def test_the_same_data_are_locked_however_they_are_asked_for(
+    place: Place, first: dict[str, Any], again: dict[str, Any]
+) -> None:
+    answers(asks_of(place, **first))
     with pytest.raises(AnotherCohort):
-        answers(asks_of(place, again.pop("values"), again.pop("name"), **again), FEWER, number=2)
-    answers(asks_of(place, AGES), FOUR, number=3)  # of the same sites it is answered
+        answers(asks_of(place, **again), FEWER, number=2)
+    answers(asks_of(place, **again), FOUR, number=3)  # of the same sites it is answered
 
 
-@pytest.mark.parametrize("way", ASKED_AGAIN.values(), ids=ASKED_AGAIN.keys())
-def test_with_a_digest_of_words_and_name_as_the_lock_it_would_be_answered(place: Place, way: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("first", "again"), ASKED_AGAIN.values(), ids=ASKED_AGAIN.keys())
+def test_with_a_digest_of_words_and_name_as_the_lock_it_would_be_answered(
+    place: Place, first: dict[str, Any], again: dict[str, Any]
+) -> None:
     """As the lock was: each of these was answered over one site less, and the difference is that site's number."""
 
-    def asks_as_before(values: Any, name: str = "salary", **options: Any) -> SumRun:
-        run = asks_of(place, values, name, **options)
-        words = digest("query data", MARK, name.encode(), *(bytes_of(part.vector.words) for part in run.parts[:-1]))
-        run._cohort = Cohort(run.logs, run.run, name, [words])
+    def asks_as_before(**asked: Any) -> SumRun:
+        run = asks_of(place, **asked)
+        words = (bytes_of(part.vector.words) for part in run.parts[:-1])
+        mark = digest("query data", MARK, asked["name"].encode(), *words)
+        run._cohort = Cohort(run.logs, run.run, asked["name"], [mark])
         return run
 
-    answers(asks_as_before(AGES))
-    again: dict[str, Any] = {"values": AGES, **way}
-    answers(asks_as_before(again.pop("values"), **again), FEWER, number=2)
+    answers(asks_as_before(**first))
+    answers(asks_as_before(**again), FEWER, number=2)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), max_size=50), st.randoms())
