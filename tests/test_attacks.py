@@ -77,11 +77,13 @@ MOUNTED = (
     "A log that ends early",
     "A charge forgotten",
     "An account begun anew",
+    "Low bits of the noise",
     "A thousand records of one",
     "A backup of several studies",
     "A word of another study",
     "A pass repeated after its sum",
     "A budget burnt alone",
+    "A key of everybody",
     "A task that reaches out",
     "A task that reads otherwise than it runs",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ import pytest
 
 from p2pfl.codec import Malformed, facts
 from p2pfl.federation.membership import Change, Epochs, Lineage
+from p2pfl.keys import verify
+from tests.federation import everybody
 from tests.federation.changes import (
     AGREEMENT,
     IDENTITIES,
@@ -132,6 +135,34 @@ def test_a_record_that_contradicts_its_file_is_refused(fields: dict[str, object]
     """No signature makes up for it."""
     with pytest.raises(Malformed, match=reason):
         HERE.after(altered(all_three(), **fields))
+
+
+def of_everybody(name: str) -> Change:
+    """fay joins, ben has another key; one of the two keys is one for which everybody can sign. All have signed it."""
+    made, key = all_three(), {"fay": IDENTITIES["fay"], "ben": IDENTITIES["ben again"]}[name].key.hex()
+    file = made.facts["file"].replace(key, everybody.KEY.hex())
+    peers = [[one, everybody.KEY.hex() if one == name else held] for one, held in made.facts["peers"]]
+    return altered(made, file=file, peers=peers, federation_digest=hashlib.sha256(file.encode()).hexdigest())
+
+
+@pytest.mark.claim("MEMBER-1")
+@pytest.mark.parametrize("name", ["fay", "ben"])
+def test_no_change_lists_a_key_for_which_everybody_can_sign(name: str) -> None:
+    """Neither of a site that joins nor of one with another key; nor does a ledger lead there."""
+    made = of_everybody(name)
+    with pytest.raises(Malformed, match="no site's key: anybody can write a signature"):
+        HERE.after(made)
+    rows = two_epochs(made, after=0)
+    assert Epochs.of(rows[:-1]).announced == made.digest
+    with pytest.raises(Malformed, match="anybody can write a signature"):
+        Epochs.of(rows)
+
+
+@pytest.mark.parametrize("name", ["fay", "ben"])
+def test_were_such_a_key_listed_anybody_would_sign_as_that_site(name: str) -> None:
+    with everybody.welcome():
+        after = HERE.after(of_everybody(name))
+        assert verify(after.roster[name].key, "record", b"whatever it is", everybody.SIGNATURE)
 
 
 @pytest.mark.claim("MEMBER-7")

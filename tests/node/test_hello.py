@@ -50,6 +50,7 @@ from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Member, Roster
 from p2pfl.training.privacy.account import decimal_epsilon
+from tests.federation import everybody
 from tests.ledger.sample import round_
 
 NAMES = ("a", "b", "c", "d", "e")  # c = 1 liar
@@ -159,6 +160,24 @@ def test_sites_of_one_federation_hear_each_other_and_keep_the_signatures() -> No
     b.hears(a)
     genesis, agreement = a.greets.signatures(dict.fromkeys(NAMES))
     assert (list(genesis), list(agreement)) == (["a", "b"], ["a", "b"])
+
+
+def hears_anybody() -> None:
+    """Site a lists b with a key for which everybody can sign, and hears a hello of whoever likes."""
+    listed = Roster(1, tuple(replace(one, key=everybody.KEY) if one.name == "b" else one for one in ROSTER.members))
+    Site("a", roster=listed).hears(Site("b", roster=listed, identity=everybody.Anybody()))
+
+
+def test_a_hello_under_a_key_for_which_everybody_can_sign_is_signed_by_nobody() -> None:
+    """Even if such a key stood in peers.yaml, which refuses it too."""
+    with pytest.raises(MalformedMessage) as caught:
+        hears_anybody()
+    assert caught.value.evidence == "Hello: not signed by 'b'"
+
+
+def test_did_such_signatures_count_anybody_would_be_that_site() -> None:
+    with everybody.welcome():
+        hears_anybody()
 
 
 def test_another_peers_yaml_is_refused_and_both_digests_shown() -> None:

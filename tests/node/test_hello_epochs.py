@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from p2pfl import codec
@@ -10,14 +16,25 @@ from p2pfl.errors.membership import Revoked
 from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Lineage
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.messages import Envelope, seal
+from p2pfl.node.pending_change import PendingChange
+from p2pfl.node.progress import unseen
 from tests.federation import changes as membership
+from tests.federation.test_membership import of_everybody
 from tests.node.test_hello import NONCE, PROPOSE, RUN, Members, Site
 
 OLD = membership.federation()
 HERE = membership.lineage(OLD)
 MADE = membership.all_three()
 SECOND = MADE.federation()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home.create(tmp_path / "ada", "ada", [KeyFile(tmp_path / "ada.key")]) as made:
+        yield made
 
 
 def of_epoch(name: str, federation: Federation, lineage: Lineage | None, *offers: Change) -> tuple[Site, list[Change]]:
@@ -69,6 +86,18 @@ def test_an_epoch_to_which_no_approved_change_leads_is_another_federation(offere
     with pytest.raises(PeersFileDiffers):
         behind.hears(ahead)
     assert learnt == []
+
+
+@pytest.mark.parametrize("federation", [OLD, SECOND], ids=["of this epoch", "of the one that it leads to"])
+def test_no_hello_brings_a_change_to_a_key_for_which_everybody_can_sign(home: Home, federation: Federation) -> None:
+    """Though all sites had signed it: it is passed over, and who lives by it is of another federation."""
+    logs: Any = SimpleNamespace(epochs=SimpleNamespace(lineage=HERE, announced=b""), revocations=dict, entries=0)
+    behind, _ = of_epoch("ada", OLD, HERE)
+    behind.greets.membership = known = PendingChange(home, logs, OLD, unseen)
+    other, _ = of_epoch("dot", federation, HERE, of_everybody("fay"))
+    with nullcontext() if federation is OLD else pytest.raises(PeersFileDiffers):
+        behind.hears(other)
+    assert known.pending is None
 
 
 @pytest.mark.claim("MEMBER-15")

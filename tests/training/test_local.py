@@ -146,6 +146,39 @@ def test_sum_and_noise_are_added_in_float64_and_rounded_once() -> None:
     assert early, "the order of rounding shows in these very numbers"
 
 
+def fine_bits(total: float) -> int:
+    """Of sums that are all `total`, noised: how many come out near 0 with bits finer than 2⁻²⁵."""
+    weights = nn.Parameter(torch.zeros(1 << 19))
+    optimizer = KeystreamOptimizer(torch.optim.SGD([weights]), privacy(noise_multiplier=1.0), 1.0, noise())
+    weights.summed_grad = torch.full((weights.numel(),), total)
+    optimizer.add_noise()
+    assert weights.grad is not None
+    found = weights.grad.numpy().astype(np.float64)
+    near = found[np.abs(found) < 2.0**-10] * 2.0**25
+    assert near.size > 100
+    return int(np.count_nonzero(near != np.rint(near)))
+
+
+@pytest.mark.claim("DP-1")
+def test_low_bits_of_what_a_step_gives_do_not_tell_whether_a_record_was_in_it() -> None:
+    """A record with a gradient of 1, and none: numbers near 0 are as fine with it as without."""
+    assert min(fine_bits(0.0), fine_bits(1.0)) > 100
+
+
+def test_were_noise_rounded_before_it_is_added_low_bits_would_tell_it_for_certain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it was. Noise near -1 has no finer bits in float32: with the record nothing has, and one bit rules it out."""
+
+    def rounded_first(optimizer: KeystreamOptimizer) -> None:
+        std = optimizer.noise_multiplier * optimizer.max_grad_norm
+        for p in optimizer.params:
+            p.grad = p.summed_grad + torch.from_numpy(optimizer._noise.normals(p.numel()) * std).float()
+
+    monkeypatch.setattr(KeystreamOptimizer, "add_noise", rounded_first)
+    assert fine_bits(0.0) > 100 and fine_bits(1.0) == 0
+
+
 def noise_of(which: Trainer, private: Privacy, steps: int) -> np.ndarray:
     """What empty steps add, in units of the noise's standard deviation.    (steps, m)"""
     found = []

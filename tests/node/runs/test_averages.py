@@ -21,6 +21,7 @@ from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.averages import Averaging, encode_average, flatten
 from p2pfl.node.runs.passes import PASS, BegunPass, charge_release
 from p2pfl.sharing.field import FIELDS
+from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.privacy.account import Account, Mechanism, decimal_epsilon
 from p2pfl.training.privacy.accounts import EVERYTHING
 from tests.node.runs.homes import Killed, Place, charges, draw, places
@@ -106,6 +107,16 @@ def test_the_noise_is_on_every_number_at_its_size_and_the_grid_cuts_none(bits: i
     assert abs(mean.std() * math.sqrt(3) - 1) <= 0.05
     again = how.noised(np.zeros(count, np.float32), draw_of("other noise"))
     assert abs(float((one * again).mean())) <= 4 / math.sqrt(count)
+
+
+@pytest.mark.claim("DP-1")
+def test_noise_is_added_in_float64_and_rounded_once_on_the_grid() -> None:
+    """Rounded to float32 before, it would have gaps that move with the numbers that it hides."""
+    how, vector = Averaging(0.5, 2.0, None), np.full(1000, 0.01, np.float32)
+    drawn = BitStream(Secret(draw_of("noise")(32), "seed"), "training/noise").normals(vector.size) * (2.0 * 0.5)
+    found = how.noised(vector, draw_of("noise"))
+    assert np.array_equal(found, vector.astype(np.float64) + drawn)
+    assert np.count_nonzero(found != found.astype(np.float32)) > 990
 
 
 def test_whatever_a_site_puts_in_lies_within_the_clip_before_its_noise() -> None:
