@@ -159,19 +159,16 @@ def quorum(sites: int) -> int:
     return 2 * sites // 3 + 1
 
 
-# ── one log of the file ───────────────────────────────────────────────────────────────────────────────────────
-
-
 class Log:
     """Entries of one log, and what is wrong with how they hang together."""
 
     def __init__(self, held: Map, which: str) -> None:
-        more = {"cosigned", "seen"} if which == "site" else set()
+        more = {"cosigned", "seen", "waiting"} if which == "site" else set()
         if set(held) != OF_A_LOG | more or held["log"] != which or not is_name(held["site"]):
             raise ValueError("a log has other fields than an export has")
         self.which, self.site, self.note = which, held["site"], held["signed_head"]
         self.cosigned, self.seen = held.get("cosigned", []), held.get("seen", [])
-        self.witnesses, self.others = dict[str, int](), list[list[Any]]()
+        self.witnesses, self.others, self.acts = dict[str, int](), list[list[Any]](), list[Map]()
         if any(isinstance(row, str) for row in held["entries"]):
             raise ValueError("hashes stand in place of entries: ask for an export without --without-rounds")
         self.rows = [self._row(row) for row in held["entries"]]
@@ -183,6 +180,7 @@ class Log:
         if stated != (len(self.rows), self.roots[-1], chain) or type(held["size"]) is not int:
             raise ValueError("entries were changed, removed or added: number, root and chain are not those of the file")
         self.root, self.covered, self.stands, self.signers, self.later = held["root"], 0, 0, list[str](), list[int]()
+        self.last, self.waits = chain, [self._row(held["waiting"])] if more else []
 
     @staticmethod
     def _row(row: Map) -> tuple[bytes, dict[str, bytes]]:
@@ -191,7 +189,7 @@ class Log:
         return row["record"].encode("ascii"), {name: unhex(one, 64) for name, one in row["signatures"].items()}
 
     def check_heads(self, keys: Mapping[str, set[str]], beside: "Log | None") -> Iterator[str]:
-        """What is wrong with the newest head, those that others cosigned, and those of others that its site saw."""
+        """What is wrong with its newest head, those that others cosigned or its site saw of theirs, and what waits."""
         kinds = (("its signed head", [self.note or ""]), ("a cosigned head", self.cosigned), ("a seen head", self.seen))
         for what, text in [(what, text) for what, texts in kinds for text in texts]:
             try:
@@ -210,6 +208,11 @@ class Log:
                 self.witnesses |= {one: max(count, self.witnesses.get(one, 0)) for one in signers if one != owner}
             except BAD as error:
                 yield f"{what} is missing or malformed: {error}"
+        own = [{self.site: key} for key in keys.get(self.site, ())]
+        for record, by in self.waits:
+            self.acts = facts_of(record, {"acts": SITE["acts"]})["acts"]
+            if set(by) != {self.site} or not any(signing(key, "waiting", self.last + record, by) for key in own):
+                yield "what waits for it is not signed by its site as of these entries"
 
     def _head(self, origin: str, count: int, root: bytes, more: list[str], beside: "Log | None") -> Iterator[str]:
         first = f"federation/{sha(self.rows[0][0]).hex()[:32]}" if beside is None else f"site/{self.site}"
@@ -239,9 +242,6 @@ def note_of(note: str, keys: Mapping[str, set[str]]) -> tuple[str, int, bytes, l
             raise ValueError(f"a false signature of {name}")
         signers.append(name)
     return origin, int(size), unbase64(root, 32), more, signers
-
-
-# ── the federation log ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Federation:
@@ -453,7 +453,7 @@ def checked(data: bytes, genesis: str | None) -> Map:
     return {
         "verified": not found, "log": (site or log).which, "site": log.site,
         "federation": judged.name, "entries": len((site or log).rows), "root": (site or log).root,
-        "genesis": judged.genesis, "epoch": judged.epoch, "sites": dict(judged.sites),
+        "genesis": judged.genesis, "epoch": judged.epoch, "sites": dict(judged.sites), "waiting": (site or log).acts,
         "quorum": quorum(len(judged.sites)), "rounds": judged.rounds, "trained": judged.trained,
         "changes": judged.changes, "last_round_ms": judged.time_ms, "agreement": judged.agreement,
         "epsilon": {name: f"{value:g}" for name, value in sorted(judged.epsilon.items())},
@@ -485,10 +485,10 @@ def told(path: str, facts: Map) -> str:
         f"  agreement     {facts['agreement'] or 'none is named'}"
         + (", signed by every site that was ever one" if facts["agreement"] and facts["verified"] else ""),
         f"  privacy       epsilon {spent} at delta {facts['delta']}",
-        f"  signed head   over {facts['head']['entries']} entries, by "
-        f"{', '.join(facts['head']['signed_by']) or 'nobody'}",
+        f"  signed head   of {facts['head']['entries']} entries by {', '.join(facts['head']['signed_by']) or 'nobody'}",
         *(f"  witness       {name} saw its first {count} entries" for name, count in facts["witnesses"].items()),
         *(f"  it saw        of the log of {name} {n} entries, root {', '.join(of)}" for name, n, *of in facts["seen"]),
+        *(f"  waits for it  {act['command']} {json.dumps(act['options'])}" for act in facts["waiting"]),
     ]
     lines += [f"  FOUND         {one['log']} log, entry {one['entry']}: {one['what']}" for one in facts["findings"]]
     lines += [f"  note          {what}" for what in facts["notes"]]

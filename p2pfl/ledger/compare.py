@@ -20,7 +20,7 @@ from p2pfl.keys import verify
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
 from p2pfl.ledger.entry import Entry
-from p2pfl.ledger.export import Exported, root_at
+from p2pfl.ledger.export import WAITING, Exported, root_at
 from p2pfl.roster import Roster
 
 Keys = Mapping[str, frozenset[bytes]]  # by site, every key that it ever had
@@ -106,6 +106,7 @@ def check_head(exported: Exported, path: str) -> Signed:
     if exported.federation is not None:
         _judge(exported.federation, keys, path)
     _check_signatures(exported.beginnings, keys, path)
+    _check_waiting(exported, keys, path)
     return _judge(exported, keys, path)
 
 
@@ -120,6 +121,16 @@ def _check_signatures(federation: Exported, keys: Keys, path: str) -> None:
             if not any(verify(key, label, one.record, signature) for key in keys.get(name, ())):
                 evidence = f"entry {one.index} has a signature of {name} that is none of its keys'"
                 raise ExportUnsigned(path=path, site=federation.site, evidence=evidence)
+
+
+def _check_waiting(exported: Exported, keys: Keys, path: str) -> None:
+    """Raises ExportUnsigned unless what waits, where the file says that, is signed by its site as of these entries."""
+    if exported.waiting is None:
+        return
+    site, (record, signatures) = exported.site, exported.waiting
+    own, over = signatures.get(site, b""), exported.head + record
+    if set(signatures) != {site} or not any(verify(key, WAITING, over, own) for key in keys.get(site, ())):
+        raise ExportUnsigned(path=path, site=site, evidence=f"what waits for this log is not signed by {site}")
 
 
 def _label(record: bytes) -> str:

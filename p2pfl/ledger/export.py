@@ -14,10 +14,11 @@ from typing import Any, Final
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.errors.ledger import ExportMalformed, ExportTooLarge
 from p2pfl.federation.membership import BEGINNINGS
-from p2pfl.keys import SIGNATURE_BYTES
+from p2pfl.keys import SIGNATURE_BYTES, Identity, SignedRecord
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.read_log import HashChain
+from p2pfl.ledger.site_kinds import ActsEntry
 from p2pfl.ledger.witness import HeldNotes
 from p2pfl.merkle import leaf_hash, root_of
 from p2pfl.roster import NAME
@@ -25,7 +26,8 @@ from p2pfl.roster import NAME
 FORMAT: Final = "p2pfl-ledger-export/1"
 MOST_BYTES: Final = 1 << 30  # as the auditor's program
 _OF_A_LOG: Final = {"log", "site", "size", "root", "head", "signed_head", "entries"}
-_OF_A_SITE: Final = _OF_A_LOG | {"cosigned", "seen"}
+_OF_A_SITE: Final = _OF_A_LOG | {"cosigned", "seen", "waiting"}
+WAITING: Final = "waiting"  # the kind of the signature over what waits, behind the last hash of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Exported:
     signed    the note of the newest head
     cosigned  of a site log: notes of its heads, each with the cosignature of another site
     seen      of a site log: notes of heads of other sites' logs that this site cosigned, or refused to
+    waiting   of a site log: what people did that it does not hold yet, signed by its site; None where that is hidden
     """
 
     log: str
@@ -48,6 +51,7 @@ class Exported:
     federation: Exported | None = None
     cosigned: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
+    waiting: SignedRecord | None = None
 
     @property
     def beginnings(self) -> Exported:
@@ -55,14 +59,26 @@ class Exported:
         return self.federation or self
 
 
+def waiting_of(log: Log, site: str, identity: Identity, acts: ActsEntry) -> SignedRecord:
+    """What people did that the site log does not hold yet: the entry that would hold it, signed as of this log."""
+    return acts.record, {site: identity.sign(WAITING, log.head() + acts.record)}
+
+
 def export(
-    log: Log, site: str, federation: Log | None = None, held: HeldNotes | None = None, *, rounds: bool = True
+    log: Log,
+    site: str,
+    federation: Log | None = None,
+    held: HeldNotes | None = None,
+    waiting: SignedRecord | None = None,
+    *,
+    rounds: bool = True,
 ) -> bytes:
     """The file: canonical JSON.
 
     site         name of the home that the log is in
     federation   with a site log: the federation log of that home
     held         with a site log: the heads that the home holds, cosigned
+    waiting      with a site log: what it does not hold yet
     rounds       False: leaf hashes in place of rounds, and of everything in a site log
     """
     found: Facts = {"format": FORMAT, **_facts_of(log, site, rounds)}
@@ -71,6 +87,7 @@ def export(
         found["federation"] = _facts_of(federation, site, rounds)
         found["cosigned"] = _texts(notes.ours)
         found["seen"] = _texts(notes.cosigned) + _texts(notes.refused)
+        found["waiting"] = _row(*waiting) if waiting is not None and rounds else None
     return facts(found) + b"\n"
 
 
@@ -82,8 +99,7 @@ def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
     rows: list[Any] = []
     for entry, leaf in zip(log.records(), log.leaves(), strict=True):
         whole = rounds or (log.which == "federation" and read_facts(entry.record).get("kind") in BEGINNINGS)
-        signatures = {name: one.hex() for name, one in entry.signatures.items()}
-        rows.append({"record": entry.record.decode("ascii"), "signatures": signatures} if whole else leaf.hex())
+        rows.append(_row(entry.record, entry.signatures) if whole else leaf.hex())
     return {
         "log": log.which,
         "site": site,
@@ -93,6 +109,10 @@ def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
         "signed_head": log.latest_head(),
         "entries": rows,
     }
+
+
+def _row(record: bytes, signatures: Mapping[str, bytes]) -> Facts:
+    return {"record": record.decode("ascii"), "signatures": {name: one.hex() for name, one in signatures.items()}}
 
 
 def read_export(raw: bytes, path: str) -> Exported:
@@ -124,6 +144,7 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
     cosigned, seen = tuple(held.get("cosigned", ())), tuple(held.get("seen", ()))
     if not all(isinstance(text, str) for text in (*cosigned, *seen)):
         raise ValueError("a cosigned head is no text")
+    waiting = _entry(held["waiting"]) if held.get("waiting") is not None else None
     chain, entries = HashChain(), list[Entry | None]()
     whole = True  # no entry is hidden so far, so the chain of hashes is known
     for row in held["entries"]:
@@ -150,6 +171,7 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
         federation,
         cosigned,
         seen,
+        waiting,
     )
     if held["size"] != len(entries) or chain.tree.root() != found.root:
         raise ValueError("its root is not that of its entries")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from p2pfl.codec import Facts, read_facts
 from p2pfl.home import Home
-from p2pfl.home.notes import Note, Taken
+from p2pfl.home.notes import Note, Taken, note_list
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import ActsEntry
 
@@ -14,6 +14,23 @@ from p2pfl.ledger.site_kinds import ActsEntry
 def acts_of(held: Sequence[Note]) -> list[Facts]:
     """The notes as an entry says them."""
     return [{"command": one.command, "options": {**one.options, "at": one.at}} for one in held]
+
+
+def looked_at_between(home: Home, logs: Callable[[], Mapping[str, Log]]) -> tuple[Mapping[str, Log], list[Note]]:
+    """Site logs by study, and the notes that no site log of the home has.
+
+    Beside a process that takes up notes: they are looked at before the logs and behind them, until both are the same.
+    """
+    while True:
+        held, found = note_list(home), logs()
+        if note_list(home) == held:
+            break
+
+    def stand(taken: Taken) -> bool:
+        log = found.get(taken.study)
+        return stand_in_home(home, taken) if log is None else stand_in(log, taken)
+
+    return found, held.untold(stand)
 
 
 def stand_in(log: Log, taken: Taken) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from p2pfl.errors.home import WithdrawalsLost
 from p2pfl.home import Home, notes
 from p2pfl.ledger.log import Log
-from p2pfl.node.acts import stand_in
+from p2pfl.node.acts import looked_at_between
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.site_index import WITHDRAW, SiteIndex
@@ -75,19 +75,14 @@ def withdraw(home: Home, names: Iterable[bytes], at: int) -> Told:
 
 
 def _told(home: Home) -> int:
-    """How many the notes and the site logs of all studies tell of.
-
-    Notes go into a log meanwhile: looked at before and behind, so that none counts twice.
-    """
-    while True:
-        held = notes.note_list(home)
-        studies = (one for one in home.studies() if (one.folder / "ledger" / "site").is_dir())
-        logs = {one.study: Log.open(one, "site") for one in studies}
-        if notes.note_list(home) == held:
-            break
-    untold = held.untold(lambda taken: taken.study in logs and stand_in(logs[taken.study], taken))
+    """How many the notes and the site logs of all studies tell of."""
+    logs, untold = looked_at_between(home, lambda: {one.study: Log.open(one, "site") for one in _begun(home)})
     waiting = sum(int(one.options.get("records", 0)) for one in untold if one.command == WITHDRAW)
     return waiting + sum(SiteIndex(log).withdrawn() for log in logs.values())
+
+
+def _begun(home: Home) -> list[Home]:
+    return [one for one in home.studies() if (one.folder / "ledger" / "site").is_dir()]
 
 
 @dataclass

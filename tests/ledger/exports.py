@@ -8,9 +8,10 @@ from typing import Any
 from p2pfl.codec import facts
 from p2pfl.keys import Identity
 from p2pfl.ledger import note
-from p2pfl.ledger.export import FORMAT
+from p2pfl.ledger.export import FORMAT, WAITING
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.read_log import HashChain
+from p2pfl.ledger.site_kinds import ActsEntry
 from tests.ledger.sample import SITES, Signed
 
 
@@ -32,6 +33,7 @@ def log_of(
     beside: Mapping[str, Any] | None = None,
     cosigned: Sequence[str] = (),
     seen: Sequence[str] = (),
+    waiting: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The facts of one exported log, its head signed by all of `by`."""
     chain = chain_of(records)
@@ -55,8 +57,25 @@ def log_of(
         "head": chain.head.hex(),
         "signed_head": text,
         "entries": rows,
-        **({"cosigned": list(cosigned), "seen": list(seen)} if log == "site" else {}),
+        **(
+            {
+                "cosigned": list(cosigned),
+                "seen": list(seen),
+                "waiting": waiting_row(chain.head, site, waiting, by or {}),
+            }
+            if log == "site"
+            else {}
+        ),
     }
+
+
+def waiting_row(
+    last: bytes, site: str, acts: Sequence[Mapping[str, Any]] = (), by: Mapping[str, Identity] = SITES
+) -> dict[str, Any]:
+    """What people did at that site behind the entry of that hash, as it signs it."""
+    record = ActsEntry(time=1_700_000_000, acts=acts, salt=bytes(16)).record
+    identity = by.get(site) or SITES[site]
+    return {"record": record.decode(), "signatures": {site: identity.sign(WAITING, last + record).hex()}}
 
 
 def _stated(beside: Mapping[str, Any]) -> tuple[str, ...]:

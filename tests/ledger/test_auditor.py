@@ -16,7 +16,7 @@ from p2pfl.cli.ledger import export as exporting
 from p2pfl.cli.main import run
 from p2pfl.errors.ledger import ExportUnsigned
 from p2pfl.federation.membership import Change
-from p2pfl.home import Home
+from p2pfl.home import Home, notes
 from p2pfl.home.segments import LogName
 from p2pfl.keys import SMALL_ORDER
 from p2pfl.ledger import auditor, export, note
@@ -24,8 +24,10 @@ from p2pfl.ledger.compare import check_head
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.export import read_export
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import ActsEntry
 from p2pfl.ledger.verify import check_federation, check_site, verify
 from p2pfl.ledger.witness import HeldNotes
+from p2pfl.node.acts import acts_of, looked_at_between
 from tests.federation.changes import (
     IDENTITIES,
     NAMES,
@@ -40,7 +42,7 @@ from tests.federation.changes import (
     two_epochs,
 )
 from tests.federation.changes import with_agreement as under_agreement
-from tests.ledger.exports import chain_of, file_of, log_of
+from tests.ledger.exports import chain_of, file_of, log_of, waiting_row
 from tests.ledger.sample import (
     SITES,
     agreement,
@@ -173,7 +175,8 @@ def test_it_agrees_on_homes_with_any_number_of_rounds(
     with lived_in(tmp_path, monkeypatch, rounds) as at:
         assert verify(at).verified
         log, site = Log.open(at, "federation"), Log.open(at, "site")
-        facts = auditor.checked(export.export(site, at.name, log), None)
+        waiting = export.waiting_of(site, at.name, at.identity(), ActsEntry(time=0, acts=(), salt=bytes(16)))
+        facts = auditor.checked(export.export(site, at.name, log, waiting=waiting), None)
     assert (facts["verified"], facts["findings"]) == (True, [])
     assert (facts["entries"], facts["root"]) == (len(site), site.root().hex())
     assert (facts["rounds"], facts["head"]) == (rounds, {"entries": 6, "signed_by": ["charite"]})
@@ -433,6 +436,79 @@ def test_heads_of_others_that_a_site_saw_are_told_with_their_roots() -> None:
         assert found(site_file(SITE_ROWS, seen=[wrong]))
 
 
+# ── what people did that the log does not hold yet ────────────────────────────────────────────────────────────
+
+PREDICTED = {"command": "predict", "options": {"model": "ab" * 32, "times": 1, "at": 1_700_000_000}}
+
+
+@pytest.mark.claim("LEDGER-6")
+def test_an_export_holds_what_people_did_since_the_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log has it behind the next round: what was done after a study's last one stood in no export."""
+    with lived_in(tmp_path, monkeypatch) as at:
+        notes.put(at, "predict", 1_700_000_000, {"model": "ab" * 32})
+    target = tmp_path / "site.json"
+    command = ["ledger", "export", "--log", "site", "-o", str(target), "--home", str(at.path)]
+    command += ["--key-file", str(tmp_path / "charite.key")]
+    assert run([*command, "--with-verifier"]) == 0
+    facts = auditor.checked(target.read_bytes(), None)
+    assert (facts["verified"], facts["entries"], facts["waiting"]) == (True, 6, [PREDICTED])
+    assert "waits for it  predict {" in alone(tmp_path, "site.json").stdout
+    target.unlink()
+    assert run(command) == 0
+    told = [act["command"] for act in auditor.checked(target.read_bytes(), None)["waiting"]]
+    assert told == ["predict", "ledger export"]
+    target.unlink()
+    assert run([*command, "--without-rounds"]) == 0
+    assert b"predict" not in target.read_bytes()
+    assert run(["ledger", "compare", str(target), str(target)]) == 0
+
+
+@pytest.mark.claim("LEDGER-6")
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        None,
+        {**waiting_row(chain_of(SITE_ROWS).head, "charite", [PREDICTED]), "signatures": {}},
+        waiting_row(chain_of(SITE_ROWS[:-1]).head, "charite", [PREDICTED]),
+        waiting_row(chain_of(SITE_ROWS).head, "ucl", [PREDICTED]),
+        {**waiting_row(chain_of(SITE_ROWS).head, "charite", [PREDICTED]), "record": SITE_ROWS[0][0].decode()},
+    ],
+    ids=["taken out", "unsigned", "as of an earlier entry", "signed by another", "an entry of another kind"],
+)
+def test_what_waits_for_a_log_is_signed_by_its_site_as_of_its_last_entry(waiting: Any) -> None:
+    held = log_of(SITE_ROWS, log="site", beside=(beside := log_of(federation_records(2))))
+    raw = file_of({**held, "waiting": waiting}, federation=beside)
+    assert found(raw)
+    if waiting is not None:  # with hashes in place of its entries it is hidden too
+        with pytest.raises(ExportUnsigned):
+            check_head(read_export(raw, "x"), "x")
+
+
+def test_what_waits_is_looked_for_before_the_log_and_behind_it(tmp_path: Path) -> None:
+    """Beside a process that takes up notes: what it takes up between the two stands in the export, and once."""
+    at = home(tmp_path)
+    write(at, "site", site_records(6))
+    notes.put(at, "predict", 1_700_000_000, {"model": "ab" * 32})
+    moments = iter((True, False))
+
+    def taken_up(held: list[notes.Note]) -> None:
+        log = Log.open(at, "site")
+        log.append(ActsEntry(time=0, acts=acts_of(held), salt=bytes(16)).record)
+        log.close()
+
+    def logs() -> dict[str, Log]:
+        if next(moments, False):
+            notes.hand_over(at, lambda: 6, taken_up, lambda _: False)
+        return {at.study: Log.open(at, "site")}
+
+    found, untold = looked_at_between(at, logs)
+    acts = [one for entry in found[""].records() for one in json.loads(entry.record).get("acts", ())]
+    assert (acts, untold) == ([PREDICTED], [])
+    at.close()
+
+
 # ── no byte of it may change ──────────────────────────────────────────────────────────────────────────────────
 
 SMALL = site_file(
@@ -440,6 +516,7 @@ SMALL = site_file(
     FEDERATION := log_of([genesis(), round_(1)], by={"charite": SITES["charite"], "ucl": SITES["ucl"]}),
     cosigned=[cosigned(site_head([SITE_ROWS[0]], beside=FEDERATION), "charite", "ucl")],
     seen=[cosigned(site_head(SITE_ROWS[1:3], "ucl"), "ucl", "charite")],
+    waiting=[PREDICTED],
 )
 
 

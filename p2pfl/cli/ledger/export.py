@@ -29,6 +29,8 @@ from p2pfl.home import notes
 from p2pfl.home.segments import LogName
 from p2pfl.ledger import export as exports
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import ActsEntry
+from p2pfl.node.acts import acts_of, looked_at_between
 from p2pfl.node.witness import held_notes
 
 VERIFIER = "verify_ledger.py"
@@ -63,7 +65,8 @@ def export(
 ) -> None:
     """Write a log as it was signed: entries, signatures, root, signed head. To be compared, or for an auditor.
 
-    Nobody needs a key to read it.
+    Nobody needs a key to read it. A site's own log comes with what people did since its last round: the log takes that
+    up behind the next one.
     """
     if without_rounds and with_verifier:
         raise WrongUse(
@@ -77,9 +80,14 @@ def export(
         # In this order beside a process at work: the heads that others cosigned are over what the log holds by then,
         # and its own head speaks of what the federation log holds by then.
         held = held_notes(opened)
-        log = Log.open(opened, which)
-        beside = Log.open(opened, "federation") if which == "site" else None
-        raw = exports.export(log, opened.name, beside, held, rounds=not without_rounds)
+        if which == "site":
+            logs, untold = looked_at_between(opened, lambda: {opened.study: Log.open(opened, "site")})
+            log, beside = logs[opened.study], Log.open(opened, "federation")
+            acts = ActsEntry(time=int(time.time()), acts=acts_of(untold)).salted(opened.draw)
+            waiting = exports.waiting_of(log, opened.name, opened.identity(), acts)
+        else:
+            log, beside, waiting = Log.open(opened, "federation"), None, None
+        raw = exports.export(log, opened.name, beside, held, waiting, rounds=not without_rounds)
         size, root = len(log), log.root().hex()
         with contextlib.suppress(DiskRefused):  # a copy of a home on a medium that is read only
             notes.put(opened, "ledger export", int(time.time()), {"log": which})
