@@ -100,6 +100,7 @@ async def site(folder: Path, number: int, interface: str, asked: Measured) -> To
     key = KeyFile(key_file(folder, name))
     tensor = torch.from_numpy(vector.copy())
     told: Told = {"plain": [], **{str(bits): [] for bits in asked.bits}, "memory": {}, "timeline": {}}
+    told["inner loops"] = kernel.in_use()
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
         await peer.sum(vector[:1000], limit=LIMIT, name="first")  # genesis, code and buffers are there
         line = timeline.Timeline(Update, interface) if asked.stamps else None

@@ -74,7 +74,15 @@ def run(asked: Measured, places: list[links.Place]) -> list[Told]:
         said = [child.communicate(timeout=3600)[0] for child in children]
         if any(child.returncode for child in children):
             raise SystemExit("a peer of the benchmark failed; its error is above")
-    return [json.loads(text.splitlines()[-1]) for text in said]
+    told = [json.loads(text.splitlines()[-1]) for text in said]
+    alike(told)
+    return told
+
+
+def alike(told: list[Told]) -> None:
+    """The report's head says what the inner loops ran on: those of every peer. Raises SystemExit."""
+    if any(one["inner loops"] != kernel.in_use() for one in told):
+        raise SystemExit(f"inner loops: {kernel.in_use()} here, of the peers {[one['inner loops'] for one in told]}")
 
 
 def cold(places: list[links.Place], words: int, bits: Sequence[int], rounds: int) -> dict[int, list[dict[str, float]]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import _bench, _results, _sections
+from benchmarks import _bench, _report, _results, _sections
 from benchmarks._report import FINDINGS_FILE, Finding, show
+from p2pfl.sharing import kernel, loops
 from p2pfl.simulate.forecast import VECTORS
 
 ON = {"processor": "a processor", "cores": 2, "inner loops": "numpy"}
@@ -144,6 +145,12 @@ def test_only_the_same_thing_on_the_same_machine_is_compared() -> None:
         assert _results.compared(unlike, old) == ["nothing of this was measured before on this machine"]
     newest = _results.compared(lines(1.0), [*old, *lines(4.0)])
     assert newest[1].split() == ["ratio", "1", "/", "4", "0.25", "×", "apart"]
+
+
+def test_each_benchmark_says_what_the_inner_loops_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _report.machine()["inner loops"] == kernel.in_use() == loops.built()
+    monkeypatch.setattr(kernel, "COMPILED", None)
+    assert _report.machine()["inner loops"] == "numpy"
 
 
 def test_the_numbers_say_how_many_of_their_promises_hold() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from p2pfl.mesh.events import Path as Route
 from p2pfl.node import link_status
 from p2pfl.node.live import LiveView
 from p2pfl.roster import Address
+from p2pfl.sharing import loops
 from tests.ledger.sample import look, write
 
 WALL = 1_800_000_000.0  # 2027-01-15 08:00:00Z, when the mesh's clock stands at 1000
@@ -196,6 +198,33 @@ def test_a_disk_that_is_full_ends_nothing(home: Home, monkeypatch: pytest.Monkey
     asyncio.run(scene())
     assert link_status.read(home) is None
     assert not list(home.path.glob("state/*.new"))
+
+
+@pytest.mark.parametrize(
+    ("instructions", "line"),
+    [("VAES", "made by compiled loops, with VAES"), (None, "made by numpy: no compiled loops here")],
+)
+def test_it_says_what_makes_the_masks(
+    instructions: str | None,
+    line: str,
+    home: Home,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = None if instructions is None else SimpleNamespace(INSTRUCTIONS=instructions)
+    monkeypatch.setattr(loops, "MODULE", module)
+    assert json.loads(told(home, capsys, "--json"))["inner_loops"] == (instructions or "numpy")
+    (shown,) = [one for one in told(home, capsys).splitlines() if one.startswith("  masks")]
+    assert shown.removeprefix("  masks").strip() == line
+
+
+def test_it_says_so_where_they_are_not_built(home: Home) -> None:
+    """As a process of a machine without a compiler finds it, and as sums there would be made."""
+    hidden = (
+        "import sys; sys.modules['p2pfl.sharing._kernel'] = None; from p2pfl.__main__ import main; sys.exit(main())"
+    )
+    asked = [sys.executable, "-c", hidden, "status", "--home", str(home.path), "--json"]
+    assert json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)["inner_loops"] == "numpy"
 
 
 def test_what_looks_have_spent_of_held_out_records_is_told_apart(

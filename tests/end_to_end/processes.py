@@ -34,6 +34,10 @@ from tests.ports import free_ports
 PATIENCE_S: Final = 300.0  # a hang, not a speed: a machine that ten others share starts five sites in a minute
 NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus")
 ROOT: Final = Path(__file__).parents[2]
+# site.py as where the compiled loops were not built: their module is not found.
+NOT_BUILT: Final = (
+    "import sys; sys.modules['p2pfl.sharing._kernel'] = None; from tests.end_to_end.site import main; sys.exit(main())"
+)
 ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -318,7 +322,7 @@ class Sites:
         return self.run(name, ["-m", "tests.end_to_end.dying", plan, *words])
 
     def site(self, name: str, do: Sequence[Mapping[str, Any]], **plan: Any) -> Process:
-        """A process of site.py: the Python API, with every event told."""
+        """A process of site.py: the Python API, with every event told. `numpy`: without the compiled loops."""
         site = self[name]
         facts = {
             "peers": str(self.peers),
@@ -330,7 +334,8 @@ class Sites:
             "do": list(do),
             **plan,
         }
-        return self.run(name, ["-m", "tests.end_to_end.site", json.dumps(facts)])
+        program = ["-c", NOT_BUILT] if plan.get("numpy") else ["-m", "tests.end_to_end.site"]
+        return self.run(name, [*program, json.dumps(facts)])
 
     def linked(
         self,

@@ -12,7 +12,8 @@ folder, so that a test can add them up; `gate` is the pass before which it waits
 waits for it between two others. Each event says when it was told (`told_s`), on the clock that all processes share. ε
 is a stand-in that grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's
 proposals hold in place of its positions; `lie` names what it makes of its letters (undefended.py). `offers` tells each
-update that a training offers. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
+update that a training offers. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps. At
+its end it says what its inner loops ran on.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from p2pfl.node.question_file import statistic_of
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.sharing import events as e
+from p2pfl.sharing import kernel
 from p2pfl.sharing.run import Run
 from p2pfl.training import update
 from p2pfl.training.measures.classification import Binary
@@ -341,7 +343,7 @@ def main() -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return 130
-    print(json.dumps({"given": given}), flush=True)
+    print(json.dumps({"given": given, "loops": kernel.in_use()}), flush=True)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import ValueNotFinite, WordOutOfRange
-from p2pfl.sharing import kernel
+from p2pfl.sharing import chunks, kernel
 from p2pfl.sharing.field import FIELDS, Field, Words
 from p2pfl.sharing.forms import MOST_WORDS, Forms
 from p2pfl.sharing.masking import combine
 from p2pfl.sharing.prg import Keystream, expand
 from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.peer import SimulatedPeer
 from tests.examples import examples
+from tests.simulate import promises
 
 LOOPS = kernel.COMPILED
 pytestmark = pytest.mark.skipif(
@@ -228,6 +231,34 @@ def test_lengths_that_do_not_fit_are_refused_before_anything_is_read() -> None:
         LOOPS.extent(words, 4, p, 5)
     with pytest.raises(ValueError, match="no field"):
         LOOPS.extent(words, 4, p - 2, 0)
+
+
+def by_numpy(peer: SimulatedPeer) -> None:
+    """This peer alone does all that it does without the compiled loops."""
+    mortal = peer._mortal
+
+    def without_them(act: Callable[[], None]) -> None:
+        without(loops=True)
+        try:
+            mortal(act)
+        finally:
+            without(loops=False)
+
+    peer._mortal = without_them  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("bits", FIELDS)
+def test_peers_with_them_and_peers_without_make_one_round(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes chunks, sums and tags of the others, and signs the same digests of the masked sums and of the sum."""
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 4096)
+    federation = SimulatedFederation(4, length=9_001, bits=bits)
+    for name in ("site-1", "site-3"):
+        by_numpy(federation.peers[name])
+    federation.run()
+    promises.check(federation)
+    for peer in federation.peers.values():
+        assert peer.disk.totals[0][0].words.tolist() == federation.expected(1)
+    assert len({tuple(peer.disk.ledger) for peer in federation.peers.values()}) == 1
 
 
 def test_what_is_in_use_is_told() -> None:

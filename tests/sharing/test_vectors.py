@@ -1,4 +1,7 @@
-"""The committed vectors are what the generator writes, and what the library does, refusals included."""
+"""The committed vectors are what the generator writes, and what the library does, refusals included.
+
+Both ways: by the compiled loops, where they are built, and by numpy.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ import pytest
 
 from p2pfl import merkle
 from p2pfl.errors import P2PFLError
-from p2pfl.sharing import shamir
+from p2pfl.sharing import kernel, shamir
 from p2pfl.sharing.additive import split
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.fixed_point import FixedPoint
 from p2pfl.sharing.forms import Forms, add
 from p2pfl.sharing.graph import outgoing
-from p2pfl.sharing.masking import mask
+from p2pfl.sharing.masking import combine, mask
 from p2pfl.sharing.prg import context, expand, stream_key
 from p2pfl.sharing.quantiser import Quantiser
 from tests.vectors import generate
@@ -44,8 +47,11 @@ def replay_stream_key(case: Case) -> object:
 
 
 def replay_expand(case: Case) -> object:
-    key = bytes.fromhex(case["key"])
-    return expand(key, FIELDS[case["bits"]], case["start"], case["count"]).tobytes().hex()
+    """Alone, and as a round makes it: the mask of words that are all 0."""
+    key, field, start = bytes.fromhex(case["key"]), FIELDS[case["bits"]], case["start"]
+    alone = expand(key, field, start, case["count"])
+    assert np.array_equal(combine(None, [key], [], field, start, np.empty_like(alone)), alone)
+    return alone.tobytes().hex()
 
 
 def replay_mask(case: Case) -> object:
@@ -124,14 +130,53 @@ REPLAY: dict[str, Callable[[Case], object]] = {
 }
 
 
-@pytest.mark.parametrize(("file", "case"), CASES, ids=[f"{file}: {case['name']}" for file, case in CASES])
-def test_the_library_answers_as_the_vector_says(file: str, case: Case) -> None:
+@pytest.fixture(
+    params=[
+        pytest.param(kernel.COMPILED, marks=pytest.mark.skipif(kernel.COMPILED is None, reason="not built here")),
+        None,
+    ],
+    ids=["compiled", "numpy"],
+)
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the inner loops run on."""
+    monkeypatch.setattr(kernel, "COMPILED", request.param)
+
+
+def check(case: Case) -> None:
     if "error" in case:
         with pytest.raises(P2PFLError) as caught:
             REPLAY[case["operation"]](case)
         assert caught.value.code == case["error"]
     else:
         assert REPLAY[case["operation"]](case) == case["expect"]
+
+
+@pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize(("file", "case"), CASES, ids=[f"{file}: {case['name']}" for file, case in CASES])
+def test_the_library_answers_as_the_vector_says(file: str, case: Case) -> None:
+    check(case)
+
+
+class Called:
+    """The compiled loops, and which of them were called."""
+
+    def __init__(self, compiled: kernel.Compiled) -> None:
+        self.compiled, self.verbs = compiled, set[str]()
+
+    def __getattr__(self, verb: str) -> Any:
+        self.verbs.add(verb)
+        return getattr(self.compiled, verb)
+
+
+@pytest.mark.skipif(kernel.COMPILED is None, reason="the compiled loops are not built here, or not for this processor")
+def test_the_vectors_hold_the_compiled_loops_and_not_numpy_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that make words, and check them. What reads a sum (decode, extent) is held against numpy alone."""
+    assert kernel.COMPILED is not None
+    called = Called(kernel.COMPILED)
+    monkeypatch.setattr(kernel, "COMPILED", called)
+    for _, case in CASES:
+        check(case)
+    assert called.verbs == {"combine", "add_up", "below", "tag", "survey", "round_up"}
 
 
 @pytest.mark.parametrize("file", generate.FILES)
