@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +92,20 @@ class CountedStream(Stream):
         super().fill(out)
 
 
+class CountedLoops:
+    """The compiled loops; what keystream they make is counted with that of the streams."""
+
+    def __init__(self, compiled: kernel.Compiled) -> None:
+        self._compiled = compiled
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._compiled, verb)
+
+    def combine(self, out: Words, x: Words | None, plus: Sequence[bytes], minus: Sequence[bytes], *of: int) -> None:
+        CountedStream.made += out.nbytes * (len(plus) + len(minus))
+        self._compiled.combine(out, x, plus, minus, *of)
+
+
 def words_come_first(peer: SimulatedPeer) -> None:
     """Its masks are still being expanded when its words are there, as where a sum is called and nothing is trained."""
     owed: list[e.Ahead] = []
@@ -107,9 +123,19 @@ def words_come_first(peer: SimulatedPeer) -> None:
 
 @pytest.mark.parametrize("chunk_bytes", [chunks.CHUNK_BYTES, 64])
 @pytest.mark.parametrize("cold", [False, True])
-def test_no_mask_is_made_twice(cold: bool, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "loops",
+    [
+        pytest.param(kernel.COMPILED, marks=pytest.mark.skipif(kernel.COMPILED is None, reason="not built here")),
+        None,
+    ],
+    ids=["compiled", "numpy"],
+)
+def test_no_mask_is_made_twice(
+    loops: kernel.Compiled | None, cold: bool, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(kernel, "COMPILED", None)  # numpy's loops: the compiled ones make theirs out of sight
+    monkeypatch.setattr(kernel, "COMPILED", CountedLoops(loops) if loops is not None else None)
     monkeypatch.setattr(masking, "Stream", CountedStream)
     monkeypatch.setattr(CountedStream, "made", 0)
     n, m = 5, 400

@@ -27,6 +27,7 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.runs.cohort import flat
 from p2pfl.node.runs.readings import ReadAs, Summed, SumValue
 from p2pfl.roster import MOST_PEERS
+from p2pfl.sharing.digests import bulk_digest
 from p2pfl.sharing.events import Words
 from p2pfl.sharing.field import bytes_of
 from p2pfl.sharing.masked_sums import MaskedSums
@@ -68,6 +69,7 @@ def name_of(key: bytes, of: bytes, terms: Sequence[Any], values: Sequence[Any]) 
     """32 bytes that name one call: its federation, its terms, and the values as they were given, in their order.
 
     key   this home's secret for queries: nobody else finds values by trying
+    Numbers are hashed where they lie, as all bulk is (docs/adr/0067).
     """
     return digest("answer", key, of, repr(tuple(terms)).encode(), *(_bytes_of(one) for one in values))
 
@@ -76,7 +78,7 @@ def _bytes_of(values: Any) -> bytes:
     array = flat(values)
     if array.dtype == object or array.dtype.kind in "US":
         return "\0".join(map(str, array.tolist())).encode()
-    return array.dtype.str.encode() + np.ascontiguousarray(array).tobytes()
+    return array.dtype.str.encode() + bulk_digest(np.ascontiguousarray(array).data)
 
 
 def keep(home: Home, answer: Answer) -> None:

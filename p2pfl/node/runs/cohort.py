@@ -47,11 +47,14 @@ def mark_of(key: bytes, values: Any) -> bytes:
     keys = np.frombuffer(derive(key, "home/query", b"mark", length=8 * LANES), "<u8")
     sums = [0] * LANES  # mod 2⁶⁴
     array = flat(values)
+    scratch = np.empty((2, min(BLOCK, array.size)), np.uint64)
     for first in range(0, array.size, BLOCK):
         numbers = _as_floats(array[first : first + BLOCK])
-        bits = numbers[numbers != 0.0].view(np.uint64)
+        if np.count_nonzero(numbers) < numbers.size:
+            numbers = numbers[numbers != 0.0]
+        bits = numbers.view(np.uint64)
         for lane in range(LANES):
-            sums[lane] = (sums[lane] + int(_mixed(bits, keys[lane]).sum(dtype=np.uint64))) % (1 << 64)
+            sums[lane] = (sums[lane] + int(_mixed(bits, keys[lane], *scratch).sum(dtype=np.uint64))) % (1 << 64)
     return digest("query data", key, *(total.to_bytes(8, "big") for total in sums))
 
 
@@ -61,13 +64,16 @@ def _as_floats(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.ascontiguousarray(block, np.float64)
 
 
-def _mixed(bits: npt.NDArray[np.uint64], key: np.uint64) -> npt.NDArray[np.uint64]:
-    """A 64-bit finaliser (Appleby, MurmurHash3) of each number under `key`."""
-    found = bits ^ key
+def _mixed(
+    bits: npt.NDArray[np.uint64], key: np.uint64, found: npt.NDArray[np.uint64], shifted: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint64]:
+    """A 64-bit finaliser (Appleby, MurmurHash3) of each number under `key`; the last two are scratch of as many."""
+    found, shifted = found[: bits.size], shifted[: bits.size]
+    np.bitwise_xor(bits, key, out=found)
     for odd in ODD:
-        found ^= found >> SHIFT
+        found ^= np.right_shift(found, SHIFT, out=shifted)
         found *= odd
-    found ^= found >> SHIFT
+    found ^= np.right_shift(found, SHIFT, out=shifted)
     return found
 
 

@@ -229,6 +229,13 @@ def test_a_mark_is_of_the_numbers_whatever_their_order_and_zeros(values: list[fl
     assert mark_of(MARK, [*values, 1.0]) != mark_of(MARK, values) != mark_of(bytes(31) + b"x", values)
 
 
+def test_a_mark_is_the_one_that_older_site_logs_hold() -> None:
+    """Of another value the data that a home has summed before would pass as new ones."""
+    values = np.linspace(-1, 1, 70_001).astype(np.float32)  # a zero, and more than two blocks
+    assert mark_of(MARK, values).hex() == "b4c7d7fc5d701d5b7c7cd65cb98750d90a21c86fb83137d03b8233f41a52ec3e"
+    assert mark_of(MARK, values[values > 0]).hex() == "7e7c0e3b6dafac15d8ddb5b30659d35ca48d02c4ca9495a01be313329e39b437"
+
+
 def test_a_mark_of_many_numbers_is_that_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(1, 1000, dtype=np.int64)
     whole = mark_of(MARK, values)
