@@ -42,6 +42,7 @@ from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _timeline as timeline  # noqa: E402
+from benchmarks import _timeline_drawing as drawing  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
 from benchmarks._federation import federation, numbered  # noqa: E402
 from benchmarks._summing_peer import Measured, Told  # noqa: E402
@@ -176,7 +177,7 @@ def tell(options: argparse.Namespace, link: str, told: list[Told]) -> None:
             begun, marks = one["timeline"][str(bits)]
             peers.append(timeline.Told(f"site-{number}", [tuple(mark) for mark in marks], begun))
         title = f"{link}, {options.words:,} words of {bits} bits, {options.peers} peers"
-        path = timeline.write(options.timeline, f"sum-{link}-{options.words}-{bits}", title, peers)
+        path = drawing.write(options.timeline, f"sum-{link}-{options.words}-{bits}", title, peers, speed)
         print(f"{title}: ms since the update was ready; drawn in {path}", file=sys.stderr)
         print("\n".join(timeline.table(peers, speed)), file=sys.stderr)
 
