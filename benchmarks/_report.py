@@ -20,13 +20,17 @@ FINDINGS_FILE: Final = "P2PFL_FINDINGS"
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured quantity: a value for each round, its unit ("" for a ratio), and what was promised of the median."""
+    """One measured quantity: a value for each round, its unit ("" for a ratio), and what was promised of the median.
+
+    aim   below `at_most`: nobody was promised it
+    """
 
     name: str
     values: tuple[float, ...]
     unit: str = ""
     at_least: float | None = None
     at_most: float | None = None
+    aim: float | None = None
 
     @property
     def median(self) -> float:
@@ -42,7 +46,9 @@ class Finding:
     def promise(self) -> str:
         bounds = (("≥", self.at_least), ("≤", self.at_most))
         said = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-        return f"promised {said}: {'held' if self.holds else 'NOT HELD'}" if said else ""
+        aim = f" (aim {self.aim:g})" if self.aim is not None else ""
+        short = ", short of its aim" if self.holds and self.aim is not None and self.median > self.aim else ""
+        return f"promised {said}{aim}: {'held' if self.holds else 'NOT HELD'}{short}" if said else ""
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -54,6 +60,7 @@ class Finding:
             "rounds": len(self.values),
             "at_least": self.at_least,
             "at_most": self.at_most,
+            "aim": self.aim,
             "holds": self.holds,
         }
 

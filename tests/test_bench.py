@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import _bench, _report, _results, _sections
+from benchmarks import _bench, _report, _results, _sections, secure_sum
 from benchmarks._report import FINDINGS_FILE, Finding, show
 from p2pfl.sharing import kernel, loops
 from p2pfl.simulate.forecast import VECTORS
@@ -158,6 +158,38 @@ def test_the_numbers_say_how_many_of_their_promises_hold() -> None:
     met = [cells[-3].strip(" *") for cells in (line.split("|") for line in text.splitlines()) if len(cells) == 7]
     judged = [one for one in met if one in ("yes", "no", "not always")]
     assert f"Of these {len(judged)} promises {judged.count('yes')} hold." in text
+
+
+def test_the_table_of_a_secure_sum_promises_what_its_script_does() -> None:
+    """Limits, with the aims beside them: of which a finding may fall short and keep its promise."""
+    text = (Path(__file__).parents[1] / "docs/benchmarks.md").read_text()
+    rows = re.findall(r"^\| time ratio, (\w+ ?[\w/]*?)(?: links)?, 31 bits.*\n\| the same, 16 bits.*", text, re.M)
+    assert len(rows) == len(secure_sum.PROMISED)
+    for link, widths in secure_sum.PROMISED.items():
+        named = link.replace("gbit", " Gbit/s").replace("mbit", " Mbit/s")
+        found = re.search(rf"^\| time ratio, {named}.*\n\| the same, 16 bits.*", text, re.M)
+        assert found is not None
+        for line, (most, aim) in zip(found[0].splitlines(), widths.values(), strict=True):
+            said, met = (cell.strip(" *") for cell in line.split("|")[-4:-2])
+            assert [float(one) for one in re.findall(r"[\d.]+", said)] == [
+                one for one in (most, aim) if one is not None
+            ]
+            assert said.startswith("≤ ") and (" (aim " in said) == (aim is not None)
+            median = float(line.split("|")[2].split()[0])
+            assert met == ("yes" if median <= most else "no"), line
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "holds"),
+    [
+        (8.5, "promised ≤ 8 (aim 6): NOT HELD", False),
+        (7.0, "promised ≤ 8 (aim 6): held, short of its aim", True),
+        (6.0, "promised ≤ 8 (aim 6): held", True),
+    ],
+)
+def test_a_limit_is_what_was_promised_and_an_aim_is_not(found: float, said: str, holds: bool) -> None:
+    finding = Finding("ratio", (found,), at_most=8.0, aim=6.0)
+    assert (finding.promise, finding.holds, finding.as_json()["aim"]) == (said, holds, 6.0)
 
 
 def test_a_forecast_reckons_with_the_memory_that_was_measured() -> None:
