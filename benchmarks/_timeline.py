@@ -6,6 +6,7 @@ and only when a timeline is asked for; the node knows nothing of it.
 
     phase   a phase of the round begins                work   an event is handled, in a worker thread or in the loop
     words   the source gives its words to be masked    hop    work is handed to a thread
+    spent   microseconds of processor that the process has had: when the words are there, and as bytes are given to TCP
     out     a letter is given to a link's queue        in     a letter has come and is opened
     up      bytes are given to TCP                     disk   one fsync
     turn    one callback of the event loop that took 5 ms or more; microseconds of processor in place of bytes
@@ -55,10 +56,12 @@ class Timeline:
         self._watch(source, "propose", "work", lambda *_: "quantise")
         self._watch(source, "words", "work", lambda *_: "mask, hash")
         self._watch(source, "words", "words", lambda *_: "")
+        self._watch(source, "words", "spent", lambda *_: "", _spent)
         self._watch(source, "apply", "work", lambda *_: "read the sum")
         self._watch(Disk, "sync", "disk", lambda descriptor, path: path.name)
         self._watch(Post, "send", "out", lambda peer, letter: type(letter.message).__name__, _size_out)
         self._watch(Pump, "_to_tcp", "up", lambda: "")
+        self._watch(Pump, "_to_tcp", "spent", lambda: "", _spent)
         self._watch_turns()
         self._watch_letters()
         self._watch_phases()
@@ -90,7 +93,7 @@ class Timeline:
         run, marks = asyncio.Handle._run, self._marks
 
         def stamped(handle: asyncio.Handle) -> None:
-            begun, before = time.monotonic(), time.thread_time()
+            callback, begun, before = getattr(handle, "_callback", None), time.monotonic(), time.thread_time()
             try:
                 run(handle)
             finally:
@@ -98,7 +101,7 @@ class Timeline:
                 self._turns += 1
                 if ended - begun >= SLOW_S:
                     spent = round(1e6 * (time.thread_time() - before))
-                    marks.append(("turn", _called(getattr(handle, "_callback", None)), begun, ended, spent))
+                    marks.append(("turn", _called(callback, "__qualname__"), begun, ended, spent))
 
         setattr(asyncio.Handle, "_run", stamped)  # noqa: B010
 
@@ -157,12 +160,16 @@ class Timeline:
         return [*self._marks, ("turns", "", 0.0, 0.0, self._turns)]
 
 
-def _called(work: Any) -> str:
-    """Its name; that of what a partial calls, or a task's step."""
+def _called(work: Any, name: str = "__name__") -> str:
+    """Its name; that of what a partial calls, or of the coroutine of which it is a task's step."""
     inner = work.func if isinstance(work, functools.partial) else work
     if isinstance(task := getattr(inner, "__self__", None), asyncio.Task):
         inner = task.get_coro()
-    return str(getattr(inner, "__name__", type(inner).__name__))
+    return str(getattr(inner, name, type(inner).__name__))
+
+
+def _spent(*_: Any) -> int:
+    return round(1e6 * time.process_time())
 
 
 def _size_out(peer: str, letter: Any) -> int:
@@ -199,6 +206,13 @@ def first_byte(told: Told) -> tuple[float, float] | None:
     least = min(LETTER_BYTES, chunks[0][4]) if chunks else 0
     sent = [mark[3] for mark in told.of("up") if chunks and mark[2] >= chunks[0][2] and mark[4] >= least]
     return (there[-1], min(sent)) if there and sent else None
+
+
+def spent_ms(told: Told, begun: float, ended: float) -> float | None:
+    """Processor time of the process between two moments at which it was stamped: a busy machine says little else."""
+    stamps = [mark for mark in told.of("spent") if begun <= mark[3]]
+    after = [mark[4] for mark in stamps if mark[3] >= ended]
+    return (min(after) - stamps[0][4]) / 1e3 if after else None
 
 
 def looks(told: Told, bytes_per_s: float) -> list[Mark]:
@@ -260,7 +274,9 @@ def table(tolds: list[Told], bytes_per_s: float | None) -> list[str]:
             lines.append(f"    loop     {_counted(slow)}")
         if first is not None:
             after, there = (first[1] - first[0]) * 1e3, told.at(first[0])
-            lines.append(f"    first    masked byte {after:.1f} ms after the words were there, at {there}")
+            own_ms = spent_ms(told, *first)
+            more = f", and {own_ms:.1f} ms of processor" if own_ms is not None else ""
+            lines.append(f"    first    masked byte {after:.1f} ms{more} after the words were there, at {there}")
         lines.append(
             f"    counts   {len(disk)} fsyncs in {spent * 1e3:.0f} ms · {len(told.of('hop'))} hand-overs to a thread · "
             f"{turns} callbacks, {len(slow)} over {SLOW_S * 1e3:.0f} ms ({own} by their own processor time), "

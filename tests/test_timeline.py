@@ -27,11 +27,15 @@ MARKS: list[Mark] = [
     ("phase", "propose", 10.040, 10.050, 0),
     ("disk", "attempt.new", 10.050, 10.060, 0),
     ("words", "", 10.091, 10.0964, 0),
+    ("spent", "", 10.091, 10.0965, 5_000_000),
+    ("spent", "", 10.099, 10.0996, 5_000_900),
     ("up", "", 10.099, 10.0995, 90_000),  # of another sum
     ("out", "Chunk", 10.100, 10.100, 1_500_000),
     ("up", "", 10.100, 10.1001, 300),  # a letter
     ("up", "", 10.1002, 10.1007, 16_384),
+    ("spent", "", 10.1002, 10.1008, 5_002_200),
     ("up", "", 10.1008, 10.1020, 65_536),
+    ("spent", "", 10.1008, 10.1021, 5_003_000),
     ("out", "SumChunk", 10.108, 10.108, 500_000),
     ("wire", "", 10.095, 10.095, 900_000),
     ("wire", "", 10.100, 10.100, 1_000_000),
@@ -109,7 +113,7 @@ def test_slow_callbacks_are_told_by_name_and_with_their_own_time(
     loop.run_until_complete(work())
     loop.close()
     slow = [(what, round(ended - begun, 4), spent) for lane, what, begun, ended, spent in line.stop() if lane == "turn"]
-    assert slow == [("taking", 0.0051, 5000), ("work", 0.0061, 200)]
+    assert slow == [(taking.__qualname__, 0.0051, 5000), (work.__qualname__, 0.0061, 200)]
     (turns,) = [mark[4] for mark in line.stop() if mark[0] == "turns"]
     assert turns >= 3
 
@@ -122,11 +126,13 @@ def test_a_table_tells_spans_and_counts() -> None:
 
 def test_a_table_tells_how_long_the_first_masked_byte_took_from_the_words_on() -> None:
     """To the end of the send that gave TCP a part of the first Chunk: 100.7 less 96.4 ms."""
-    assert "first    masked byte 4.3 ms after the words were there, at 96" in table(MARKS)
+    assert "first    masked byte 4.3 ms, and 2.2 ms of processor after the words were there, at 96" in table(MARKS)
     for lane in ("words", "out", "up"):
         lacking = [mark for mark in MARKS if mark[0] != lane]
         assert timeline.first_byte(Told("site-0", lacking, 10.0)) is None
         assert "masked byte" not in table(lacking)
+    unspent = [mark for mark in MARKS if mark[0] != "spent"]
+    assert "masked byte 4.3 ms after" in table(unspent)
     again: Mark = ("words", "", 10.110, 10.120, 0)  # of an attempt that came to no Chunk
     assert timeline.first_byte(Told("site-0", [*MARKS, again], 10.0)) == (10.0964, 10.1007)
     short: list[Mark] = [("words", "", 10.0, 10.001, 0), ("out", "Chunk", 10.002, 10.002, 40)]
