@@ -78,14 +78,27 @@ class Sums(InEpoch):
 
         await self.forget_answer(self._given)
         called = await self._call(("sum", name, limit, decimals, records), [vector])
-        kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, called)
         asked = Asked(name, (), 0, called=called)
-        if records is None or kept is not None:
-            found = await self._sum(asked, parts, given, patience_s)
-        else:
-            found = await self._counted(asked, records, parts, given, patience_s)
+        found, was_kept = await self._kept_or_summed(asked, records, parts, given, patience_s)
         sites = found.sites or len(found.survivors)
-        return SumResult(found.totals[0], found.survivors, found.round, sites, kept is not None)
+        return SumResult(found.totals[0], found.survivors, found.round, sites, was_kept)
+
+    async def _kept_or_summed(
+        self,
+        asked: Asked,
+        records: int | None,
+        parts: Callable[[], Sequence[Encoded]],
+        data: Sequence[Any],
+        patience_s: float,
+    ) -> tuple[Answer, bool]:
+        """The answer; and whether the home kept it, which an earlier process had of the same call, and never told.
+
+        records   this site's, in a sum that sites are counted for; else None
+        """
+        kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, asked.called)
+        if records is None or kept is not None:
+            return await self._sum(asked, parts, data, patience_s), kept is not None
+        return await self._counted(asked, records, parts, data, patience_s), False
 
     async def _counted(
         self,
@@ -154,7 +167,8 @@ class Sums(InEpoch):
         """Σ weight·vector / Σ weight over all sites: float64 (m,), or Decimals with `decimals`. Weights stay secret.
 
         limit     bounds |weight · vector| at each site
-        weight    counts to six decimals
+        weight    counts to six decimals. A site that has no value says 0: how many have one is counted first, in a
+                  round of its own, and of fewer than `minimum.sites` nothing else is opened
         Raises NothingToAverage when all weights together are not above 0, and what `sum` raises.
         """
         given_vector = vector
@@ -170,7 +184,11 @@ class Sums(InEpoch):
         given = [given_vector, None if weight == 1 else [weight]]
         await self.forget_answer(self._given)
         called = await self._call(("mean", name, limit, decimals), [given_vector, [weight]])
-        totals, weights = (await self._sum(Asked(name, (), 0, called=called), parts, given)).totals
+        # A weight is no number of records: whoever has one has enough of them.
+        records = self.federation.minimum.records if round(float(weight), WEIGHT_DECIMALS) else 0
+        asked = Asked(name, (), 0, called=called)
+        found, _ = await self._kept_or_summed(asked, records, parts, given, PATIENCE_S)
+        totals, weights = found.totals
         divisor = weights[0]
         if not divisor > 0:  # a site may put in a weight as it likes
             raise NothingToAverage(evidence=f"the weights of all sites are {divisor} together")

@@ -1,4 +1,4 @@
-"""`peer.mean`: what a site notes of it says nothing of its weight."""
+"""`peer.mean`: what a site notes of it says nothing of its weight; what was kept is not summed again."""
 
 from __future__ import annotations
 
@@ -28,3 +28,17 @@ def test_a_site_notes_as_much_of_a_mean_whatever_its_weight(tmp_path: Path) -> N
     """Every peer is told how long the log of every other one is."""
     found = Sites(tmp_path, TASK).all({name: asked(weight) for name, weight in zip(NAMES, (1, 1, 2), strict=True)})
     assert found == dict.fromkeys(NAMES, (pytest.approx(3.0, abs=1e-4), 2))
+
+
+def test_a_mean_that_nobody_was_told_is_given_again_without_a_round(tmp_path: Path) -> None:
+    """Neither of the two that it takes: sites are not counted again for what is known."""
+
+    def ask(peer: BlockingPeer) -> tuple[float, int]:
+        mean = float(peer.mean([3.0], weight=2, limit=10.0)[0])
+        peer.peer.keep_answer()
+        return mean, len(peer.peer.node.logs.federation)
+
+    sites = Sites(tmp_path, TASK)
+    first = sites.all(dict.fromkeys(NAMES, ask))
+    assert first == dict.fromkeys(NAMES, (pytest.approx(3.0, abs=1e-4), 3))  # the genesis, a count, the mean
+    assert sites.all(dict.fromkeys(NAMES, ask)) == first

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,13 @@ def asked(sites: Sites, columns: Sequence[Sequence[int]]) -> dict[str, Any]:
     return sites.all({name: asks(values) for name, values in zip(NAMES, columns, strict=True)})
 
 
-def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it was: the column is summed at once, over whoever is there."""
+def unguarded(monkeypatch: pytest.MonkeyPatch, seen: Callable[[Any], object] = lambda totals: None) -> None:
+    """As it was: the column is summed at once, over whoever is there; its program holds what `seen` is shown."""
 
     async def at_once(peer: Sums, asked: Any, records: int, parts: Any, data: Any, patience_s: float) -> Any:
-        return await peer._sum(asked, parts, data, patience_s)
+        found = await peer._sum(asked, parts, data, patience_s)
+        seen(found.totals)
+        return found
 
     monkeypatch.setattr(Sums, "_counted", at_once)
 
@@ -93,6 +96,39 @@ def test_were_records_not_counted_the_sum_of_two_patients_would_be_told(
     unguarded(monkeypatch)
     total, count = asked(sites, OF_FOUR_RECORDS)["ada"]
     assert (total - sum(OF_FOUR_RECORDS[0]), count - 2) == (44 + 50, 2)
+
+
+WEIGHED = ((61.0, 3), (47.0, 2), (0.0, 0))  # each site's own mean, and of how many it is: the third has none
+
+
+def weighed(sites: Sites) -> dict[str, Any]:
+    def asks(mean: float, weight: int) -> Callable[[BlockingPeer], Any]:
+        def ask(peer: BlockingPeer) -> Any:
+            try:
+                return peer.mean([mean], weight=weight, decimals=2, name="age")
+            except TooFewContribute as error:
+                return error, [record["configuration"]["name"] for record in rounds_of(peer)]
+
+        return ask
+
+    return sites.all({name: asks(*own) for name, own in zip(NAMES, WEIGHED, strict=True)})
+
+
+@pytest.mark.claim("SUM-19")
+def test_of_a_mean_in_which_two_sites_have_a_weight_nothing_else_is_opened(sites: Sites) -> None:
+    for error, opened in weighed(sites).values():
+        assert isinstance(error, TooFewContribute) and "2 sites with a value" in error.happened
+        assert opened == ["age: who has values"]
+
+
+def test_were_weights_not_counted_one_of_two_sites_would_know_the_others_mean(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    unguarded(monkeypatch, opened.append)
+    assert set(weighed(sites).values()) == {(Decimal("55.4"),)}
+    (total,), (weights,) = opened[0]
+    assert ((total - 61 * 3) / (weights - 3), weights - 3) == (47, 2), "ben's"
 
 
 # ── beyond what its sites may put in ──────────────────────────────────────────────────────────────────────────
