@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pfl.errors import ConfigurationError, RoundLeftBehind
+from p2pfl.errors import ConfigurationError, IntegrityError, RoundLeftBehind
 
 
 class NoTableDescribed(ConfigurationError):
@@ -118,6 +118,18 @@ class PatientsUntold(ConfigurationError):
         "the column is there under another name: a column map names it",
     )
     command = "p2pfl peers show"
+
+
+class QuestionsLost(IntegrityError):
+    """The home {home} no longer knows what was asked about which of its records: no question is asked of them."""
+
+    code = "P2P-STATS-013"
+    likely = (
+        "accounts/questions was changed or removed, or an older copy of it was put back: put back the newest one",
+        "the disk is failing: with no copy move what is there away, and questions go on that count for every record, "
+        "but not over a file with records of somebody who withdrew before",
+    )
+    command = "p2pfl ledger show --home {home}"
 
 
 class FewWithdrew(ConfigurationError):

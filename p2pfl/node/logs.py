@@ -253,6 +253,11 @@ class Logs:
         with self._lock:
             return self._index.withdrawn()
 
+    def questions(self) -> int:
+        """How many questions of the home were counted, over all its studies, when the site log said so last."""
+        with self._lock:
+            return self._index.questions()
+
     def unsummed(self, run_id: bytes) -> tuple[dict[int, str], int]:
         """By round of `run` that went without this site although it was there, who named the set; and the last round
         of which this site's operator has seen that."""

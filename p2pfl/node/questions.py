@@ -17,6 +17,7 @@ from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node.logs import Logs
+from p2pfl.node.site_index import ASK, COUNTED
 
 ITEM: Final = "membership/questions"
 MOST_KEPT: Final = 256  # the oldest are forgotten, and would have to be approved again
@@ -82,4 +83,9 @@ def check(home: Home, federation: Federation, question: Mapping[str, Any], calle
 def note(logs: Logs, name: bytes, question: Mapping[str, Any], how: str) -> None:
     """In the site log, before anything is asked: what this site takes part in, and by whose leave."""
     options = {"question": name.hex(), "kind": str(question["kind"]), "allowed": how}
-    logs.note(OperatorEntry(time=logs.time, command="stats ask", options=options))
+    logs.note(OperatorEntry(time=logs.time, command=ASK, options=options))
+
+
+def note_counted(logs: Logs, name: bytes, number: int) -> None:
+    """Behind a question that is counted at this site, or was before: how many are. It stands there for each."""
+    logs.note(OperatorEntry(time=logs.time, command=ASK, options={"question": name.hex(), COUNTED: number}))

@@ -16,6 +16,8 @@ from p2pfl.ledger.entry import Entry, own_facts
 ASKED_FOR: Final = re.compile(rb'"kind":"(?:abandoned|acts|charge|look|missed|operator|query)"')
 REVOKE: Final = "peers revoke"
 WITHDRAW: Final = "withdraw"
+ASK: Final = "stats ask"
+COUNTED: Final = "counted"  # an option of it: how many questions of the home were, over all its studies
 GO_ON: Final = "go-on"  # the option of `p2pfl join`, and what the site log says of it
 
 
@@ -39,7 +41,7 @@ class SiteIndex:
         self._missed: dict[str, dict[int, str]] = defaultdict(dict)  # by run and round: who named a set without us
         self._looked: dict[str, int] = {}  # by run: the last round of which an operator has seen that
         self._revocations: Counter[str] = Counter()  # by key: how often it was revoked, or accepted again
-        self._withdrawn = 0
+        self._withdrawn, self._questions = 0, 0
 
     def charged(self) -> float:
         """The largest epsilon that a charge came to."""
@@ -87,6 +89,11 @@ class SiteIndex:
         self._go_on()
         return self._withdrawn
 
+    def questions(self) -> int:
+        """How many questions of the home were counted, over all its studies, when this log said so last."""
+        self._go_on()
+        return self._questions
+
     def _go_on(self) -> None:
         """Read what has been appended since."""
         while self._read < len(self._log):
@@ -122,3 +129,5 @@ class SiteIndex:
             self._revocations[options["key"]] += 1
         elif command == WITHDRAW:
             self._withdrawn += int(options.get("records", 0))
+        elif command == ASK:
+            self._questions = max(self._questions, int(options.get(COUNTED, 0)))

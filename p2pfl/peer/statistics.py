@@ -16,7 +16,14 @@ import numpy as np
 from p2pfl.errors import BudgetSpent, P2PFLError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.privacy_units import UnitsMixed
-from p2pfl.errors.questions import FewWithdrew, GroupTooSmall, QuestionRefused, QuestionsSpent, SitesChanged
+from p2pfl.errors.questions import (
+    FewWithdrew,
+    GroupTooSmall,
+    QuestionRefused,
+    QuestionsLost,
+    QuestionsSpent,
+    SitesChanged,
+)
 from p2pfl.errors.round import AnotherCohort, SumBeyondLimit, SumMissed
 from p2pfl.errors.training import StudiesUnheard
 from p2pfl.node import questions
@@ -25,8 +32,9 @@ from p2pfl.node.question_file import statistic_of
 from p2pfl.node.question_terms import told_of
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.gone import GoneCounts, GoneRecords
 from p2pfl.node.runs.patients import PatientCounts
-from p2pfl.node.runs.question_counts import AskedOf
+from p2pfl.node.runs.question_counts import AskedOf, counted_in_logs, read_counts
 from p2pfl.node.runs.question_noise import AnswerNoise, QuestionCharge, QuestionNoise, answer_noise, noise_of
 from p2pfl.node.runs.site_tables import AskedRecords
 from p2pfl.node.runs.statistics import Inquiry, Part
@@ -168,8 +176,11 @@ class _Asking:
         questions.note(self.node.logs, self.question, inquiry.facts, how)
         most, source = federation.statistics.questions, federation.source
         least = federation.statistics.minimum_cell
-        gone = () if inquiry.noise is not None else records.gone_of  # noise covers who went: each asking is charged
-        self.budget = AskedOf.of(home, inquiry.name, records.counted, records.read, most, source).without(gone, least)
+        gone = records.gone if inquiry.noise is None else GoneRecords()  # noise covers who went: each asking is charged
+        budget = AskedOf.of(home, inquiry.name, inquiry.statistic, records.counted, records.read, most, source).without(
+            gone, least
+        )
+        self.budget = replace(budget, counted=counted_in_logs(home, self.node.logs))
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
         self.rounds: list[int] = []
@@ -184,15 +195,16 @@ class _Asking:
     async def through(self) -> StatisticAnswer:
         """Every part in turn. Raises _OtherSites where they changed before any of the data were summed."""
         await self._roll_call()
-        if not self._is_left_out:
-            await asyncio.to_thread(self.budget.count)
-        table = self.records.at(0 if self._is_left_out else self.over.index(self.node.name), len(self.over))
+        place = 0 if self._is_left_out else self.over.index(self.node.name), len(self.over)
+        gone = None if self._is_left_out else await asyncio.to_thread(self._count_question, *place)
+        table = self.records.at(*place)
         steps = self.inquiry.statistic.steps(table)
         patients = await asyncio.to_thread(PatientCounts, self.inquiry.statistic, table)
         ask, number = await asyncio.to_thread(next, steps), 1
         while True:
+            few = await asyncio.to_thread(gone.few) if gone is not None else None
             try:
-                opened: OpenedSum | GroupTooSmall = await self._open(number, ask, patients.of(ask))
+                opened: OpenedSum | GroupTooSmall = await self._open(number, ask, patients.of(ask), few)
             except GroupTooSmall as refused:
                 opened = refused
                 await asyncio.to_thread(self.budget.count_refused)
@@ -201,6 +213,8 @@ class _Asking:
                 noise = await asyncio.to_thread(self._noise)
                 return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]), noise)
             await asyncio.to_thread(patients.follow, opened)
+            if gone is not None:
+                await asyncio.to_thread(gone.follow, opened)
             ask, number = found, number + 1
 
     @property
@@ -221,20 +235,28 @@ class _Asking:
         roll_call = inquiry.roll_call(self.records, spent is not None, elsewhere is not None)
         answer = await self._part(roll_call, binds=False)
         raised = np.asarray(answer.totals[1], bool)
-        try:
-            inquiry.read_roll_call(np.asarray(answer.totals[0]), raised)
-        except QuestionRefused as refused:
-            raise spent or refused from None
+        self._read_refusal(bool(raised[0]), spent)
+        inquiry.read_roll_call(np.asarray(answer.totals[0]), raised)
         self._count(answer.survivors)
         refuses = bool(raised[-1])
         if self.over != inquiry.every_site:
             elsewhere = None if self._is_left_out else await asyncio.to_thread(self._bound_elsewhere, self.over)
             asked = self.inquiry.consent(self.over, elsewhere is not None)
             refuses = bool(np.asarray((await self._part(asked, binds=False)).totals[0], bool)[0])
+        self._read_refusal(refuses, elsewhere)
+
+    def _read_refusal(self, refused: bool, why: P2PFLError | None) -> None:
+        """Raises why this site refuses, where it does, else QuestionRefused, where another one does."""
         try:
-            inquiry.read_consent(refuses)
-        except QuestionRefused as refused:
-            raise elsewhere or refused from None
+            self.inquiry.read_refusal(refused)
+        except QuestionRefused as others:
+            raise why or others from None
+
+    def _count_question(self, site: int, sites: int) -> GoneCounts:
+        """Count the question, and say so in the site log, which is as long where it was counted before."""
+        gone = self.budget.at(site, sites).count()
+        questions.note_counted(self.node.logs, self.question, read_counts(self.node.home).number)
+        return gone
 
     def _refusal(self) -> P2PFLError | None:
         """Why this site's rules refuse the question, whoever takes part."""
@@ -242,7 +264,7 @@ class _Asking:
             self.budget.check()
             if self.charge is not None:
                 self.charge.check()
-        except (QuestionsSpent, FewWithdrew, BudgetSpent, UnitsMixed, StudiesUnheard) as error:
+        except (QuestionsSpent, FewWithdrew, QuestionsLost, BudgetSpent, UnitsMixed, StudiesUnheard) as error:
             return error
         return None
 
@@ -263,17 +285,20 @@ class _Asking:
             evidence = f"counted {', '.join(self.over) or 'nobody'}; came and went: {', '.join(self.attendance.aside)}"
             raise SitesChanged(evidence=evidence, query=self.inquiry.called)
 
-    async def _open(self, number: int, ask: Ask, patients: Integers) -> OpenedSum:
+    async def _open(self, number: int, ask: Ask, patients: Integers, few: FewWithdrew | None) -> OpenedSum:
         """The sum that the statistic asks for. Raises GroupTooSmall before it is opened, where it is exact.
 
         patients   of how many this site's counts are at least
+        few        why this site refuses it: then all do, by a flag, and it raises this in place of QuestionRefused
         """
         inquiry, over = self.inquiry, self.over
         if self.noise is not None:
             return await self._open_noised(number, ask, self.noise)
         if ask.people.any():
-            guarded = await self._part(inquiry.guard(number, ask, over, patients))
-            enough = np.asarray(guarded.totals[0], bool)
+            guarded = await self._part(inquiry.guard(number, ask, over, patients, refuses=few is not None))
+            *found, refused = np.asarray(guarded.totals[0], bool).tolist()
+            self._read_refusal(refused, few)
+            enough = np.array(found, np.bool_)
             if not enough.all():
                 rest = await self._part(inquiry.anybody(number, ask, over, enough))
                 if np.asarray(rest.totals[0], bool).any():

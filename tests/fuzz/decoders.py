@@ -619,7 +619,9 @@ ANSWER_READERS: Final = (
 def _question_counts() -> tuple[bytes, ...]:
     counts = QuestionCounts()
     empty = b"".join(map(bytes, counts.to_bytes()))
-    counts.add(bytes(range(16)), np.array([3, 5, 8], np.uint64))
+    counts.add(bytes(range(16)), np.array([3, 5, 8], np.uint64), ("age", "sex"))
+    counts.missing(3)
+    counts.add(bytes(range(16, 32)), np.array([5, 9], np.uint64), ("age",))
     return b"".join(map(bytes, counts.to_bytes())), empty
 
 
@@ -859,7 +861,7 @@ def _table() -> tuple[Decoder, ...]:
                 fixed=2 * MIB),
         Decoder("question counts", QuestionCounts.from_bytes, (Malformed,), _question_counts(),
                 ("node.runs.question_counts:QuestionCounts.from_bytes",),
-                lambda found: b"".join(map(bytes, found.to_bytes())), factor=80),
+                lambda found: b"".join(map(bytes, found.to_bytes())), factor=80, fixed=2 * MIB),
         Decoder("years of retention", retention.parse_years, (Malformed,), (codec.facts({"models": 1, "ledger": 6}),),
                 ("node.retention:parse_years",), codec.facts, factor=80),
         Decoder("keys that were revoked", revocations.parse_decisions, (Malformed,),
@@ -959,7 +961,7 @@ OWN: Final = {
     "node.site_index:SiteIndex.charges": "the same",
     "node.site_index:SiteIndex.looks": "the same",
     "node.site_index:SiteIndex.revocations": "this site's own log",
-    "training.privacy.accounts:marks_of": "hashes that were made here",
+    "training.privacy.accounts:mark_of_each": "hashes that were made here",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",
     "node.runs.sums:_uniform": "this process's own random bytes",
     "sharing.phases.fetch:want": "this process's own incarnation",

@@ -215,7 +215,8 @@ def test_questions_are_asked_of_nobody_who_withdrew(tmp_path: Path) -> None:
     assert left.table.columns["age"].tolist() == [48, 50]
     assert left.names == every.names[2:4]
     assert left.counted == every.counted[2:4]
-    assert left.gone_of[-1] == (every.counted[:2], every.counted[4:])  # of ada, and of cy
+    assert left.gone.counted == every.counted[:2] + every.counted[4:]
+    assert left.gone.patients == [2, 2, 2]  # ada, and cy
     assert codec.unpack(left.names[0], most=1000, items=9)
 
 

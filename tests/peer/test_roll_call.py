@@ -13,7 +13,7 @@ import pytest
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.privacy_units import UnitsMixed
-from p2pfl.errors.questions import QuestionRefused, SitesChanged
+from p2pfl.errors.questions import FewWithdrew, QuestionRefused, QuestionsLost, SitesChanged
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.errors.training import StudiesUnheard
 from p2pfl.node.runs.statistics import Inquiry
@@ -32,11 +32,13 @@ def asks(
     bound_to: Sequence[str] = (),
     charge: Any = None,
     refused: Sequence[int] = (),
+    few: FewWithdrew | None = None,
 ) -> list[tuple[Any, tuple[bool, ...]]]:
     """A question at LATE, whose sums are over these sets in turn. Nothing of its records is bound or counted.
 
     bound_to   the sites over which its data were summed before
     refused    numbers of the rounds in which another site refuses
+    few        its roll call is over, and of those who withdrew a few are in the sum that comes
     Returns what this site said in each round: which part it was, and its flags. `said` is also an attribute of what is
     raised.
     """
@@ -72,8 +74,10 @@ def asks(
     monkeypatch.setattr(Attendance, "is_over", lambda *given: False)  # two of three would be too few
     for name, fact in (facts | plain | {"marks": (), "over": (), "rounds": [], "noised": [], "bound": False}).items():
         setattr(asking, name, fact)
+    asking.over = NAMES if few is not None else ()
     try:
-        asyncio.run(asking.through())
+        ask = next(inquiry.statistic.steps(asking.records.table))
+        asyncio.run(asking.through() if few is None else asking._open(2, ask, ask.values, few))
     except Exception as error:
         error.said = said  # type: ignore[attr-defined]
         raise
@@ -126,7 +130,7 @@ def test_where_another_site_refuses_the_question_ends_here_with_no_name(
 
 
 @pytest.mark.claim("STAT-4")
-@pytest.mark.parametrize("error", [UnitsMixed, StudiesUnheard])
+@pytest.mark.parametrize("error", [UnitsMixed, StudiesUnheard, QuestionsLost])
 def test_a_rule_of_the_account_refuses_in_the_roll_call_as_every_other_does(
     monkeypatch: pytest.MonkeyPatch, error: type[P2PFLError]
 ) -> None:
@@ -138,3 +142,12 @@ def test_a_rule_of_the_account_refuses_in_the_roll_call_as_every_other_does(
     with pytest.raises(error) as caught:
         asks(monkeypatch, NAMES, charge=SimpleNamespace(check=check))
     assert caught.value.said == [("roll call", (True, False, False))]  # type: ignore[attr-defined]
+
+
+@pytest.mark.claim("HOME-15", "STAT-4")
+def test_a_later_sum_of_few_who_went_is_refused_by_a_flag_of_its_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = FewWithdrew(evidence="answers that were given before hold them", least=5)
+    with pytest.raises(FewWithdrew) as caught:
+        asks(monkeypatch, NAMES, few=few)
+    ((part, flags),) = caught.value.said  # type: ignore[attr-defined]
+    assert (part, flags[-1]) == ("guard 2", True)

@@ -251,8 +251,10 @@ def _ledgers_say_it(sites: Sites, first: Statistic) -> None:
     assert parts_of_all[at:end] == ["roll call", "guard 1", "guard 1, rest"]
     assert parts_of_all[end] == "roll call" and parts_of_all[end + 1] == "roll call"
     for name in NAMES:
-        allowed = [one for one in log_of(sites, name, "site", "operator") if one["command"] == "stats ask"]
-        assert len(allowed) == 7 and {one["options"]["allowed"] for one in allowed} == {"standing"}
+        asked = [one["options"] for one in log_of(sites, name, "site", "operator") if one["command"] == "stats ask"]
+        allowed = [one["allowed"] for one in asked if "allowed" in one]
+        assert len(allowed) == 7 and set(allowed) == {"standing"}
+        assert [one["counted"] for one in asked if "counted" in one] == [1, 2, 3, 4, 4]
 
 
 @pytest.mark.claim("STAT-2")
@@ -268,7 +270,7 @@ def test_one_sites_rules_refuse_for_all_and_nobody_learns_whose(sites: Sites) ->
     with Home.open(sites.folder / "ben", unlock=[KeyFile(sites.folder / "ben.key")]) as home:
         names = read_records(TableSchema.parse(TABLE, "task.yaml"), ["age"], sites.folder / "ben.csv").names
         for before in range(5):
-            AskedOf.of(home, bytes([before]), names, names, 5, "peers.yaml").count()
+            AskedOf.of(home, bytes([before]), Describe((AGE,)), names, names, 5, "peers.yaml").count()
     found = together(sites, Describe((AGE,)))
     assert isinstance(found["ben"][0], QuestionsSpent)
     for name in ("ada", "cyd"):

@@ -25,14 +25,14 @@ MOST_SUMS: Final = 4096  # that are looked for
 def show(*, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Show the agreed rules, what this site's people approved, and how many questions were asked of its records."""
     from p2pfl.node import question_file, questions
-    from p2pfl.node.runs.question_counts import read_counts
+    from p2pfl.node.runs.question_counts import counted_at, read_counts
 
     federation = Federation.load(peers_file)
     rules = federation.statistics
     with reading_or_new(home, unlock, federation) as opened:
-        held, counts = questions.approvals(opened), read_counts(opened)
+        held, counts = questions.approvals(opened), read_counts(opened, counted_at(opened))
         noise = _noise(federation, opened)
-    most = int(counts.counts.max()) if counts.counts.size else 0
+    most = counts.most
     standing = list(dict.fromkeys((*rules.standing, *held.standing)))
     rows = [
         ["minimum", f"{federation.minimum.sites} sites, {rules.minimum_cell} people in a group that is counted"],

@@ -5,9 +5,12 @@ another order, is not new: what counts of a data set is the record about which t
 asked of the very same records before, in all of whose cells that it reads nothing has changed, opens nothing new, and
 counts once. docs/adr/0056.
 
-Records whose patients withdrew are asked about no more. A question behind the first that differs by fewer of them than
-the smallest group would tell of those few, by subtraction: it is refused until as many have gone, or none that was
-asked about. docs/adr/0063.
+Records whose patients withdrew are asked about no more. Of each is kept which question read which of its columns last:
+one behind it that differs by fewer of them than the smallest group would tell of those few, by subtraction. It is
+refused until as many have gone, or none that was asked about (gone.py). docs/adr/0063.
+
+The site log says how many questions were counted. What these counts lack of them, since they are gone or older, was
+asked of nobody knows which records: it counts for each, and of whoever withdrew before nothing can be said any more.
 """
 
 from __future__ import annotations
@@ -21,19 +24,48 @@ import numpy.typing as npt
 
 from p2pfl import codec
 from p2pfl.errors.counts import counted
-from p2pfl.errors.questions import FewWithdrew, QuestionsSpent
+from p2pfl.errors.home import ItemDamaged
+from p2pfl.errors.questions import QuestionsLost, QuestionsSpent
+from p2pfl.federation.table_columns import MOST_NAME
 from p2pfl.home import Home
 from p2pfl.keys import digest
-from p2pfl.training.privacy.accounts import Marks, marks_of
+from p2pfl.ledger.log import Log
+from p2pfl.node.logs import Logs
+from p2pfl.node.runs.gone import GoneCounts, GoneRecords, Questions
+from p2pfl.node.site_index import SiteIndex
+from p2pfl.node.studies import Elsewhere
+from p2pfl.statistics.question import Statistic
+from p2pfl.training.privacy.accounts import Marks, mark_of_each, marks_of
 
 ITEM: Final = "accounts/questions"
-MOST_HEAD: Final = 1 << 17
+MOST_HEAD: Final = 1 << 24
+MOST_GROUPS: Final = 1 << 16
 MARK_BYTES: Final = 8
-COUNT_BYTES: Final = 4
+PLACE_BYTES: Final = 4
 NAME_BYTES: Final = 16
 REFUSED_TIMES: Final = 3  # that a question counts of which a group was too small
 MOST_NAMES: Final = 4096  # questions whose repetition is free; the oldest are forgotten, and count again
-HEAD: Final = codec.Row((codec.Whole(1 << 32), codec.Raw(MOST_NAMES * NAME_BYTES)))  # how many marks, and `asked`
+_NUMBER: Final = codec.Whole((1 << 32) - 1)
+_GROUP: Final = codec.Row((_NUMBER, codec.Many(codec.Row((codec.Text(MOST_NAME), _NUMBER)), MOST_GROUPS)))
+_GROUPS: Final = codec.Many(_GROUP, MOST_GROUPS)
+HEAD: Final = codec.Row((_NUMBER, codec.Raw(MOST_NAMES * NAME_BYTES), _NUMBER, _NUMBER, _NUMBER, codec.Raw(MOST_HEAD)))
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAlike:
+    """Records of which the same was asked: how many questions, and by column the number of the last that read it."""
+
+    times: int = 0
+    read: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def newest(self) -> int:
+        """The last question that was asked of them; 0: none."""
+        return max((number for _, number in self.read), default=0)
+
+    def and_by(self, number: int, columns: Iterable[str], times: int) -> AskedAlike:
+        """And by one more question."""
+        return AskedAlike(self.times + times, tuple(sorted((dict(self.read) | dict.fromkeys(columns, number)).items())))
 
 
 @dataclass
@@ -41,18 +73,29 @@ class QuestionCounts:
     """By record, how many questions were asked. Pure: whoever changes it makes it durable before anything leaves.
 
     marks    (N,) ascending
-    counts   (N,) of each
+    places   (N,) of each, in `groups`
     asked    names of question and records together, oldest first
+    number   of the last question that was counted
+    lost     how many of them nobody knows the records of, up to the question of number `lost_to`
     """
 
     marks: Marks = field(default_factory=lambda: np.array([], np.uint64))
-    counts: npt.NDArray[np.uint32] = field(default_factory=lambda: np.array([], np.uint32))
+    places: npt.NDArray[np.uint32] = field(default_factory=lambda: np.array([], np.uint32))
+    groups: list[AskedAlike] = field(default_factory=list)
     asked: list[bytes] = field(default_factory=list)
+    number: int = 0
+    lost: int = 0
+    lost_to: int = 0
+
+    @property
+    def most(self) -> int:
+        """How many questions were asked about the record about which the most were."""
+        return self.lost + max((group.times for group in self.groups), default=0)
 
     def of(self, marks: Marks) -> int:
-        """How many questions were asked about the record of `marks` about which the most were."""
-        here = np.isin(self.marks, marks, assume_unique=True)
-        return int(self.counts[here].max()) if here.any() else 0
+        """The same, of the records of `marks`."""
+        places = np.unique(self.places[np.isin(self.marks, marks, assume_unique=True)])
+        return self.lost + max((self.groups[place].times for place in places.tolist()), default=0)
 
     def check(self, name: bytes, marks: Marks, most: int, source: str) -> None:
         """Raises QuestionsSpent when the question `name` is a new one, and one too many."""
@@ -61,83 +104,120 @@ class QuestionCounts:
                 evidence=counted(marks.size, "record"), times=counted(self.of(marks), "time"), source=source
             )
 
-    def check_gone(self, gone: Sequence[Sequence[Marks]], least: int) -> None:
-        """Raises FewWithdrew when fewer than `least` patients who were asked about have gone since, of any of `gone`.
+    def told(self, marks: Marks, columns: Sequence[str]) -> tuple[Questions, Questions]:
+        """Of each record (N, C) the last question that read each of these columns, and (N,) the last at all; 0: none.
 
-        gone   by column: of each patient, records with a value there
+        One that came behind a loss was there before it, as far as anybody knows.
         """
-        every = [marks for patients in gone for marks in patients]
-        known = set(np.intersect1d(np.concatenate(every), self.marks).tolist()) if every else set()
-        for patients in gone:
-            few = sum(not known.isdisjoint(marks.tolist()) for marks in patients)
-            if 0 < few < least:
-                raise FewWithdrew(evidence="answers that were given before hold them", least=least)
+        rows = [[*(dict(group.read).get(name, 0) for name in columns), group.newest] for group in self.groups]
+        known = np.array([*rows, [0] * (len(columns) + 1)], np.uint32)
+        known[known[:, -1] > self.lost_to] = np.maximum(known[known[:, -1] > self.lost_to], self.lost_to)
+        at = np.searchsorted(self.marks, marks)
+        here = np.append(self.marks, np.uint64(0))[at] == marks
+        found = known[np.where(here & (at < self.marks.size), np.append(self.places, 0)[at], len(rows))]
+        return found[:, :-1], found[:, -1]
 
-    def forget(self, gone: Marks) -> bool:
-        """The next question is compared with one that was asked without these; True when any was known."""
-        stays = ~np.isin(self.marks, gone, assume_unique=True)
-        self.marks, self.counts = self.marks[stays], self.counts[stays]
-        return not bool(stays.all())
+    def missing(self, number: int) -> None:
+        """So many questions were counted, as the site log says: what is not known of any counts for each record."""
+        if number > self.number:
+            self.lost, self.lost_to, self.number = self.lost + number - self.number, number, number
 
-    def add(self, name: bytes, marks: Marks, times: int = 1) -> bool:
+    def add(self, name: bytes, marks: Marks, columns: Sequence[str] = (), times: int = 1) -> bool:
         """Count the question; False when it was counted before."""
         if name in self.asked:
             return False
+        self.number += 1
         every = np.union1d(self.marks, marks)
-        counts = np.zeros(every.size, np.uint32)
-        counts[np.searchsorted(every, self.marks)] = self.counts
-        counts[np.searchsorted(every, marks)] += times
-        self.marks, self.counts = every, counts
+        before = np.full(every.size, len(self.groups), np.int64)
+        before[np.searchsorted(every, self.marks)] = self.places
+        asked = np.isin(every, marks, assume_unique=True)
+        groups, places = dict[AskedAlike, int](), np.zeros(every.size, np.uint32)
+        for place in np.unique(before).tolist():
+            group = self.groups[place] if place < len(self.groups) else AskedAlike()
+            for rows, now in (
+                ((before == place) & ~asked, group),
+                ((before == place) & asked, group.and_by(self.number, columns, times)),
+            ):
+                if rows.any():
+                    places[rows] = groups.setdefault(now, len(groups))
+        self.marks, self.places, self.groups = every, places, list(groups)
         self.asked = [*self.asked, name][-MOST_NAMES:]
         return True
 
     def to_bytes(self) -> codec.Pieces:
         """As it lies in the home."""
-        head = (int(self.marks.size), b"".join(self.asked))
-        return codec.with_tail(head, self.marks.astype("<u8").tobytes(), self.counts.astype("<u4").tobytes())
+        rows = [[group.times, [list(one) for one in group.read]] for group in self.groups]
+        groups = codec.facts({"groups": rows})
+        head = (int(self.marks.size), b"".join(self.asked), self.number, self.lost, self.lost_to, groups)
+        return codec.with_tail(head, self.marks.astype("<u8").tobytes(), self.places.astype("<u4").tobytes())
 
     @classmethod
     def from_bytes(cls, data: codec.Buffer) -> QuestionCounts:
         """Undo `to_bytes`. Raises Malformed."""
-        head, tail = codec.split_tail(data, most=MOST_HEAD, items=2)
-        size, names = HEAD.check(head, "counts of questions")
-        if len(tail) != size * (MARK_BYTES + COUNT_BYTES) or len(names) % NAME_BYTES:
+        head, tail = codec.split_tail(data, most=MOST_HEAD, items=len(HEAD.of))
+        size, names, number, lost, lost_to, groups = HEAD.check(head, "counts of questions")
+        if len(tail) != size * (MARK_BYTES + PLACE_BYTES) or len(names) % NAME_BYTES:
             raise codec.Malformed("no counts of questions: its parts have other lengths than it says")
         marks = np.frombuffer(tail[: size * MARK_BYTES], "<u8").astype(np.uint64)
-        counts = np.frombuffer(tail[size * MARK_BYTES :], "<u4").astype(np.uint32)
+        places = np.frombuffer(tail[size * MARK_BYTES :], "<u4").astype(np.uint32)
         if marks.size > 1 and not (marks[1:] > marks[:-1]).all():
             raise codec.Malformed("no counts of questions: marks that do not rise")
+        held = codec.read_facts(groups, MOST_HEAD)
+        if set(held) != {"groups"}:
+            raise codec.Malformed("no counts of questions: no groups")
+        alike = [AskedAlike(times, read) for times, read in _GROUPS.check(held["groups"], "groups")]
+        if not np.array_equal(np.unique(places), np.arange(len(alike))):
+            raise codec.Malformed("no counts of questions: records of no group, or a group of no records")
+        if max((lost_to, *(group.newest for group in alike))) > number:
+            raise codec.Malformed("no counts of questions: one that was asked before it was counted")
         asked = [names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES)]
-        return cls(marks, counts, asked)
+        return cls(marks, places, alike, asked, number, lost, lost_to)
 
 
-def read_counts(home: Home) -> QuestionCounts:
-    """Those of this home; none before the first question."""
-    data = home.read(ITEM)
-    return QuestionCounts() if data is None else QuestionCounts.from_bytes(data)
+def read_counts(home: Home, number: int = 0) -> QuestionCounts:
+    """Those of this home; none before the first question. Raises QuestionsLost where they cannot be read.
+
+    number   how many questions were counted, as its site logs say
+    """
+    try:
+        data = home.read(ITEM)
+        found = QuestionCounts() if data is None else QuestionCounts.from_bytes(data)
+    except (ItemDamaged, codec.Malformed) as error:
+        evidence = error.evidence if isinstance(error, ItemDamaged) else str(error)
+        raise QuestionsLost(evidence=f"{ITEM}: {evidence}", home=home.path) from None
+    found.missing(number)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class AskedOf:
     """One question about one site's records, as the budget of questions sees it.
 
-    gone      marks of records of the same file that are left out, since somebody withdrew
-    gone_of   the same by column and patient
-    least     at least so many patients of each column have gone since they were asked about, or none
+    gone      records of the same file that are left out, since somebody withdrew
+    least     at least so many patients of each count have gone since they were asked about, or none
+    counted   how many questions were counted, as the site logs say
     """
 
     home: Home
     name: bytes
+    statistic: Statistic
     marks: Marks
     most: int
     source: str
-    gone: Marks = field(default_factory=lambda: np.array([], np.uint64))
-    gone_of: tuple[tuple[Marks, ...], ...] = ()
+    gone: GoneRecords = field(default_factory=GoneRecords)
     least: int = 1
+    counted: int = 0
 
     @classmethod
     def of(
-        cls, home: Home, question: bytes, records: Iterable[bytes], read: Iterable[bytes], most: int, source: str
+        cls,
+        home: Home,
+        question: bytes,
+        statistic: Statistic,
+        records: Iterable[bytes],
+        read: Iterable[bytes],
+        most: int,
+        source: str,
     ) -> AskedOf:
         """question: canonical facts.
 
@@ -146,35 +226,64 @@ class AskedOf:
         """
         marks, key = marks_of(home.records_key(), records), home.records_key().reveal()
         name = digest("asked", key, question, marks.tobytes(), *sorted(read))  # each, of records that are alike too
-        return cls(home, name[:NAME_BYTES], marks, most, source)
+        return cls(home, name[:NAME_BYTES], statistic, marks, most, source)
 
-    def without(self, gone_of: Iterable[Iterable[Sequence[bytes]]], least: int) -> AskedOf:
-        """The same question, where records of these names are left out of it: by column, and of each patient."""
-        key, named = self.home.records_key(), [list(patients) for patients in gone_of]
-        marks = tuple(tuple(marks_of(key, names) for names in patients) for patients in named)
-        every = marks_of(key, (name for patients in named for names in patients for name in names))
-        return replace(self, gone=every, gone_of=marks, least=least)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """That it reads."""
+        return tuple(one.name for one in self.statistic.variables)
+
+    def without(self, gone: GoneRecords, least: int) -> AskedOf:
+        """The same question, where these records are left out of it."""
+        return replace(self, gone=gone, least=least)
+
+    def at(self, site: int, sites: int) -> AskedOf:
+        """The same, of a site at that place among those that are asked."""
+        return replace(self, gone=self.gone.at(site, sites))
 
     def check(self) -> None:
-        """Raises QuestionsSpent, FewWithdrew."""
-        self._check(read_counts(self.home))
+        """Raises QuestionsSpent, FewWithdrew, QuestionsLost."""
+        self._check(read_counts(self.home, self.counted))
 
-    def _check(self, counts: QuestionCounts) -> None:
+    def _check(self, counts: QuestionCounts) -> GoneCounts:
         counts.check(self.name, self.marks, self.most, self.source)
-        counts.check_gone(self.gone_of, self.least)
+        return GoneCounts(self.statistic, self._answers(counts), self.least)
 
-    def count(self) -> None:
-        """Count it, durably; asked under the lock under which it is counted. Raises QuestionsSpent, FewWithdrew."""
+    def _answers(self, counts: QuestionCounts) -> list[GoneRecords]:
+        """What answers that were given before hold of those who have gone. Raises QuestionsLost."""
+        marks = mark_of_each(self.home.records_key(), self.gone.counted)
+        told, newest = counts.told(marks, self.columns)
+        if counts.lost_to and (newest <= counts.lost_to).any():
+            evidence = f"{counted(counts.lost, 'question')} in the site log alone; and somebody has withdrawn"
+            raise QuestionsLost(evidence=evidence, home=self.home.path)
+        return self.gone.by_answer(told, newest)
+
+    def count(self) -> GoneCounts:
+        """Count it, durably; asked under the lock under which it is counted. Raises as `check` does.
+
+        Returns what has gone of its counts, for what it asks next.
+        """
         with self.home.charging():
-            counts = read_counts(self.home)
-            self._check(counts)
-            forgot = counts.forget(self.gone)
-            if counts.add(self.name, self.marks) or forgot:
+            counts = read_counts(self.home, self.counted)
+            gone = self._check(counts)
+            if counts.add(self.name, self.marks, self.columns):
                 self.home.replace(ITEM, counts.to_bytes())
+            return gone
 
     def count_refused(self) -> None:
         """A group of it was too small: that is an answer too, and one to bisect by. So it counts several times."""
         with self.home.charging():
-            counts = read_counts(self.home)
-            if counts.add(digest("refused", self.name)[:NAME_BYTES], self.marks, REFUSED_TIMES - 1):
+            counts = read_counts(self.home, self.counted)
+            if counts.add(digest("refused", self.name)[:NAME_BYTES], self.marks, self.columns, REFUSED_TIMES - 1):
                 self.home.replace(ITEM, counts.to_bytes())
+
+
+def counted_in_logs(home: Home, logs: Logs) -> int:
+    """How many questions of this home were counted, as the site logs of its studies say."""
+    return max([logs.questions(), *(other.questions() for _, other in Elsewhere(home, logs.others).site_logs())])
+
+
+def counted_at(home: Home) -> int:
+    """The same, for whoever looks at a home beside its processes."""
+    logs = (Log.open(one, "site") for one in home.studies() if (one.folder / "ledger" / "site").is_dir())
+    return max((SiteIndex(log).questions() for log in logs), default=0)

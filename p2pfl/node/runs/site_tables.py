@@ -16,8 +16,8 @@ from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.questions import PatientsUntold, WithdrawnUnknown
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.node.runs.gone import GoneRecords
 from p2pfl.node.runs.patients import layers_of
-from p2pfl.statistics.plan import present
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
 from p2pfl.training.records.column_map import ColumnMap, MapFile
 from p2pfl.training.records.columns import TableReader, rows_of
@@ -34,8 +34,7 @@ class AskedRecords:
 
     counted   what the budget of questions knows each by: its name, and whose it is where a column says. The records of
               two patients may have the same cells, and one of the two may withdraw
-    gone_of   of those that are left out, since somebody withdrew: by each asked column, by all of them, and by nothing:
-              of each patient who went, names of the records that have a value there
+    gone      those that are left out, since somebody withdrew
     read      of each record its cells in the columns that are learned and in those that the question asks of: where one
               of them has changed, the same question has another answer
     """
@@ -44,7 +43,7 @@ class AskedRecords:
     names: tuple[bytes, ...] = field(repr=False)
     counted: tuple[bytes, ...] = field(default=(), repr=False)
     read: tuple[bytes, ...] = field(default=(), repr=False)
-    gone_of: tuple[tuple[tuple[bytes, ...], ...], ...] = field(default=(), repr=False)
+    gone: GoneRecords = field(default_factory=GoneRecords, repr=False)
 
     def at(self, site: int, sites: int) -> SiteTable:
         """The table of the site at that place among those that are asked."""
@@ -112,23 +111,11 @@ def read_records(
     columns_read = {name: values[rows] for name, values in held.items()}
     table = SiteTable(columns_read, levels, shows_own=shows_own, noised=noised, layers=layers)
     went = np.flatnonzero(out).tolist()
-    gone_of = _gone_of(went, counted, whose, [held[one.name] for one in asked])
+    left = SiteTable({name: values[went] for name, values in held.items()}, levels, shows_own=shows_own, least=0)
+    patients = [str(row).encode() for row in range(len(names))] if whose is None else whose
+    gone = GoneRecords(left, *(tuple(one[row] for row in went) for one in (counted, patients)))
     kept, known_by, told = (tuple(one[row] for row in rows) for one in (names, counted, cells))
-    return AskedRecords(table, kept, known_by, told, gone_of)
-
-
-def _gone_of(
-    went: Sequence[int], names: Sequence[bytes], whose: Sequence[bytes] | None, columns: Sequence[Floats]
-) -> tuple[tuple[tuple[bytes, ...], ...], ...]:
-    """As AskedRecords has it; a record of nobody's is of one patient."""
-    found = []
-    for has in (*map(present, columns), *([present(*columns)] if columns else []), np.ones(len(names), np.bool_)):
-        by_patient: dict[bytes | int, list[bytes]] = {}
-        for row in went:
-            if has[row]:
-                by_patient.setdefault(row if whose is None else whose[row], []).append(names[row])
-        found.append(tuple(map(tuple, by_patient.values())))
-    return tuple(found)
+    return AskedRecords(table, kept, known_by, told, gone)
 
 
 def _one_each(patients: Sequence[bytes], whole: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:

@@ -155,7 +155,7 @@ class Inquiry:
     def read_roll_call(self, sites: npt.NDArray[np.int64], raised: Truths) -> None:
         """Raises QuestionRefused when any site's rules refuse, TooFewContribute."""
         minimum = self.federation.minimum
-        self.read_consent(bool(raised[0]))
+        self.read_refusal(bool(raised[0]))
         for columns, count in zip(self._counted, sites.tolist(), strict=True):
             if count < minimum.sites:
                 what = " with ".join(one.name for one in columns)
@@ -175,8 +175,8 @@ class Inquiry:
         of = {"part": CONSENT, "question": self.name.hex(), **over_facts(over, self.aside)}
         return Part({"statistic": of}, [flags(np.array([elsewhere]), self.draw)])
 
-    def read_consent(self, refused: bool) -> None:
-        """Raises QuestionRefused."""
+    def read_refusal(self, refused: bool) -> None:
+        """Raises QuestionRefused where a flag says that a site refuses."""
         if refused:
             raise QuestionRefused(evidence="one flag, in which all sites' answers are one", query=self.called)
 
@@ -192,11 +192,16 @@ class Inquiry:
 
     # ── guard, and sum ────────────────────────────────────────────────────────────────────────────────────────
 
-    def guard(self, number: int, ask: Ask, over: tuple[str, ...], patients: Integers | None = None) -> Part:
-        """Of each count of people: this site alone has enough. patients: of how many each is at least."""
+    def guard(
+        self, number: int, ask: Ask, over: tuple[str, ...], patients: Integers | None = None, *, refuses: bool = False
+    ) -> Part:
+        """Of each count of people: this site alone has enough; then whether its rules refuse the sum.
+
+        patients   of how many each is at least
+        """
         counts = ask.values if patients is None else patients
         enough = counts[ask.people] >= ask.least(self.federation.statistics.minimum_cell)
-        return Part(self._of(f"guard {number}", ask, over), [flags(enough, self.draw)])
+        return Part(self._of(f"guard {number}", ask, over), [flags(np.append(enough, refuses), self.draw)])
 
     def anybody(self, number: int, ask: Ask, over: tuple[str, ...], enough: Truths) -> Part:
         """Whether this site has anybody in a count that is of enough people at no site."""

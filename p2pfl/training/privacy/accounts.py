@@ -49,8 +49,12 @@ EVERYTHING: Final = None  # in place of marks: records of which nobody says whic
 
 def marks_of(key: Secret, names: Iterable[bytes]) -> Marks:
     """The marks of records by what names them, under this home's key: without it none can be found by trying."""
-    found = {mark_of(key, name) for name in names}
-    return np.sort(np.frombuffer(b"".join(found), "<u8").astype(np.uint64))
+    return np.unique(mark_of_each(key, names))
+
+
+def mark_of_each(key: Secret, names: Iterable[bytes]) -> NDArray[np.uint64]:
+    """The same in the order of `names`, as often as a name comes."""
+    return np.frombuffer(b"".join(mark_of(key, name) for name in names), "<u8").astype(np.uint64)
 
 
 def mark_of(key: Secret, name: bytes) -> bytes:
