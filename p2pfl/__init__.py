@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Final
-
-from p2pfl._version import __version__
-
+TYPE_CHECKING = False  # as a type checker reads it: `typing` would be loaded before the command holds its signals
 if TYPE_CHECKING:
+    from typing import Final
+
     from p2pfl import simulate
+    from p2pfl._version import __version__
     from p2pfl.federation import Federation
     from p2pfl.peer import Peer
     from p2pfl.peer.progress import TrainingRound, TrainingStep
@@ -38,6 +37,7 @@ __all__ = [
 
 # `p2pfl --help` must not load torch, and `from p2pfl import Federation` must not load a socket.
 _PLACES: Final = {
+    "__version__": "p2pfl._version",
     "Federation": "p2pfl.federation.federation",
     "Peer": "p2pfl.peer",
     "Task": "p2pfl.training.task",
@@ -53,6 +53,8 @@ _PLACES: Final = {
 
 
 def __getattr__(name: str) -> object:
+    import importlib
+
     if name == "simulate":  # a package: federations in one process and in virtual time
         return importlib.import_module("p2pfl.simulate")
     if name not in _PLACES:

@@ -1,9 +1,9 @@
 """What SIGINT, SIGTERM and SIGHUP do: the first of them ends this process cleanly, the second at once, both with 130.
 
-One handler holds them from the first line of the program to its last, so that neither Python's traceback nor the
-system's default ever answers one. A service manager's SIGTERM and a closed terminal's SIGHUP are as Ctrl-C. What the
-*first* does depends on where the process stands: `first_does`. Everything that matters is on the disk at every moment,
-so the second leaves without another step. Nothing slow may be imported here.
+`first_signals` holds them while this is loaded, and one handler from here to the program's last line, so that neither
+Python's traceback nor the system's default answers one. A service manager's SIGTERM and a closed terminal's SIGHUP are
+as Ctrl-C. What the *first* does depends on where the process stands: `first_does`. Everything that matters is on the
+disk at every moment, so the second leaves without another step. Nothing slow may be imported here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-INTERRUPTED: Final = 130
+from p2pfl.cli.first_signals import CLEANLY, INTERRUPTED
+
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_S: Final = 0.01  # most seconds between the two signals of `timeout`: one to the process, one to its group
 AGAIN_S: Final = 0.05  # seconds before an interrupt that Python swallowed comes once more
 IMPORTER: Final = "<frozen importlib._bootstrap>"
-CLEANLY: Final = "interrupted: nothing final is lost"
 AT_ONCE: Final = "ended at once: what is on the disk is whole"
 
 

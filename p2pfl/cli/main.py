@@ -19,7 +19,8 @@ import click
 from p2pfl._version import __version__
 from p2pfl.cli import output
 from p2pfl.cli.faults import told_of
-from p2pfl.cli.interrupts import CLEANLY, INTERRUPTS
+from p2pfl.cli.first_signals import CLEANLY
+from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.verbs import Verbs
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
 from p2pfl.errors.people import WrongUse

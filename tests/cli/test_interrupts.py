@@ -6,17 +6,20 @@ itself the signals: no clock is involved, and a failure names the event that rep
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.interrupts import AT_ONCE, CLEANLY
+from p2pfl.cli.first_signals import CLEANLY
+from p2pfl.cli.interrupts import AT_ONCE
 from tests.cli.sites import Sites, Start, ended, said
 from tests.end_to_end.processes import PATIENCE_S, ROOT
 from tests.examples import seeds
@@ -43,6 +46,76 @@ sys.addaudithook(strike)
 main()
 """
 NEVER = 1 << 40
+
+# What an installed script `p2pfl` does, in a Python that has loaded nothing but itself. `what` of the first argument is
+# done when the first handler is asked for, and the signal of the third comes at the event of the second from then on.
+FIRST_LINES = """
+import _signal, os, sys
+what, at, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+sys.argv = ["p2pfl", "version"]
+before, install, count, leave = {*sys.modules}, _signal.signal, None, os._exit
+def told(status):
+    os.write(1, str(count).encode())
+    leave(status)
+def first(*wanted):
+    global count
+    if what == "list":
+        os.write(1, " ".join(sorted({*sys.modules} - before)).encode())
+        leave(0)
+    _signal.signal, count = install, 0
+    return install(*wanted)
+def strike(event, facts):
+    global count
+    if count is None:
+        return
+    count += 1
+    if count == at:
+        os.kill(os.getpid(), number)
+    if event == "import" and facts[0] == "click":  # the verbs' tests go on from here
+        told(0)
+_signal.signal = first
+sys.addaudithook(strike)
+from {module} import {attribute}
+sys.exit({attribute}())
+"""
+
+
+def first_lines(what: str, at: int = NEVER, number: int = 0) -> tuple[int, str, str]:
+    """Status, stdout and stderr of the script's first lines: without site-packages, as fast as they come."""
+    (script,) = entry_points(group="console_scripts", name="p2pfl")
+    code = FIRST_LINES.replace("{module}", script.module).replace("{attribute}", script.attr)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, what, str(at), str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.claim("LIVE-6")
+def test_a_few_small_files_are_all_that_is_loaded_before_signals_are_held() -> None:
+    """What comes before, Python answers by itself: there a signal has its traceback, or the system's default."""
+    status, out, err = first_lines("list")
+    assert status == 0, err
+    loaded = {*out.split()} - {*sys.builtin_module_names}
+    assert loaded == {"__future__", "p2pfl", "p2pfl.__main__", "p2pfl.cli", "p2pfl.cli.first_signals"}
+
+
+@pytest.mark.claim("LIVE-6")
+def test_a_signal_at_any_moment_of_the_first_lines_ends_with_130_and_one_line() -> None:
+    """From the first handler on, while what it stands before is loaded."""
+    struck = 0
+    for at in itertools.chain(range(1, 6), itertools.count(6, 7)):
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[at % 3]
+        status, out, err = first_lines("go on", at, number)
+        if not status and int(out) < at:  # the verb's own modules begin
+            break
+        assert (status, out, err) == (130, "", CLEANLY + "\n"), f"{number!r} at event {at}"
+        struck += 1
+    assert struck > 15
 
 
 def struck(folder: Path, moments: list[tuple[int, int]], *arguments: str) -> tuple[int, str, str]:
