@@ -112,7 +112,9 @@ async def _examine(
     from p2pfl.mesh.probe.doctor_port import DoctorPort
     from p2pfl.mesh.probe.relay_probe import RelayProbe
     from p2pfl.mesh.probe.wire import DOCTOR, About
+    from p2pfl.mesh.relay import raise_descriptor_limit
 
+    raise_descriptor_limit(len(federation.roster.names))
     name, until = site.name, site.clocks.now() + wait_s
     roster = federation.roster
     about = About(__version__, federation.raw, DOCTOR)

@@ -33,7 +33,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     No interrupt is ever raised within the loop, whose own callbacks could not tell what became of them.
     """
     with INTERRUPTS.first_does(lambda: None):  # while the loop is made, and closed
+        try:
+            _check_descriptors()
+        except OSError:
+            work.close()
+            raise
         return asyncio.run(_cancelled_by_a_signal(work))
+
+
+def _check_descriptors() -> None:
+    """Raise OSError where the system has too few for an event loop: one that is half made leaves a traceback."""
+    with contextlib.ExitStack() as held:
+        for end in (*os.pipe(), *os.pipe()):
+            held.callback(os.close, end)
 
 
 async def _cancelled_by_a_signal(work: Coroutine[Any, Any, T]) -> T:

@@ -13,12 +13,16 @@ its end.
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
+from p2pfl.errors.people import NothingLeft
 from p2pfl.mesh.zmtp import Message
 
 MOST_OUT: Final = 64  # messages to one peer that its tunnel has not taken; links count bytes
@@ -27,11 +31,29 @@ MOST_IN_BYTES: Final = 2 << 20  # … and bytes of them, above which no other co
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
 KEPT_BYTES: Final = 31 << 20  # of the block that the allocator is shown: twice as much free memory stays with it
 
+GONE_S: Final = 1.0  # most seconds for the system to take a thread away that has ended
+
 _NOWAIT: Final = int(zmq.NOBLOCK)  # pyzmq's flags are slow to combine
 _MORE: Final = int(zmq.SNDMORE)
 
 OnMessage = Callable[[str, bytes, memoryview], None]
 NOTHING: Final = memoryview(b"")
+
+
+def check_thread() -> None:
+    """Raise NothingLeft where the system has no thread for libzmq, which would end the process: its sockets have one.
+
+    The thread that tries it has given its place back by then, where the system tells: it is gone after it has ended.
+    """
+    tried = threading.Thread(target=lambda: None)
+    try:
+        tried.start()
+    except RuntimeError as error:
+        raise NothingLeft(what="threads", evidence=str(error)) from None
+    tried.join()
+    place, until = Path(f"/proc/self/task/{tried.native_id}"), time.monotonic() + GONE_S
+    while place.exists() and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 class Router:
@@ -40,6 +62,7 @@ class Router:
     def __init__(self, on_message: OnMessage, on_drained: Callable[[], None]) -> None:
         self._on_message = on_message
         self._on_drained = on_drained
+        check_thread()
         _keep_freed_memory()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(0)  # no thread for I/O: nothing leaves by it
         self._socket = _unbounded(self._context.socket(zmq.ROUTER))

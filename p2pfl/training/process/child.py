@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from p2pfl.codec import Malformed
+from p2pfl.errors.people import NothingLeft
 from p2pfl.training.passes import PassCut, PassStopped
 from p2pfl.training.process import boot
 from p2pfl.training.process.facts import Reach, unusable
-from p2pfl.training.process.faults import error_of
+from p2pfl.training.process.faults import error_of, scarce
 from p2pfl.training.process.own_folder import OwnFolder
 from p2pfl.training.process.wire import MOST_TOLD, TOLD, Letter, SharedBuffer, Wire, read_fields
 
@@ -61,13 +62,19 @@ class TaskProcess:
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._opened = False  # task code has run: what it prints is not shown
         self._process: subprocess.Popen[bytes] | None = None
-        self._gone: PassCut | None = None
+        self._gone: PassCut | NothingLeft | None = None
         self._ending = False
         self._kills = _killed_for_memory()
         folder = OwnFolder()
         ours.sendall(boot.setting(folder.path, reach.readable, reach.forbidden, devices=reach.devices))
         self._keeper = threading.Thread(target=self._keep, args=(theirs, folder), daemon=True)
-        self._keeper.start()
+        try:
+            self._keeper.start()
+        except RuntimeError:  # the system has no thread for it
+            self._wire.close()
+            theirs.close()
+            folder.remove()
+            raise
 
     @property
     def is_gone(self) -> bool:
@@ -92,7 +99,8 @@ class TaskProcess:
     ) -> tuple[Any, ...]:
         """The fields of its answer.
 
-        Raises PassCut when it has ended; PassStopped; the error of the catalogue that it told; TaskAnswerUnusable.
+        Raises PassCut when it has ended; NothingLeft where the system had too little to start it; PassStopped; the
+        error of the catalogue that it told; TaskAnswerUnusable.
         """
         self._opened = True
         ticket, heard = next(self._tickets), queue.SimpleQueue[Letter | None]()
@@ -139,15 +147,18 @@ class TaskProcess:
     # ── the thread that keeps it ──────────────────────────────────────────────────────────────────────────────
 
     def _keep(self, theirs: socket.socket, folder: OwnFolder) -> None:
-        why = ""
+        why, lacking = "", None
         try:
             why = self._run(theirs, folder.path)
-        except OSError as error:
-            why = f"it could not be started: {error.strerror}"
+        except (OSError, RuntimeError) as error:  # Python's of a thread that the system has not got
+            why, lacking = f"it could not be started: {getattr(error, 'strerror', error)}", scarce(error)
+            self._kill()
+            if self._process is not None:
+                self._process.wait()
         finally:
             theirs.close()
             folder.remove()
-            self._is_gone(why)
+            self._is_gone(why, lacking)
 
     def _run(self, theirs: socket.socket, folder: Path) -> str:
         """Start it, hear it to its end; why it was ended here, if it was."""
@@ -200,13 +211,13 @@ class TaskProcess:
             if not self._opened or self._process is None:
                 self._said.append(line.decode("utf-8", "replace").strip())
 
-    def _is_gone(self, why: str) -> None:
+    def _is_gone(self, why: str, lacking: NothingLeft | None) -> None:
         code = self._process.returncode if self._process is not None else None
         killed = code == -signal.SIGKILL and not why
         out_of_memory = killed and not self._ending and _killed_for_memory() > self._kills
         how = why or _how(code, out_of_memory, self._said)
         with self._lock:
-            self._gone = PassCut(how, out_of_memory=out_of_memory)
+            self._gone = lacking or PassCut(how, out_of_memory=out_of_memory)
             for heard in self._waiting.values():
                 heard.put(None)
 

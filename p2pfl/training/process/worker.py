@@ -224,10 +224,15 @@ def _answer(worker: Worker, wire: Wire, question: Question) -> None:
     except PassStopped:
         wire.send(ticket, "fault", "stopped", "", ())
     except BaseException as error:
-        if os.environ.get("P2PFL_TRACEBACK") and not isinstance(error, P2PFLError):
-            traceback.print_exception(error)
-        code, evidence, named = told_of(error)
-        wire.send(ticket, "fault", code, evidence, [list(row) for row in named])
+        _tell(wire, ticket, error)
+
+
+def _tell(wire: Wire, ticket: int, error: BaseException) -> None:
+    """The question's answer is what went wrong."""
+    if os.environ.get("P2PFL_TRACEBACK") and not isinstance(error, P2PFLError):
+        traceback.print_exception(error)
+    code, evidence, named = told_of(error)
+    wire.send(ticket, "fault", code, evidence, [list(row) for row in named])
 
 
 class _MappedMemory:
@@ -248,14 +253,21 @@ class _MappedMemory:
 
 
 def _work(worker: Worker, wire: Wire) -> Callable[[Question], None]:
-    """Answers questions in a thread of its own, one after another: the function that hands it one."""
+    """Answers questions in a thread of its own, one after another: the function that hands it one.
+
+    Where the system has no thread for it, that is the answer to each.
+    """
     questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
 
     def answer() -> None:
         while True:
             _answer(worker, wire, questions.get())
 
-    threading.Thread(target=answer, daemon=True).start()
+    try:
+        threading.Thread(target=answer, daemon=True).start()
+    except RuntimeError as error:
+        lacking = error  # Python takes the other name away
+        return lambda question: _tell(wire, question[0], lacking)
     return questions.put
 
 
