@@ -26,11 +26,13 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
     federation, links = peer.federation, peer.links().values()
     trained = [record for record in result.records if record["configuration"].get("purpose") == "training"]
     count = len(federation.roster.names)
+    here = sum(final.configuration.get("purpose") == "training" for final in watch.rounds)
     words = sum(final.payload_bytes for final in watch.rounds)
     return {
         "name": peer.name,
         "federation": federation.name,
         "rounds_completed": len(trained),
+        "rounds_here": here,
         "ended": result.ended or None,
         "metric": _metric(result, classes_of(federation.task)),
         "privacy": federation.privacy.unit,
@@ -42,7 +44,7 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
         "bytes_sent": sum(link.bytes_sent for link in links),
         "bytes_received": sum(link.bytes_received for link in links),
         "payload_sent": _payload_sent(federation, peer.name, words),
-        "dense_bytes": dense_bytes(count, parameters, len(trained)),
+        "dense_bytes": dense_bytes(count, parameters, here),
         "field": federation.sharing.field,
         "quorum": federation.roster.quorums.q,
         "survivors_per_round": [record["survivors"] for record in trained],

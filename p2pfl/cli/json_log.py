@@ -54,7 +54,10 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "change": ("info", ("epoch", "from_round", "added", "removed", "rotated", "hub", "recovered")),
     "epoch": ("info", ("epoch", "sites")),
     "breach": ("error", ("peer", "proof")),
-    "round": ("info", ("round", "rounds", "survivors", "epsilon", "seconds", "bytes_sent", "payload_bytes")),
+    "round": (
+        "info",
+        ("round", "rounds", "survivors", "epsilon", "seconds", "bytes_sent", "payload_bytes", "taken_up"),
+    ),
 }
 
 

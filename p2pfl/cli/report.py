@@ -139,9 +139,7 @@ def _sent(home: Home) -> list[SentBytes]:
     from p2pfl.report.study import SentBytes
 
     rows = [row for row in read_traffic(home) if row[1] in (TRAINING, EVALUATION)]
-    return [
-        SentBytes(number, sent, words) for number, (_, sent, words) in sorted({row[0]: row[1:] for row in rows}.items())
-    ]
+    return [SentBytes(row[0], *row[2:]) for _, row in sorted({row[0]: row for row in rows}.items())]
 
 
 def _curves(home: Home) -> Curves | None:

@@ -222,7 +222,7 @@ class Watch:
         elif any(spent):
             parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
         parts.append(self._traffic(event.bytes_sent, _parameters(event.configuration)))
-        parts.append(f"{event.seconds:.1f} s")
+        parts.append(f"{event.seconds:.1f} s{', both since it was taken up here' if event.taken_up else ''}")
         self._tell("  ".join(parts))
 
     def _metric_part(self, event: events.RoundFinal, when: str) -> list[str]:

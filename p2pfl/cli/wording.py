@@ -32,7 +32,7 @@ def join_text(facts: Mapping[str, Any]) -> str:
     if interval.get("low") is not None:
         after += f" ({interval['low']:.3f} to {interval['high']:.3f})"
     classes = [[f"  {name}", told] for name, told in of_classes(metric["figures"])]
-    one = facts["rounds_completed"] == 1
+    one, here = facts["rounds_completed"] == 1, facts["rounds_here"]
     return "\n".join(
         [
             f"{facts['name']}: {counted(facts['rounds_completed'], 'round')} {'is' if one else 'are'} final"
@@ -42,7 +42,8 @@ def join_text(facts: Mapping[str, Any]) -> str:
             *([aligned(classes)] if classes else []),
             f"  privacy  {spent_text(facts)}" + ("" if facts["epsilon"] is None else ", for this site's records"),
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
-            f"(dense fp32: {amount(facts['dense_bytes'])})",
+            f"(dense fp32: {amount(facts['dense_bytes'])})"
+            + (f", in the {counted(here, 'round')} since this start" if here < facts["rounds_completed"] else ""),
             f"  ledger   {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
             f"root {ledger['root']}",
         ]

@@ -28,7 +28,7 @@ from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.post import Post
 from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundFinal, RoundLeft, RuleBroken
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun
+from p2pfl.node.source import ActiveRun, Since
 from p2pfl.node.store import Store
 from p2pfl.node.weight import SMALL_WORDS, begins_light, is_light, is_small
 from p2pfl.sharing import events as e
@@ -103,8 +103,9 @@ class EffectRunner:
 
     async def begin(self, active: ActiveRun, now: float) -> None:
         """Begin the run's next round, with all letters that came early for it: there may be many."""
-        run = active.run
+        run, since = active.run, Since(now, self._inbox.bytes_sent, False)
         effects = run.begin(now) if begins_light(run) else await asyncio.to_thread(run.begin, now)
+        active.begun[run.number] = since
         await self.carry_out(active, effects)
 
     async def feed(self, active: ActiveRun, *events: e.Event) -> None:
@@ -257,6 +258,7 @@ class EffectRunner:
         payload_bytes = sum(vector.words.nbytes for vector in done.state.sum.total)
         settled = active.run.finished(effect.round, self._store.reader(active.run))
         active.older.pop(effect.round, None)
+        since = active.begun.pop(effect.round, active.resumed)
         record = codec.read_facts(effect.record)
         self._observer(
             RoundFinal(
@@ -266,9 +268,10 @@ class EffectRunner:
                 outcome=record["outcome"],
                 epsilon=record["epsilon"],
                 configuration=record["configuration"],
-                seconds=self._clocks.now() - active.began,
-                bytes_sent=self._inbox.bytes_sent - active.bytes_before,
+                seconds=self._clocks.now() - since.at,
+                bytes_sent=self._inbox.bytes_sent - since.bytes_before,
                 payload_bytes=payload_bytes,
+                taken_up=since.taken_up,
             )
         )
         await self.carry_out(active, settled)

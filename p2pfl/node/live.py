@@ -28,7 +28,9 @@ TRAFFIC: Final = "state/traffic"
 SHARE: Final = "share"  # values of sharing's Phase, which would load numpy where only a home is read
 FINAL: Final = "final"
 MOST_ROWS: Final = 2000  # rounds whose traffic is kept
-Row = tuple[int, str, int, int]  # round, purpose, bytes on the wire, bytes of them that are words of the sum
+# Round, purpose, bytes on the wire, bytes of them that are words of the sum, whether they count from where a process
+# took the round up.
+Row = tuple[int, str, int, int, bool]
 
 
 class LiveView:
@@ -59,7 +61,8 @@ class LiveView:
                 self._now = {**self._now, **waits}
             case RoundFinal():
                 purpose = str(event.configuration.get("purpose", ""))
-                self.rows = [*self.rows, (event.round, purpose, event.bytes_sent, event.payload_bytes)][-MOST_ROWS:]
+                row = event.round, purpose, event.bytes_sent, event.payload_bytes, event.taken_up
+                self.rows = [*self.rows, row][-MOST_ROWS:]
                 self.unkept = True
                 self._enter(event.round, FINAL)
             case AttemptAbandoned() | RoundLeft():
@@ -89,7 +92,10 @@ def read_traffic(home: Home) -> list[Row]:
     """What rounds sent, oldest first; nothing where nothing was kept, or it is broken."""
     try:
         held = json.loads(home.read(TRAFFIC) or b"[]")
-        rows = [(int(number), str(purpose), int(sent), int(words)) for number, purpose, sent, words in held]
+        rows = [
+            (int(number), str(purpose), int(sent), int(words), bool(taken_up))
+            for number, purpose, sent, words, taken_up in ([*row, False][:5] for row in held)  # an older one has four
+        ]
     except (P2PFLError, ValueError, TypeError):
         return []
     return rows[-MOST_ROWS:]

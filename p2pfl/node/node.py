@@ -39,7 +39,7 @@ from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Moment, Observ
 from p2pfl.node.resume import RunMaker, begun_before
 from p2pfl.node.runs.passes import most_said
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun, Source
+from p2pfl.node.source import ActiveRun, Since, Source
 from p2pfl.node.store import Store
 from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
@@ -167,7 +167,7 @@ class Node:
         # The run of an earlier call holds what came early for the next round, and who confirmed the last.
         run = known.run if known is not None else self._maker.make(run_id, self.catch_up.up)
         active = ActiveRun.after(known, run, source, rounds)
-        active.began, active.bytes_before = self.clocks.now(), self.inbox.bytes_sent  # as far as this process knows
+        active.resumed = Since(self.clocks.now(), self.inbox.bytes_sent, True)
         self._runs[run_id] = self._latest = active
         await (self._genesis(active) if self.federation.roster.epoch == 1 else self._reach(active))
         active.lacking = active.models is not None and bool(active.models.lacking)  # sums wait for it
@@ -225,7 +225,6 @@ class Node:
         if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
         if begins_next(run, self.logs.count(run.context.run), active.length) and not self.catch_up.unmet:
-            active.began, active.bytes_before = now, self.inbox.bytes_sent
             await self.effects.begin(active, now)
         place = (run.number, run.tip)
         if run.wants_update and active.proposed != place and not self.catch_up.unmet:

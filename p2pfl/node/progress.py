@@ -256,6 +256,7 @@ class RoundFinal:
     seconds         since the round began here, or since this process took it up
     bytes_sent      on the wire to all peers, since then
     payload_bytes   words of the sum
+    taken_up        whether `seconds` and `bytes_sent` count from where this process took it up
     """
 
     kind: ClassVar[str] = "round"
@@ -268,6 +269,7 @@ class RoundFinal:
     seconds: float
     bytes_sent: int
     payload_bytes: int
+    taken_up: bool
 
 
 Progress = (

@@ -115,6 +115,15 @@ class Source(Protocol):
         """The round goes on without a sum, for now. Raises what the caller who waits for it should be told."""
 
 
+@dataclass(frozen=True, slots=True)
+class Since:
+    """From when on the seconds and bytes of a round count: its beginning, or where this process took it up."""
+
+    at: float
+    bytes_before: int
+    taken_up: bool
+
+
 @dataclass
 class ActiveRun:
     """A run of this node, and what it needs of the node."""
@@ -124,8 +133,8 @@ class ActiveRun:
     rounds: int  # that have to be final; 0 of a run that is only served, whose source is that of another run
     proposing: asyncio.Task[None] | None = None
     proposed: tuple[int, tuple[int, bytes]] = (0, (0, b""))  # the round, and the base, of this site's last proposal
-    began: float = 0.0
-    bytes_before: int = 0
+    resumed: Since = Since(0.0, 0, True)  # when this call began to go on with the run
+    begun: dict[int, Since] = field(default_factory=dict)  # rounds that began in this call
     lacking: bool = False  # the model that the ledger names is being fetched
     delayed: list[e.Apply] = field(default_factory=list)  # sums to apply to it
     older: dict[int, Source] = field(default_factory=dict)  # by round of an earlier call: whose vector it sums

@@ -34,7 +34,7 @@ class TrainingRound:
     survivors   the sites whose updates are in the sum
     metric      of the model before the round, over the held-out records of all sites; None where it was not measured
     epsilon     what this site's records have spent
-    seconds     that the round took
+    seconds     that the round took, or since this process took it up
     """
 
     round: int

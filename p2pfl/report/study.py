@@ -45,11 +45,15 @@ class Safeguard:
 
 @dataclass(frozen=True, slots=True)
 class SentBytes:
-    """What this site sent in one round: on the wire, TLS included; of it, words of the sum."""
+    """What this site sent in one round: on the wire, TLS included; of it, words of the sum.
+
+    taken_up   it is counted from where a process took the round up, which another one had begun
+    """
 
     round: int
     sent: int
     payload: int
+    taken_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def training() -> SiteView:
     view = SiteView(Federation.parse(peers_yaml(), "peers.yaml"), "join", lambda: 0.0)
     view.name = NAMES[0]
     outcome = {"metric": "auc", "figures": {"auc": ["0.871", "", ""]}}
-    view(events.RoundFinal(1, 9, NAMES, outcome, {NAMES[0]: "0.5"}, {}, 4.0, 10, 10))
+    view(events.RoundFinal(1, 9, NAMES, outcome, {NAMES[0]: "0.5"}, {}, 4.0, 10, 10, taken_up=False))
     view(events.PassCharged(2, "0.84", "3"))
     view(events.PassStepped(2, 3, 12))
     links = {NAMES[1]: link(Path("relay", NAMES[2]), 0.0125), NAMES[2]: link()}

@@ -61,7 +61,7 @@ def test_what_happened_is_counted_and_read_by_the_librarys_parser() -> None:
     metrics(PassCharged(round=3, epsilon="0.75", limit="3.0"))
     metrics(LinkRefused(None, KeyNotListed(peer="a caller from 10.0.0.9", evidence="")))
     metrics(RuleBroken(NAMES[1], LinkFlooded(peer=NAMES[1], evidence=""), proof=""))
-    metrics(RoundFinal(2, 9, NAMES, {}, {}, {}, seconds=1.0, bytes_sent=0, payload_bytes=0))
+    metrics(RoundFinal(2, 9, NAMES, {}, {}, {}, seconds=1.0, bytes_sent=0, payload_bytes=0, taken_up=False))
     now[0] = 107.5
 
     async def scene() -> tuple[str, str]:

@@ -35,7 +35,7 @@ from p2pfl.cli.stats.kinds import asking_command
 from p2pfl.cli.status import worker
 from p2pfl.cli.sum import _asked_there as sum_there
 from p2pfl.cli.watch import Here, Watch
-from p2pfl.cli.wording import bounded, dense_bytes, meaning, spent_text
+from p2pfl.cli.wording import bounded, dense_bytes, join_text, meaning, spent_text
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
@@ -79,6 +79,7 @@ ROUND = RoundFinal(
     seconds=41.0,
     bytes_sent=3_100_000,
     payload_bytes=1000,
+    taken_up=False,
 )
 DOCUMENTED = {
     "peers",
@@ -276,6 +277,25 @@ def test_a_sum_has_no_metric_and_no_reason_for_none(tmp_path: Path) -> None:
         replace(ROUND, configuration={"purpose": "sum", "name": "beds"}, outcome={}, survivors=[NAMES[0]], epsilon={})
     )
     assert "no " not in lines[0] and "away" not in lines[0]
+
+
+def test_the_line_of_a_round_that_was_taken_up_says_since_when_it_counts(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(replace(ROUND, taken_up=True))
+    assert lines[0].endswith("sent 3.1 MB  41.0 s, both since it was taken up here")
+
+
+def test_a_join_that_was_started_again_says_in_which_rounds_it_sent_that_much() -> None:
+    facts = {
+        **told_by(3_100_000),
+        "name": "ada",
+        "ended": None,
+        "max_epsilon": 4.0,
+        "delta": 1e-5,
+        "dense_bytes": 9_000,
+    }
+    assert " since this start" not in join_text(facts)
+    assert "), in the 3 rounds since this start\n" in join_text({**facts, "rounds_here": 3})
 
 
 @pytest.mark.claim("PLAIN-1")
@@ -532,6 +552,7 @@ def told_by(sent: int, root: str = "ab" * 32) -> dict[str, object]:
         "bytes_sent": sent,
         "payload_sent": sent // 2,
         "rounds_completed": 8,
+        "rounds_here": 8,
         "parameters": 32,
         "epsilon": 2.6,
         "epsilon_alone": None,

@@ -17,7 +17,7 @@ from p2pfl.federation.personal_layers import PERSONAL
 from p2pfl.training.model import checkpoint
 from p2pfl.training.model.personal import PersonalState
 from tests.end_to_end.chaos import drawn, episode
-from tests.end_to_end.checks import check_everything, entries
+from tests.end_to_end.checks import check_everything, entries, rounds
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Site, Sites, of
 
@@ -80,16 +80,23 @@ def test_a_site_killed_in_mid_sum_returns_and_the_sum_stands(make: MakeSites, mo
     run_to_the_end(sites, do, rounds=0, sums=2)
 
 
-def test_a_round_taken_up_after_a_restart_counts_from_there(make: MakeSites) -> None:
-    """Its seconds are not those since the machine was switched on."""
-    sites = make(3)
-    begin_with_one_dying(sites, [SUM], MOMENTS["before its ballot is durable"])
+def test_a_round_taken_up_after_a_restart_says_since_when_it_counts(make: MakeSites) -> None:
+    """Its seconds and bytes are those since then, and said to be; its time in the ledger is that of its proposals."""
+    sites, begun = make(3), time.time()
+    do = [SUM, {"sum": [0.5], "limit": 1.0, "name": "next"}]
+    begin_with_one_dying(sites, do, MOMENTS["before its ballot is durable"])
     sites.next_end()
-    begun = time.monotonic()
-    again = sites.site("ben", [SUM])
-    assert 0 <= again.event("round")["seconds"] <= time.monotonic() - begun
-    for process in (again, sites.started[0], sites.started[2]):
-        assert process.end().status == 0, process.tail
+    died, restarted = time.time(), time.monotonic()
+    again = sites.site("ben", do)
+    told = again.event("round")
+    assert told["taken_up"] and 0 <= told["seconds"] <= time.monotonic() - restarted
+    assert told["bytes_sent"] > 0
+    assert not any(sites.started[place].event("round")["taken_up"] for place in (0, 2))
+    assert not again.event("round", round=2)["taken_up"]
+    until_all_end(sites, do)
+    first = rounds(sites["ada"], "sum")[0]
+    latest = time.time() if first["attempt"] else died
+    assert int(1000 * begun) <= first["time_ms"] <= 1000 * latest
 
 
 @pytest.mark.claim("LIVE-5")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.node import link_status
 from p2pfl.node.live import FINAL, MOST_ROWS, SHARE, TRAFFIC, LiveView, read_traffic
-from p2pfl.node.progress import PassCharged, PassTrained, PhaseEntered, Progress, RoundFinal, RoundLeft, StillWaiting
+from p2pfl.node.progress import PassCharged, PassTrained, PhaseEntered, RoundFinal, RoundLeft, StillWaiting
 from p2pfl.sharing.state import Phase
 
 
@@ -23,8 +24,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-def final(number: int, purpose: str = "training") -> Progress:
-    return RoundFinal(number, 9, ("ada",), {}, {}, {"purpose": purpose}, 1.0, 1000 + number, 800)
+def final(number: int, purpose: str = "training") -> RoundFinal:
+    return RoundFinal(number, 9, ("ada",), {}, {}, {"purpose": purpose}, 1.0, 1000 + number, 800, taken_up=False)
 
 
 def test_the_round_under_way_is_shown_by_phase_with_who_is_waited_for(home: Home) -> None:
@@ -77,7 +78,8 @@ def test_traffic_of_rounds_outlives_the_process_and_stays_bounded(home: Home) ->
     later(final(1, "sum"))
     later.keep(home)
     rows = read_traffic(home)
-    assert rows == [(1, "training", 1001, 800), (2, "training", 1002, 800), (1, "sum", 1001, 800)]
+    found = [(1, "training", 1001, 800), (2, "training", 1002, 800), (1, "sum", 1001, 800)]
+    assert rows == [(*row, False) for row in found]
     for number in range(MOST_ROWS):
         later(final(number))
     assert len(later.rows) == MOST_ROWS
@@ -97,7 +99,16 @@ def test_a_process_shows_its_round_beside_its_links_and_leaves_the_traffic_behin
     asyncio.run(scene())
     assert held == ["final"]
     assert link_status.read(home) is None
-    assert read_traffic(home) == [(1, "training", 1001, 800)]
+    assert read_traffic(home) == [(1, "training", 1001, 800, False)]
+
+
+def test_the_traffic_of_a_round_that_was_taken_up_is_kept_as_that(home: Home) -> None:
+    view = LiveView(home, lambda: 50.0)
+    view(replace(final(1), taken_up=True))
+    view.keep(home)
+    assert read_traffic(home) == [(1, "training", 1001, 800, True)]
+    home.show(TRAFFIC, b'[[1, "training", 1001, 800]]')  # as an earlier version kept it
+    assert read_traffic(home) == [(1, "training", 1001, 800, False)]
 
 
 @pytest.mark.parametrize("broken", [b"[", b"{}", b'[["x"]]', b"7", b"[[1, 2, null, []]]"])

@@ -153,6 +153,13 @@ def test_every_picture_says_in_words_what_it_shows(tmp_path: Path) -> None:
     assert "said 0.10, was 0.20" in said["calibration"]
     assert "sensitivity 0.900, specificity 0.800" in said["roc"]
     assert "20.50 kB on average" in said["traffic"]
+    assert "since it was started again" not in text
+
+
+def test_bytes_of_a_round_that_was_taken_up_are_told_as_those_since_then(tmp_path: Path) -> None:
+    beside = Beside(sent=[SentBytes(1, 20_000, 18_000), SentBytes(2, 1_000, 900, taken_up=True)])
+    text = " ".join(made(tmp_path, Sample(), beside).split())
+    assert "all of them counted; in round 2 those since it was started again. The dashed line" in text
 
 
 def test_a_statistic_that_ended_at_a_guard_is_told_to_have_opened_nothing(tmp_path: Path) -> None:

@@ -251,9 +251,10 @@ def _last_measured(value: float, model: int, trained: int) -> str:
 
 
 def _traffic(rows: Sequence[Row], dense: float) -> dict[str, Any]:
-    points = [(at, sent / 1000, None, None) for at, (_, _, sent, _) in enumerate(rows, start=1)]
+    points = [(at, row[2] / 1000, None, None) for at, row in enumerate(rows, start=1)]
+    since = ", since it was taken up" if rows and rows[-1][4] else ""
     return {
         "traffic": chart(points, "kB sent by round", base=0.0),
-        "traffic_last": f"{amount(rows[-1][2])} in the last round" if rows else "",
+        "traffic_last": f"{amount(rows[-1][2])} in the last round{since}" if rows else "",
         "dense": f"A dense fp32 all-reduce would send {amount(dense)} in one of training." if dense else "",
     }

@@ -64,7 +64,8 @@ class SiteView:
             case events.RoundFinal():
                 self._metric = metric_of(event.outcome) or self._metric
                 self._epsilon = event.epsilon.get(self.name, "") or self._epsilon
-                self._final.append(event.seconds)
+                if not event.taken_up:  # what is left of a round says nothing of the next
+                    self._final.append(event.seconds)
                 self._last = event.round
 
     def render(self, now: float, doing: str) -> RenderableType:
