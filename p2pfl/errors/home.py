@@ -28,6 +28,7 @@ class HomeExists(ConfigurationError):
     likely = (
         "init has been run here already (init --card writes its card once more)",
         "--home or P2PFL_HOME names a directory of something else",
+        "an init was interrupted here: without its keyslots nothing in it can be opened: move it away",
     )
     command = "p2pfl status --home {path}"
 
