@@ -16,6 +16,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -97,6 +98,10 @@ class World:
         (folder / "peers.yaml").write_bytes(
             draft.peers_file("trial", [one.member for one in cards], task_lines(None), [])
         )
+        whole = (folder / "peers.yaml").read_text()
+        without = re.sub(r"(noise_multiplier:) 1\.1\b", r"\1 1e-300", whole)
+        (folder / "no-noise.yaml").write_text(without)
+        assert without != whole
         (folder / "data.csv").write_text("age,sex\n" + "\n".join(f"{age},1" for age in range(30, 60)) + "\n")
         self.good = {
             "home": folder / "ada", "key": folder / "ada.key", "peers": folder / "peers.yaml",

@@ -49,6 +49,13 @@ FOUND: dict[str, tuple[tuple[str, str] | None, list[str], int, str]] = {
         "P2P-USE-001",
     ),
     "noise that is none": (None, [*CREATE, "privacy.noise_multiplier=1e-300"], 2, "P2P-FED-007"),
+    "noise that is none, in a file": (None, ["peers", "show", "{WORLD}/no-noise.yaml"], 2, "P2P-FED-007"),
+    "noise that is none, at a join": (
+        None,
+        ["join", "--check", "--peers", "{WORLD}/no-noise.yaml", *OPEN, "--data", "{WORLD}/data.csv"],
+        2,
+        "P2P-FED-007",
+    ),
     "a clip that is none": (None, [*CREATE, "privacy.max_grad_norm=1e-300"], 2, "P2P-FED-007"),
     "a delta that is none": (None, [*CREATE, "privacy.delta=1e-300"], 2, "P2P-FED-007"),
     "an export to no file": (None, ["ledger", "export", "-o", "", *OPEN], 2, "P2P-USE-001"),
