@@ -55,7 +55,9 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
 
 
 def _metric(result: TrainResult, classes: Sequence[str]) -> dict[str, Any]:
-    """The figure that the training is judged by, first and last; and all that the last model was measured by."""
+    """The figure that the training is judged by, first and last; and all that the last model was measured by, or why
+    it was not.
+    """
 
     def value(metric: Metric | None) -> float | None:
         return metric.figure.value if metric is not None and metric.figure is not None else None
@@ -68,8 +70,16 @@ def _metric(result: TrainResult, classes: Sequence[str]) -> dict[str, Any]:
         "initial": value(result.initial),
         "final": value(result.final),
         "private": held.private if held else None,
+        "unmeasured": _unmeasured(result),
         "figures": {name: _interval(figure) | {"name": title(name, classes)} for name, figure in told.items()},
     }
+
+
+def _unmeasured(result: TrainResult) -> dict[str, Any] | None:
+    """Why the last model has no figure, and who was away; None where it has one, or its task measures nothing."""
+    last = result.records[-1] if result.records and result.final is None else {}
+    why = last.get("outcome", {}).get("unmeasured", "")
+    return {"why": why, "away": list(last["left_out"])} if why else None
 
 
 def _interval(figure: Figure) -> dict[str, Any]:

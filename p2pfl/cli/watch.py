@@ -15,7 +15,7 @@ from typing import Any, Final, assert_never
 
 from p2pfl.cli.options import PEERS, is_default
 from p2pfl.cli.output import amount, duration, progress
-from p2pfl.cli.wording import SMALL, dense_bytes
+from p2pfl.cli.wording import SMALL, dense_bytes, unmeasured_text
 from p2pfl.errors.round import LedgersDiffer, PeersFileDiffers
 from p2pfl.node import progress as events
 from p2pfl.node.progress import Progress
@@ -231,9 +231,8 @@ class Watch:
         if metric is None:
             unmeasured = event.outcome.get("unmeasured", "")
             away = [name for name in self._roster.names if name not in event.survivors]
-            named = f" ({', '.join(away)} away)" if away else ""
             label = label_of(str(event.outcome.get("metric", "")))
-            return [f"no {label}: {unmeasured}{named}"] if unmeasured else []
+            return [f"no {label}: {unmeasured_text(unmeasured, away)}"] if unmeasured else []
         name, value = metric
         change = "" if self._metric is None else f" ({value - self._metric:+.3f})"
         self._metric = value

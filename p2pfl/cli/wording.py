@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2pfl.cli.output import aligned, amount, counted
@@ -31,6 +31,7 @@ def join_text(facts: Mapping[str, Any]) -> str:
     interval = metric["figures"].get(metric["figure"], {})
     if interval.get("low") is not None:
         after += f" ({interval['low']:.3f} to {interval['high']:.3f})"
+    lacking = metric.get("unmeasured")
     classes = [[f"  {name}", told] for name, told in of_classes(metric["figures"])]
     one, here = facts["rounds_completed"] == 1, facts["rounds_here"]
     return "\n".join(
@@ -38,7 +39,8 @@ def join_text(facts: Mapping[str, Any]) -> str:
             f"{facts['name']}: {counted(facts['rounds_completed'], 'round')} {'is' if one else 'are'} final"
             + (f": {facts['ended']}" if facts["ended"] else ""),
             f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites"
-            + (", with noise" if metric.get("private") else ""),
+            + (", with noise" if metric.get("private") else "")
+            + (f": {unmeasured_text(lacking['why'], lacking['away'])}" if lacking else ""),
             *([aligned(classes)] if classes else []),
             f"  privacy  {spent_text(facts)}" + ("" if facts["epsilon"] is None else ", for this site's records"),
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
@@ -48,6 +50,11 @@ def join_text(facts: Mapping[str, Any]) -> str:
             f"root {ledger['root']}",
         ]
     )
+
+
+def unmeasured_text(why: str, away: Sequence[str]) -> str:
+    """Why a round measured nothing, and who was away."""
+    return why + (f" ({', '.join(away)} away)" if away else "")
 
 
 def spent_text(facts: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from p2pfl.cli import demo
@@ -26,6 +27,7 @@ from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.inputs import own_values, parts, read_off, summed_decimals
 from p2pfl.cli.interrupts import INTERRUPTS
+from p2pfl.cli.join_facts import _metric as metric_facts
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
 from p2pfl.cli.options import _write_whole, key_command, reserved, typed, write_over
@@ -62,8 +64,8 @@ from p2pfl.node.progress import (
     RuleBroken,
     StillWaiting,
 )
-from p2pfl.node.runs.metric import MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
-from p2pfl.node.runs.results import SumResult
+from p2pfl.node.runs.metric import MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES, metrics_of
+from p2pfl.node.runs.results import SumResult, TrainResult
 from p2pfl.node.runs.sums import encode
 from p2pfl.peer import Peer
 from p2pfl.roster import Address, Member, Roster
@@ -253,6 +255,27 @@ def test_a_round_that_measures_nothing_says_why_and_names_who_is_away(tmp_path: 
         watch(replace(ROUND, outcome=outcome, survivors=list(there)))
     assert f"  no AUC: {NOT_ALL_THERE} ({NAMES[1]}, {NAMES[2]} away)  " in lines[0]
     assert f"  no AUC: {MEASURED_BEFORE}  " in lines[1]
+
+
+def test_a_training_whose_last_model_was_not_measured_says_why_and_who_was_away() -> None:
+    """In the lines at its end, and in its JSON; of one that was, nothing."""
+    measured = {"metric": "auc", "figures": {"auc": ["0.871", "", ""]}, "private": False}
+    outcomes = [measured, {"metric": "auc", "figures": {}, "unmeasured": NOT_ALL_THERE}]
+    purposes, told = ("training", "evaluation"), []
+    for outcome, away in ((outcomes[1], [NAMES[2]]), (outcomes[0], [])):
+        records: list[dict[str, object]] = [
+            {"round": number, "configuration": {"purpose": purpose}, "outcome": one, "left_out": out}
+            for number, purpose, one, out in ((1, purposes[0], outcomes[0], []), (2, purposes[1], outcome, away))
+        ]
+        result = TrainResult(1, np.zeros(1, np.float32), metrics_of(records), 1.0, 1e-5, records, "", None)
+        told.append(metric_facts(result, ()))
+    assert [one["unmeasured"] for one in told] == [{"why": NOT_ALL_THERE, "away": [NAMES[2]]}, None]
+    spent = {"epsilon": 1.0, "max_epsilon": 4.0, "delta": 1e-5}
+    rest = {"rounds_completed": 1, "ended": None, "bytes_sent": 1, "payload_sent": 1, "dense_bytes": 1, **spent}
+    ledger = {"verified": True, "entries": 3, "root": "ab"}
+    last, first = (join_text({"name": "charite", "metric": one, "ledger": ledger, **rest}) for one in told)
+    line = f"0.871 → not measured on the held-out records of all sites: {NOT_ALL_THERE} ({NAMES[2]} away)\n"
+    assert line in last and "away" not in first
 
 
 def test_a_figure_is_compared_with_the_last_one_that_was_measured(tmp_path: Path) -> None:
