@@ -12,5 +12,5 @@ class Open:
     def admit(self, peer: str) -> None:
         return
 
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    async def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         return

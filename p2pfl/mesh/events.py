@@ -124,7 +124,7 @@ class Greeter(Protocol):
         """This site's words to `peer` on the link with this joint nonce; called anew for every connection."""
         ...
 
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    async def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         """Raise a P2PFLError to refuse the link; the far end is told its code and text."""
         ...
 

@@ -130,7 +130,7 @@ async def open_link(tunnel: Tunnel, side: Side) -> OpenedLink:
         await sending
     finally:
         sending.cancel()
-    side.greeter.check_greeting(side.peer, greeting, nonce)
+    await side.greeter.check_greeting(side.peer, greeting, nonce)
     if tunnel.dialed:
         await _receive_body(tunnel, side.peer, ACCEPT)
     if not side.choose(theirs):

@@ -78,10 +78,10 @@ class Witnesses(Protocol):
     def shown(self, peer: str) -> bytes:
         """The last head of the peer's site log that this site cosigned."""
 
-    def check(self, peer: str, shown: bytes) -> None:
+    async def check(self, peer: str, shown: bytes) -> None:
         """A peer shows the last head of this site's log that it cosigned. Raises RolledBack, MalformedMessage."""
 
-    def of_another_study(self, run: bytes) -> bool:
+    async def of_another_study(self, run: bytes) -> bool:
         """The run is of another study of this site: what it signed there says nothing of this one."""
 
 
@@ -180,10 +180,11 @@ class Greetings:
         """Raise Revoked when this site revoked the peer's key."""
         self.membership.check_key(peer)
 
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    async def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         """Refuse a hello that does not fit ours, by raising the error that says why.
 
         A peer of another epoch of this federation is spoken with, so that the one that is behind learns what it missed.
+        What asks the disk, or the logs of other studies, does so in a thread: the loop goes on.
         """
         self.membership.check_key(peer)
         hello = self._hello(peer, greeting, nonce)
@@ -191,7 +192,7 @@ class Greetings:
         if hello.federation_digest == self.site.federation_digest:
             self._check_pledge(peer, hello)
             try:
-                self._check_what_it_holds(peer, hello)
+                await self._check_what_it_holds(peer, hello)
             except RolledBack as error:
                 # Shown under this site's own signature: this home must not go on, whatever the link.
                 self.end_node(error)
@@ -211,7 +212,7 @@ class Greetings:
         self.entries[peer] = hello.entries
         for change in offered:
             try:
-                self.membership.learn_change(change)
+                await asyncio.to_thread(self.membership.learn_change, change)
             except LocalFault as error:
                 self.end_node(error)  # this disk's fault, and no reason to refuse the peer
 
@@ -247,13 +248,13 @@ class Greetings:
             raise SignatureMissing(peer=peer, what="business associate agreement", evidence=evidence)
         self.pledged[peer] = (hello.genesis, hello.agreement)
 
-    def _check_what_it_holds(self, peer: str, hello: Hello) -> None:
+    async def _check_what_it_holds(self, peer: str, hello: Hello) -> None:
         """Of this site, under its own signature. All of it is read before a home that is older is stopped: what that
         had spent since is known to the others alone.
         """
-        found: RolledBack | MalformedMessage | None = self._set_back(peer, hello)
+        found: RolledBack | MalformedMessage | None = await self._set_back(peer, hello)
         try:
-            self.heads.check(peer, hello.cosigned)
+            await self.heads.check(peer, hello.cosigned)
         except (RolledBack, MalformedMessage) as error:
             found = found or error
         if not isinstance(found, MalformedMessage):
@@ -268,7 +269,7 @@ class Greetings:
             self._told_more.clear()
             await self._told_more.wait()
 
-    def _set_back(self, peer: str, hello: Hello) -> RolledBack | None:
+    async def _set_back(self, peer: str, hello: Hello) -> RolledBack | None:
         """Whether one of this site's own statements was made by a later state of its home. Raises MalformedMessage."""
         stands = self.standing()
         found: RolledBack | None = None
@@ -281,7 +282,7 @@ class Greetings:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
             if letter.sender != self.site.name or letter.envelope.incarnation == self.site.incarnation:
                 continue  # of statements about this site only what it signed itself counts
-            if self._is_later(letter, stands) and self.heads.of_another_study(letter.envelope.run):
+            if self._is_later(letter, stands) and await self.heads.of_another_study(letter.envelope.run):
                 continue  # the peer takes part there too
             beyond = self._beyond_account(peer, letter, stands.most_said)
             found = found or beyond

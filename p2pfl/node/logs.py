@@ -1,7 +1,7 @@
 """A home's two logs as the node uses them: what goes into which, when a head is signed, and how far a run got.
 
 Every method that writes is durable when it returns. The training thread charges while the node's thread votes, so
-both write under one lock.
+both write under one lock. What the event loop asks takes none (durable_logs.py).
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from contextlib import contextmanager
 from p2pfl import codec
 from p2pfl._version import __version__
 from p2pfl.errors.ledger import MembershipBroken
-from p2pfl.federation.membership import Change, Epochs
+from p2pfl.federation.membership import Epochs
 from p2pfl.home import Home
 from p2pfl.keys import Identity, SignedRecord
 from p2pfl.ledger.entry import Entry, own_facts
 from p2pfl.ledger.log import Log
-from p2pfl.ledger.note import Head, federation_of
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.beginning import Beginning
+from p2pfl.node.durable_logs import DurableLogs
 from p2pfl.node.other_logs import OtherLogs
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site_index import SiteIndex
 from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.fairness import WINDOW, left_out
-from p2pfl.sharing.history import NO_BASE, Base
 
 
 def epochs_of(home: Home, log: Log) -> Epochs:
@@ -48,7 +47,7 @@ def step(steps: Epochs, one: Entry, home: Home) -> codec.Facts:
     return facts
 
 
-class Logs:
+class Logs(DurableLogs):
     """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another.
 
     Raises LedgerDamaged when one log is not the other's, MembershipBroken when its epochs do not follow.
@@ -56,23 +55,19 @@ class Logs:
 
     def __init__(self, home: Home, identity: Identity, pledge: Pledge, wall: Callable[[], float]) -> None:
         self.home, self._identity, self._pledge, self._wall = home, identity, pledge, wall
-        self.federation = Log.open(home, "federation")
-        self.site = Log.open(home, "site")
+        super().__init__(Log.open(home, "federation"), Log.open(home, "site"))
         self.federation.expect_genesis(pledge.genesis, pledge.log)
         self.federation.check_beside(self.site)
-        self._lock = threading.RLock()
         self.charging = threading.RLock()  # of this process: a charge, and its entry, before another one looks
         self._closed = False
         self._beginning: Beginning | None = None  # of this process, while it has done nothing else
-        self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
         self._name = home.name
         self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round, or a recovery, says of it
-        self._rounds: dict[str, list[codec.Facts]] = {}  # by run: the records of its final rounds
         self._index = SiteIndex(self.site)
         self.others = OtherLogs()  # of the home's other studies
-        self.epochs = Epochs()
         for one in self.federation.records():  # each is parsed here, once, and never again
             self._count(one.record, step(self.epochs, one, home))
+        self.show()
 
     def _count(self, record: bytes, facts: codec.Facts) -> None:
         if facts.get("kind") == "round":
@@ -89,7 +84,7 @@ class Logs:
 
     def learn_spent(self, spent: float) -> None:
         """A peer shows, under this site's own signature, that its records have spent so much: it counts from now on."""
-        with self._lock:
+        with self.writing():
             if spent > max(self._spent.get(self._name, 0.0), self._index.charged()):
                 self._spent[self._name] = spent
                 if len(self.site):
@@ -116,7 +111,7 @@ class Logs:
         python = ".".join(map(str, sys.version_info[:3]))
         begun = StartEntry(time=self.time, version=__version__, python=python, incarnation=incarnation.hex())
         begun = begun.salted(self.home.draw)
-        with self._lock:
+        with self.writing():
             self._beginning = Beginning(begun, self.site)
             if not self._beginning.repeats:
                 self.note(begun)
@@ -128,69 +123,6 @@ class Logs:
     def genesis(self) -> bytes:
         """SHA-256 of the first entry, as a peers.yaml of a later epoch names it; empty in epoch 1."""
         return self._pledge.log
-
-    @property
-    def entries(self) -> int:
-        """How many the federation log holds."""
-        with self._lock:
-            return len(self.federation)
-
-    def stands(self) -> tuple[int, bytes]:
-        """Entries of the federation log, and its root."""
-        with self._lock:
-            return len(self.federation), self.federation.root()
-
-    def root_at(self, size: int) -> bytes:
-        """The root over the first `size` entries of the federation log."""
-        with self._lock:
-            return self.federation.root_at(size)
-
-    def site_root(self) -> bytes:
-        """The root of the site log, between two entries: another thread may be writing one."""
-        with self._lock:
-            return self.site.root()
-
-    def site_head(self) -> str | None:
-        """The note of the newest head that this site signed over its site log."""
-        with self._lock:
-            return self.site.latest_head()
-
-    def site_proof(self, old: int, new: int) -> tuple[bytes, ...]:
-        """That the first `old` entries of the site log are a prefix of its first `new`; empty for 0."""
-        with self._lock:
-            return self.site.consistency(old, new) if old else ()
-
-    def site_extends(self, head: Head) -> bool:
-        """The first entries of the site log are those that the head is over."""
-        with self._lock:
-            return head.size <= len(self.site) and self.site.root_at(head.size) == head.root
-
-    def counts(self, name: str, head: Head) -> bool:
-        """The head of that site's log was signed after the site last joined: before, it may have had another log.
-
-        Raises ValueError when it says nothing of the federation log.
-        """
-        stated = federation_of(head)
-        if stated is None:
-            raise ValueError("it says nothing of the federation log")
-        with self._lock:
-            return stated[0] > max(self.epochs.added.get(name, -1), self.epochs.recovered.get(name, -1))
-
-    def same_account(self, name: str, head: Head) -> bool:
-        """The head was signed after the site was added last: what its records had spent then they have spent now."""
-        stated = federation_of(head)
-        with self._lock:
-            return stated is not None and stated[0] > self.epochs.added.get(name, -1)
-
-    def final_round(self, run_id: bytes) -> int:
-        """The last final round of `run`; 0 before the first."""
-        return self.base(run_id)[0]
-
-    def base(self, run_id: bytes) -> Base:
-        """The last final round of `run`, and the digest of its record."""
-        with self._lock:
-            number, _, record = self._final.get(run_id.hex(), (0, "", NO_BASE[1]))
-            return number, record
 
     def spent(self) -> Mapping[str, float]:
         """By site, the epsilon that the ledger says it has spent, over all runs."""
@@ -214,19 +146,10 @@ class Logs:
         """How many rounds of `run` are final: those that were left behind have numbers too."""
         return len(self._rounds.get(run_id.hex(), ()))
 
-    def final_rounds(self) -> dict[bytes, int]:
-        """By run, its last final round."""
-        return {bytes.fromhex(run_id): number for run_id, (number, *_) in self._final.items()}
-
     def model_after(self, run_id: bytes) -> bytes | None:
         """Digest of the model after the last final round of `run`."""
         held = self._final.get(run_id.hex())
         return bytes.fromhex(held[1]) if held else None
-
-    def rounds(self, run_id: bytes) -> list[codec.Facts]:
-        """The records of `run`'s rounds, in order. Nobody changes them: they are read once, when they come."""
-        with self._lock:
-            return list(self._rounds.get(run_id.hex(), ()))
 
     def charges(self, run_id: bytes) -> int:
         """How many passes of `run` the site log says were charged."""
@@ -264,20 +187,12 @@ class Logs:
         with self._lock:
             return dict(self._index.missed(run_id)), self._index.looked(run_id)
 
-    @property
-    def founders(self) -> frozenset[str]:
-        """The sites with which the federation began; none before its genesis is written."""
-        with self._lock:
-            if not len(self.federation):
-                return frozenset()
-            return frozenset(name for name, _ in codec.read_facts(self.federation[0].record)["peers"])
-
     def begin(self, genesis: Mapping[str, bytes], agreement: Mapping[str, bytes]) -> None:
         """Write the genesis with everybody's signature, and the agreement where there is one."""
         items = [(self._pledge.genesis, dict(genesis))]
         if self._pledge.agreement:
             items.append((self._pledge.agreement, dict(agreement)))
-        with self._lock:
+        with self.writing():
             if not len(self.federation):
                 self.federation.extend(items)
                 for record, signed in items:
@@ -287,12 +202,12 @@ class Logs:
     @contextmanager
     def one_step(self) -> Iterator[None]:
         """One step of the home; what it adds to the logs nobody sees, and no peer is shown, before it is durable."""
-        with self._lock, self.home.one_step():
+        with self.writing(), self.home.one_step():
             yield
 
     def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """A round is final. From here on this machine refuses a shorter log."""
-        with self._lock:
+        with self.writing():
             index = self.federation.append(record, dict(cosignatures))
             facts = own_facts(self.federation[index])
             self.epochs.add_entry(record, cosignatures, facts)
@@ -315,30 +230,13 @@ class Logs:
 
     def adopt(self, rows: Sequence[SignedRecord]) -> None:
         """Entries that this site took no part in, checked (sharing/history.py); durable."""
-        with self._lock:
+        with self.writing():
             self.federation.extend([(record, dict(signed)) for record, signed in rows])
             for record, signed in rows:
                 self.epochs.add_entry(record, signed)
                 self._count(record, codec.read_facts(record))
             self.federation.sign_head(self._identity)
             self._sign_site()
-
-    @property
-    def in_an_epoch(self) -> bool:
-        """The last entry is a round of an epoch that goes on."""
-        with self._lock:
-            return bool(len(self.federation)) and not self.epochs.announced and self.epochs.rounds > 0
-
-    def changes(self, most: int) -> list[Change]:
-        """The newest changes of membership that are in force, oldest first."""
-        with self._lock:
-            held = [self.federation[index] for index in self.epochs.ends[-most:]]
-            return [Change(one.record, one.signatures) for one in held]
-
-    def bases(self) -> dict[bytes, Base]:
-        """By run, its last final round and the digest of that record."""
-        with self._lock:
-            return {bytes.fromhex(run_id): (number, record) for run_id, (number, _, record) in self._final.items()}
 
     def cosign(self, record: bytes, cosignatures: Mapping[str, bytes], *, wait: bool = True) -> bool:
         """Signatures over the last entry that came after it was written: durable with the next step.
@@ -356,6 +254,7 @@ class Logs:
                 return False
             if late:
                 self.federation.add_signatures(last, late)
+                self.show()
             return True
         finally:
             self._lock.release()
@@ -365,7 +264,7 @@ class Logs:
 
         soon   it is durable with the next step of the home
         """
-        with self._lock:
+        with self.writing():
             entry, beginning = entry.salted(self.home.draw), self._beginning
             if beginning is not None and beginning.repeats and beginning.is_repeated(entry):
                 return
@@ -383,13 +282,14 @@ class Logs:
             ready = self._beginning is None and self.site.has_segment
             if ready:
                 self.site.append(entry.salted(self.home.draw).record, soon=True)
+                self.show()
             return ready
         finally:
             self._lock.release()
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""
-        with self._lock:
+        with self.writing():
             if len(self.site) and not self._closed:
                 self._sign_site()
             self._closed = True

@@ -78,28 +78,29 @@ class SiteHeads:
         """The last head of the peer's log that this site cosigned, as a hello shows it; empty before the first."""
         return self._notes.cosigned.get(peer, b"")
 
-    def check(self, peer: str, shown: bytes) -> None:
+    async def check(self, peer: str, shown: bytes) -> None:
         """A peer shows the last head of this site's log that it cosigned; what it says of privacy spent counts here.
 
         Raises RolledBack when this site signed it and its log is another one, or when the home was stopped before this
         process: behind what is read, since each peer may know of more. MalformedMessage when it is no such head.
         """
-        self._read_shown(peer, shown)
+        await self._read_shown(peer, shown)
         if self._stopped:
             evidence = "it was shown so before, and no new epoch has let it go on since; what it had spent is charged"
             raise RolledBack(peer=peer, site=self._site.name, evidence=evidence)
 
-    def _read_shown(self, peer: str, shown: bytes) -> None:
+    async def _read_shown(self, peer: str, shown: bytes) -> None:
         if not shown:
             return
         try:
             head = head_of(shown, self._site.name, self._keys)
             if head is None:
                 return  # of this site's log only what this site signed counts
-            if not self._logs.site_extends(head) and self._elsewhere.has_head(head):
+            extends = self._logs.site_extends(head)
+            if not extends and await asyncio.to_thread(self._elsewhere.has_head, head):
                 return  # of another study, in which that peer takes part too: it says nothing of this one
             if self._logs.same_account(self._site.name, head):
-                self._logs.learn_spent(note.epsilon_of(head))
+                await asyncio.to_thread(self._logs.learn_spent, note.epsilon_of(head))
             if not self._logs.counts(self._site.name, head):
                 return  # it is of the home before the one from which this site goes on
             cosigned = cosigned_by(shown, peer, self._site.roster[peer].key)
@@ -112,9 +113,9 @@ class SiteHeads:
         if cosigned and (before is None or head.size > before.size):
             self._notes.ours[peer] = shown
 
-    def of_another_study(self, run: bytes) -> bool:
+    async def of_another_study(self, run: bytes) -> bool:
         """The run is of another study of this home."""
-        return self._elsewhere.has_run(run)
+        return await asyncio.to_thread(self._elsewhere.has_run, run)
 
     def ours(self, peer: str) -> Head | None:
         """The newest head of this site's log that the peer has cosigned."""
@@ -188,6 +189,7 @@ class Witness:
         # Of each peer the newest alone: it may send more of them than a disk can take.
         self._to_judge: dict[str, Letter[SiteHead]] = {}
         self._judging: list[Letter[SiteHead]] = []
+        self._answers: dict[str, Letter[Cosigned]] = {}  # of each peer the newest, still to be read
         self._woken, self._moved = asyncio.Event(), asyncio.Event()
         self._entries = 0  # of the federation log when heads were shown last
 
@@ -220,8 +222,8 @@ class Witness:
             self._to_judge[letter.sender] = letter
             self._woken.set()
         elif carries(letter, Cosigned):
-            self._heed_answer(letter)
-            self._moved.set()
+            self._answers[letter.sender] = letter
+            self._woken.set()
 
     async def until_settled(self) -> None:
         """Return when every peer whose link stands has answered, and has been answered."""
@@ -233,6 +235,7 @@ class Witness:
         """For ever: judge what has come."""
         while True:
             await self._woken.wait()
+            await self._read_answers()
             await self._gather()
             self._woken.clear()
             await self.judge_due()
@@ -252,6 +255,7 @@ class Witness:
 
     async def judge_due(self) -> None:
         """Judge what has come and has its turn, write it down with one fsync, and answer."""
+        await self._read_answers()
         self._judging = [self._to_judge.pop(peer) for peer in self._due]
         await self._settle({letter.sender: self._judge(letter) for letter in self._judging})
         self._judging = []
@@ -273,11 +277,17 @@ class Witness:
             self._shown[peer] = _Shown(head.size, times)
             self._post.say(peer, SiteHead(text.encode(), held, self._logs.site_proof(held, head.size)))
 
-    def _heed_answer(self, letter: Letter[Cosigned]) -> None:
+    async def _read_answers(self) -> None:
+        answers, self._answers = self._answers, {}
+        for letter in answers.values():
+            await self._read_answer(letter)
+            self._moved.set()
+
+    async def _read_answer(self, letter: Letter[Cosigned]) -> None:
         peer = letter.sender
         shown = self._shown.pop(peer, None)
         try:
-            self._heads.check(peer, letter.message.note)
+            await self._heads.check(peer, letter.message.note)
         except RolledBack as error:
             self._end(error)
             return

@@ -49,7 +49,7 @@ class Greetings:
         if peer in self.shut_out:
             raise self.shut_out[peer]
 
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    async def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         if self.refusal is not None:
             raise self.refusal
         assert greeting == f"{peer} to {self.name}: ".encode() + nonce

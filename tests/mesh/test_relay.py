@@ -463,10 +463,10 @@ def test_when_a_relay_cuts_its_link_to_a_member_it_carries_nothing_more_for_it()
             await three.up("bob")
             refuse, check = NoSuchPeer(peer="bob", evidence="its key is revoked here"), greets.check_greeting
 
-            def only_others(peer: str, greeting: bytes, nonce: bytes) -> None:
+            async def only_others(peer: str, greeting: bytes, nonce: bytes) -> None:
                 if peer == "bob":
                     raise refuse
-                check(peer, greeting, nonce)
+                await check(peer, greeting, nonce)
 
             greets.check_greeting = only_others  # type: ignore[method-assign]
             ada.cut("bob", refuse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from math import inf
@@ -99,10 +100,10 @@ class Heads:
     def shown(self, peer: str) -> bytes:
         return self.cosigned
 
-    def check(self, peer: str, shown: bytes) -> None:
+    async def check(self, peer: str, shown: bytes) -> None:
         self.judge(peer, shown)
 
-    def of_another_study(self, run: bytes) -> bool:
+    async def of_another_study(self, run: bytes) -> bool:
         return run in self.elsewhere
 
 
@@ -134,7 +135,10 @@ class Site:
 
     def hears(self, other: Site) -> None:
         sender = other.greets.site.name
-        self.greets.check_greeting(sender, other.greets.greeting(self.greets.site.name, NONCE), NONCE)
+        self.judges(sender, other.greets.greeting(self.greets.site.name, NONCE))
+
+    def judges(self, sender: str, greeting: bytes) -> None:
+        asyncio.run(self.greets.check_greeting(sender, greeting, NONCE))
 
 
 PROPOSE = Propose(FEDERATION_DIGEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
@@ -198,11 +202,11 @@ def test_a_site_that_signed_another_genesis_or_no_agreement_is_refused(pledge: P
 def test_a_hello_of_another_link_or_in_anothers_name_is_refused() -> None:
     a, b = Site("a"), Site("b")
     with pytest.raises(MalformedMessage):
-        a.greets.check_greeting("b", b.greets.greeting("a", bytes(32)), NONCE)
+        a.judges("b", b.greets.greeting("a", bytes(32)))
     with pytest.raises(WrongSender):
-        a.greets.check_greeting("c", b.greets.greeting("a", NONCE), NONCE)
+        a.judges("c", b.greets.greeting("a", NONCE))
     with pytest.raises(MalformedMessage):
-        a.greets.check_greeting("b", b"\xc1", NONCE)
+        a.judges("b", b"\xc1")
 
 
 def test_a_process_is_not_taken_for_a_copy_because_of_what_it_said_itself() -> None:
@@ -454,11 +458,11 @@ def test_what_is_no_statement_is_not_read_in_an_echo() -> None:
     assert isinstance(plain.message, Hello)
     echo = (codec.pack((Handed.kind, b"no body", bytes(64))),)
     greeting = seal(replace(plain.message, echo=echo), plain.envelope, IDENTITIES["b"]).wire
-    Site("a").greets.check_greeting("b", greeting, NONCE)
+    Site("a").judges("b", greeting)
     broken = (codec.pack((Ack.kind, b"no body", bytes(64))),)
     greeting = seal(replace(plain.message, echo=broken), plain.envelope, IDENTITIES["b"]).wire
     with pytest.raises(MalformedMessage):
-        Site("a").greets.check_greeting("b", greeting, NONCE)
+        Site("a").judges("b", greeting)
 
 
 @pytest.mark.claim("LIAR-9")
@@ -470,5 +474,5 @@ def test_what_nobody_signed_shows_nothing_of_this_site() -> None:
     for message in (Chunk(RUN, 0, b"words"), Reveal((("a", bytes(32)),)), Want("vote", ())):
         forged = seal(message, said("a", 1 << 50).envelope, IDENTITIES["a" if message.signed else "b"])
         greeting = seal(replace(plain.message, echo=(forged.wire,)), plain.envelope, IDENTITIES["b"]).wire
-        a.greets.check_greeting("b", greeting, NONCE)
+        a.judges("b", greeting)
     assert a.failed == []

@@ -23,7 +23,7 @@ from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.progress import unseen
 from tests.federation import changes as membership
 from tests.federation.test_membership import of_everybody
-from tests.node.test_hello import NONCE, PROPOSE, RUN, Members, Site
+from tests.node.test_hello import PROPOSE, RUN, Members, Site
 
 OLD = membership.federation()
 HERE = membership.lineage(OLD)
@@ -142,7 +142,7 @@ def test_a_revoked_peer_is_refused_before_its_hello_is_read() -> None:
 
     a = Site("a", membership=Members(revoked=refuse))
     with pytest.raises(Revoked, match="The key of b was revoked"):
-        a.greets.check_greeting("b", b"no hello at all", NONCE)
+        a.judges("b", b"no hello at all")
 
 
 def test_statements_of_an_earlier_epoch_are_not_taken_up_from_the_disk() -> None:

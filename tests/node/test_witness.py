@@ -55,7 +55,8 @@ class Seat:
         """Entries of its site log, under a signed head."""
         for _ in range(count):
             self.logs.note(OperatorEntry(time=self.logs.time, command="look", options={}))
-        self.logs._sign_site()
+        with self.logs.writing():
+            self.logs._sign_site()
 
     def cuts(self, entries: int) -> None:
         """Its administrator makes the site log one of its first entries alone, signed with the site's own key.
@@ -108,7 +109,7 @@ def meet(*seats: Seat) -> None:
     for seat in seats:
         for other in seats:
             if other is not seat:
-                seat.heads.check(other.name, other.heads.shown(seat.name))
+                asyncio.run(seat.heads.check(other.name, other.heads.shown(seat.name)))
     for seat in seats:
         for other in seats:
             if other is not seat:
@@ -177,7 +178,7 @@ def test_a_site_log_that_its_own_administrator_cut_is_found_at_the_next_hello(
     a.cuts(kept)
     again = Seat(a.place)
     with pytest.raises(RolledBack) as caught:
-        again.heads.check(OTHER, b.heads.shown(ONE))
+        asyncio.run(again.heads.check(OTHER, b.heads.shown(ONE)))
     assert caught.value.exit_status == 5
     assert "signed by this site" in caught.value.evidence
 
@@ -217,7 +218,11 @@ def test_a_site_that_goes_on_with_a_cut_log_gets_no_cosignature_and_is_told_of(
     before = size_of(b.heads.theirs(ONE))
     a.cuts(2)
     altered = Seat(a.place)
-    altered.heads.check = lambda peer, shown: None  # type: ignore[method-assign]
+
+    async def blind(peer: str, shown: bytes) -> None:
+        pass
+
+    altered.heads.check = blind  # type: ignore[method-assign]
     altered.witness.link_up(OTHER)
     exchange(altered, b)
     altered.does(9)
@@ -254,16 +259,17 @@ def test_of_a_sites_own_log_only_what_it_signed_itself_counts(pair: tuple[Place,
     a, b = map(Seat, pair)
     head = Head(note.site_origin(ONE), 10**6, bytes(32), ("federation 1 " + "A" * 43 + "=",))
     made_up = note.sign(head, OTHER, b.process.identity).encode()
-    a.heads.check(OTHER, made_up)
+    asyncio.run(a.heads.check(OTHER, made_up))
     forged = note.sign(head, ONE, b.process.identity).encode()
-    a.heads.check(OTHER, forged)
+    asyncio.run(a.heads.check(OTHER, forged))
     assert a.heads.ours(OTHER) is None
     for nonsense in (b"\xff", b"no note", note.sign(Head("x", 1, bytes(32)), ONE, a.process.identity).encode()):
         with pytest.raises(MalformedMessage):
-            a.heads.check(OTHER, nonsense)
+            asyncio.run(a.heads.check(OTHER, nonsense))
     a.witness.link_up(OTHER)
     a.said.clear()
     a.hears(b, Cosigned(b"no note"))
+    asyncio.run(a.witness.judge_due())
     assert (a.ended, a.breaches()) == ([], [MalformedMessage.code])
 
 
@@ -313,6 +319,7 @@ def test_a_peer_that_answers_with_an_old_head_is_shown_the_new_one_twice(
     a.witness.offer()
     for _ in range(9):
         a.hears(b, Cosigned(old))
+        asyncio.run(a.witness.judge_due())
     assert len(a.said) == 2
 
 
@@ -347,7 +354,8 @@ def test_what_is_held_survives_the_process(pair: tuple[Place, Place]) -> None:
 def spend(seat: Seat, after: str) -> None:
     """A pass is charged there, and its head says so."""
     seat.logs.note(charge("0", after))
-    seat.logs._sign_site()
+    with seat.logs.writing():
+        seat.logs._sign_site()
 
 
 def test_of_a_site_that_joined_anew_the_log_before_binds_nobody(pair: tuple[Place, Place]) -> None:
@@ -360,7 +368,7 @@ def test_of_a_site_that_joined_anew_the_log_before_binds_nobody(pair: tuple[Plac
     a.cuts(2)
     again = Seat(a.place)
     again.logs.epochs.added[ONE] = 10
-    again.heads.check(OTHER, b.heads.shown(ONE))
+    asyncio.run(again.heads.check(OTHER, b.heads.shown(ONE)))
 
 
 @pytest.mark.claim("HOME-9")
@@ -376,7 +384,7 @@ def test_a_site_on_an_older_home_takes_over_what_its_peers_saw_it_spend(
     again = Seat(a.place)
     again.logs.epochs.recovered[ONE] = b.logs.epochs.recovered[ONE] = 10
     assert again.logs.spent().get(ONE, 0.0) == 0.0
-    again.heads.check(OTHER, b.heads.shown(ONE))
+    asyncio.run(again.heads.check(OTHER, b.heads.shown(ONE)))
     assert again.logs.spent()[ONE] == 1.5
     assert note.epsilon_of(note.parse_note(again.logs.site_head() or "")[0]) == 1.5
     assert (b.heads.theirs(ONE), b.heads.spent(ONE)) == (None, 1.5)
@@ -399,7 +407,7 @@ def test_a_home_that_was_stopped_before_still_reads_what_each_peer_saw_it_spend(
     a.place.home.replace(STOPPED, a.process.federation_digest)
     again = Seat(a.place)
     with pytest.raises(RolledBack):
-        again.heads.check(OTHER, b.heads.shown(ONE))
+        asyncio.run(again.heads.check(OTHER, b.heads.shown(ONE)))
     assert again.logs.spent()[ONE] == 1.5
 
 

@@ -491,8 +491,8 @@ def test_a_home_whose_account_was_mended_stays_stopped(heart: Place, factor: flo
     site = SiteProcess(heart.identities[ME], ME, heart.federation.roster, bytes(16), heart.federation.digest, SYSTEM)
     heads = SiteHeads(site, heart.home, logs)
     with pytest.raises(RolledBack) if stopped else nullcontext():
-        heads.check(OTHERS[0], b"")
-    SiteHeads(replace(site, federation_digest=bytes(32)), heart.home, logs).check(OTHERS[0], b"")
+        asyncio.run(heads.check(OTHERS[0], b""))
+    asyncio.run(SiteHeads(replace(site, federation_digest=bytes(32)), heart.home, logs).check(OTHERS[0], b""))
     logs.close()
 
 
@@ -541,13 +541,36 @@ def shown_in_the_other(heart: Place, lungs: Place) -> Logs:
     shown = note.cosign(text, NAMES[1], heart.identities[NAMES[1]]).encode()
     logs = heart.logs()
     site = SiteProcess(heart.identities[ME], ME, heart.federation.roster, bytes(16), heart.federation.digest, SYSTEM)
-    SiteHeads(site, heart.home, logs).check(NAMES[1], shown)
+    asyncio.run(SiteHeads(site, heart.home, logs).check(NAMES[1], shown))
     return logs
 
 
 @pytest.mark.claim("HOME-10")
 def test_a_head_of_another_studys_log_stops_nobody_and_charges_nothing(heart: Place, lungs: Place) -> None:
     assert shown_in_the_other(heart, lungs).spent().get(ME, 0.0) == 0.0
+
+
+def test_the_logs_of_other_studies_are_read_beside_the_loop(
+    heart: Place, lungs: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may hold the entries of years, and a peer chooses when it shows a head."""
+    threads, asked, read = set[int](), Elsewhere.has_head, Elsewhere.has_run
+
+    def has_head(self: Elsewhere, head: note.Head) -> bool:
+        threads.add(threading.get_ident())
+        return asked(self, head)
+
+    def has_run(self: Elsewhere, run: bytes) -> bool:
+        threads.add(threading.get_ident())
+        return read(self, run)
+
+    monkeypatch.setattr(Elsewhere, "has_head", has_head)
+    monkeypatch.setattr(Elsewhere, "has_run", has_run)
+    logs = shown_in_the_other(heart, lungs)
+    site = SiteProcess(heart.identities[ME], ME, heart.federation.roster, bytes(16), heart.federation.digest, SYSTEM)
+    heads = SiteHeads(site, heart.home, logs)
+    assert asyncio.run(heads.of_another_study(training_run(lungs.federation)))
+    assert threads and threading.get_ident() not in threads
 
 
 def test_were_the_other_studies_not_asked_a_member_of_both_would_stop_this_one(
