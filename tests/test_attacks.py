@@ -39,6 +39,8 @@ MOUNTED = (
     "A victim named out",
     "A victim not acknowledged",
     "Two faces, one for the coordinator",
+    "A bundle dealt anew",
+    "Bundles without end",
     "A twin dealer",
     "A late share",
     "A share behind the set, in one turn",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from p2pfl.keys import Secret
 from p2pfl.messages import (
@@ -35,6 +36,10 @@ from p2pfl.sharing.chunks import ChunkSpan
 from p2pfl.sharing.events import Send, Vector, Words
 from p2pfl.sharing.masking import SegmentMasks
 
+# Processes of one dealer whose bundles are held in an attempt: more than a site dies of in one, and few enough that it
+# costs the others nothing when a liar makes up as many as it likes.
+MOST_DEALT: Final = 4
+
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -52,14 +57,16 @@ class Proposals:
     """Who dealt, acknowledged and proposed what: of this U is made."""
 
     bundles: dict[str, Letter[Bundle]] = field(default_factory=dict)
+    # By digest: bundles whose dealers have dealt anew since. What is acknowledged of one holds all the same.
+    older: dict[bytes, Letter[Bundle]] = field(default_factory=dict)
     acks: dict[str, Letter[Ack]] = field(default_factory=dict)
     proposes: dict[str, Letter[Propose]] = field(default_factory=dict)
     dealt: bool = False  # this peer's shares have left
     fresh: bool = False  # something has come since that may have to be acknowledged
-    acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
-    unlinked: tuple[str, ...] = ()  # peers without a link to this one, by the same
+    acknowledged: Ack | None = None  # the last that this process says or is about to say
+    writing: list[Ack] = field(default_factory=list)  # those that are on their way to the disk, the oldest first
     passed_on: dict[str, Letter[Ack]] = field(default_factory=dict)  # of peers that the coordinator was shown whole
-    told: dict[str, Said] = field(default_factory=dict)  # by peer that told others another thing: the best of it
+    told: dict[str, Said] = field(default_factory=dict)  # by peer: the best of what others pass on of it, whole
     acks_passed_on: dict[str, set[bytes]] = field(default_factory=dict)  # digests of those handed to the coordinator
     refused: str = ""  # why this peer does not accept the coordinator's U
     declined: Letter[Members] | None = None  # that U
@@ -85,6 +92,7 @@ class Masking:
     shares: dict[str, Share] = field(default_factory=dict)  # what this peer deals
     sent: list[Send] = field(default_factory=list)  # shares, to repeat to a peer that comes back as a new process
     received: dict[str, Secret] = field(default_factory=dict)  # seeds of incoming edges, by dealer
+    older: dict[bytes, Secret] = field(default_factory=dict)  # the same of older bundles, by digest
     ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known
     ahead_with: dict[str, bytes] = field(default_factory=dict)  # peers whose edges are in them: their bundles' digests
     expanding: bool = False  # they were asked for, and have not come
@@ -187,10 +195,11 @@ class Unmasking:
 
     deal: Deal | None = None
     backups: dict[str, Backup] = field(default_factory=dict)  # by dealer
+    older: dict[bytes, Backup] = field(default_factory=dict)  # of older bundles, by digest
     pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
     shown_shares: dict[str, dict[str, Letter[BackupShare]]] = field(default_factory=dict)  # the letters that held them
     sent: list[Send] = field(default_factory=list)  # seeds and shares, to repeat to a peer that comes back
-    let_go: bool = False  # the disk may hold more than this: shares of a bundle that counts no more, or another attempt
+    let_go: bool = False  # the disk may hold more than this: the secrets of another attempt
 
     def of_members(self, survivors: Sequence[str], me: str) -> Unmasking:
         """What of it a certificate of this U lets live: of a bundle outside of U nothing may ever be opened."""

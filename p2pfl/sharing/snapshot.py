@@ -6,6 +6,7 @@ a masked vector: a new process masks nothing under a bundle that another one dea
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final, TypeVar
 
 from p2pfl import codec
@@ -27,7 +28,7 @@ from p2pfl.messages import (
 from p2pfl.roster import MOST_PEERS
 from p2pfl.sharing.events import OfAttempt, Persist, Send, Stored, Vector
 from p2pfl.sharing.field import FIELDS, bytes_of
-from p2pfl.sharing.parts import Backup, Deal
+from p2pfl.sharing.parts import MOST_DEALT, Backup, Deal
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.state import Context, State
 
@@ -63,14 +64,19 @@ def snapshot(state: State) -> bytes:
     backups = tuple(
         (name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.unmasking.backups.items()
     )
+    older = tuple(
+        (state.proposals.older[digest].wire, one.share.reveal(), one.salt, one.edge, one.path)
+        for digest, one in state.unmasking.older.items()
+    )
     record = state.confirming.record if state.confirming.signed else b""
     place = (SNAPSHOT_VERSION, state.round, state.attempt, *state.base, state.chain)
     grounds = (*state.leaving.grounds, *state.leaving.abandons)[:MOST_PEERS]
-    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, grounds))
+    rest = (older,) if older else ()
+    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, grounds, *rest))
 
 
 def _unpacked(data: codec.Buffer) -> tuple[int, int, Any]:
-    version, number, attempt, *rest = codec.unpack(data, most=MOST_SNAPSHOT, items=256)
+    version, number, attempt, *rest = codec.unpack(data, most=MOST_SNAPSHOT, items=MOST_DEALT * MOST_PEERS)
     if version != SNAPSHOT_VERSION:
         raise codec.Malformed(f"attempt snapshot of version {version}")
     return number, attempt, rest
@@ -84,7 +90,7 @@ def place_of(data: codec.Buffer) -> tuple[int, int]:
 def restore(context: Context, peers: PeerView, data: bytes) -> State:
     """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
     number, attempt, rest = _unpacked(data)
-    based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest
+    based, base, chain, secrets, wires, view, record, bundles, backups, grounds, *older = rest
     state = State(context, peers, number, attempt, (based, base), tuple(chain), restored=True)
     members, ready, ballot, certificate, leave, last_abandon = wires
     state.members, state.voting.ready = _letter(members, Members), _letter(ready, Ready)
@@ -99,12 +105,20 @@ def restore(context: Context, peers: PeerView, data: bytes) -> State:
         letter.sender: letter for letter in (narrow(read_letter(wire), Bundle) for wire in bundles)
     }
     for name, share, salt, edge, path in backups:
-        state.unmasking.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
+        state.unmasking.backups[name] = _backup(name, share, salt, edge, path)
+    for wire, *row in itertools.chain(*older):
+        dealt = narrow(read_letter(wire), Bundle)
+        state.proposals.older[dealt.digest] = dealt
+        state.unmasking.older[dealt.digest] = _backup(dealt.sender, *row)
     self_mask, nonce, bundle = secrets
     if bundle:
         dealt = narrow(read_letter(bundle), Bundle)
         state.unmasking.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), dealt)
     return state
+
+
+def _backup(dealer: str, share: bytes, salt: bytes, edge: bytes, path: tuple[bytes, ...]) -> Backup:
+    return Backup(Secret(share, f"share of {dealer}'s self-mask seed"), salt, edge, path)
 
 
 def _letter(wire: bytes, kind: type[M]) -> Letter[M] | None:

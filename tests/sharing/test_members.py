@@ -22,7 +22,7 @@ from p2pfl.simulate.peer import SimulatedPeer
 from tests.examples import examples
 from tests.sharing.letters import Paper
 from tests.sharing.liars import altering, run
-from tests.sharing.peer_fixtures import REST, VICTIM, abandons, leaves, named, paper, seat, sitting
+from tests.sharing.peer_fixtures import REST, VICTIM, abandons, leaves, named, paper, seat, sitting, told
 from tests.simulate import promises
 
 NAMES, COORDINATOR = paper.names, paper.coordinator
@@ -293,6 +293,17 @@ def test_a_coordinator_that_tells_two_sets_costs_no_round(told: list[str]) -> No
     assert all(peer.final_round == 2 and peer.error is None for peer in honest)
     if told != ["site-3"]:  # who alone is told that it is out of the set, looks away, and is missed
         assert all(COORDINATOR in peer.run.peers.proven for peer in honest if peer.run is not None)
+
+
+def test_of_one_without_a_link_what_others_heard_is_newer_unless_it_says_less() -> None:
+    state = sitting(COORDINATOR)
+    state.peers.down[VICTIM] = 0.0
+    found = seat(state)
+    held: Any = paper.ack(VICTIM).message
+    newer, older = (paper.by(VICTIM, m.Ack(rows, (COORDINATOR,))) for rows in (held.held, held.held[1:]))
+    for ack in (newer, older):
+        told(found, paper.by("site-0", m.Held((ack.wire,), (), ())))
+        assert state.proposals.acks[VICTIM] == newer
 
 
 class DiesWithItsSet(SimulatedFederation):

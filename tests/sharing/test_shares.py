@@ -19,11 +19,12 @@ from p2pfl.sharing import shamir
 from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.evidence import convicted
 from p2pfl.sharing.graph import outgoing
+from p2pfl.sharing.parts import MOST_DEALT
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import share as shares
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.snapshot import restore
-from p2pfl.sharing.state import ATTEMPT_ITEM, Phase
+from p2pfl.sharing.snapshot import restore, snapshot
+from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State
 from p2pfl.simulate import CALM, SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.stopped_rounds import copied, picture, standing
@@ -146,8 +147,9 @@ class Receipts(SimulatedFederation):
             state = restore(peer.context(), PeerView(self.roster, peer.name), peer.disk.items[ATTEMPT_ITEM])
             assert (state.round, state.attempt) == (letter.envelope.round, letter.envelope.attempt)
             for dealer, digest in letter.message.held:
-                assert state.proposals.bundles[dealer].digest == digest
-                assert len(state.unmasking.backups[dealer].share.reveal()) == 32
+                last = state.proposals.bundles[dealer].digest == digest
+                held = state.unmasking.backups[dealer] if last else state.unmasking.older[digest]
+                assert len(held.share.reveal()) == 32
             self.acks += 1
         super().sent(to, letter)
 
@@ -223,9 +225,10 @@ def test_from_a_quorum_on_the_rest_is_waited_for_and_then_acknowledged_together(
     (stored,) = found.handle(timer.event)
     _, listed = acknowledged(found.handle(stored.stored(timer.event.now)))
     assert len(listed) == 3
-    effects = found.handle(e.Received(timer.event.now, letters[2]))
-    again = next(one for one in effects if isinstance(one, e.Persist))  # everyone's is here: nobody is to be waited for
-    last, grown = acknowledged(found.handle(again.stored(timer.event.now)))
+    (further,) = found.handle(e.Received(timer.event.now, letters[2]))
+    assert further == e.SetTimer(e.Tick(timer.event.now + shares.NEXT_ACK_S, 1, 0)), "others may be right behind it"
+    again = next(one for one in found.handle(further.event) if isinstance(one, e.Persist))
+    last, grown = acknowledged(found.handle(again.stored(further.event.now)))
     assert len(grown) == 4
     assert set(listed) < set(grown), "it has grown"
     kept = [one.letter for one in found.state.outbox if isinstance(one.letter.message, m.Ack)]
@@ -304,6 +307,73 @@ def test_a_new_process_deals_anew_and_what_its_first_one_said_counts_no_more() -
     assert not any(isinstance(one, e.Accuse) for one in effects)
     assert state.proposals.bundles[dealer].envelope.incarnation == bytes(16)
     assert dealer not in state.proposals.acks
+
+
+def dealt_anew(federation: SimulatedFederation, found: Round, process: int) -> Letter:
+    """site-0's share to this peer by another process, under another bundle."""
+    dealt = [one for to, one in federation.log if isinstance(one.message, m.Share) and to == found.state.context.me]
+    first = next(one for one in dealt if one.sender == "site-0")
+    return said_anew(federation, first, process=bytes([process]) * 16, nonce=bytes([process]) * 32)
+
+
+def test_what_was_acknowledged_of_a_first_process_still_masks_and_opens() -> None:
+    """The dealer may have made up the second one for this peer alone. It holds also in a process after this one."""
+    federation, found = sharing()
+    receive_all(found, federation)
+    state = found.state
+    first, seed = state.proposals.bundles["site-0"], state.masking.received.get("site-0")
+    share_of_it = state.unmasking.backups["site-0"].share.reveal()
+    found.handle(e.Received(state.now, dealt_anew(federation, found, 7)))
+    second = state.proposals.bundles["site-0"]
+    assert second.digest != first.digest
+    assert all(shares.holds(state, "site-0", one.digest) for one in (first, second))
+    assert not shares.holds(state, "site-0", bytes(32))
+    peer = federation.peers["site-2"]
+    again = restore(peer.context(), PeerView(federation.roster, "site-2"), snapshot(state))
+    for held in (state, again):
+        assert held.unmasking.older[first.digest].share.reveal() == share_of_it
+        shares.hold_bundles(held, members_with(held, first))
+        assert held.proposals.bundles["site-0"].digest == first.digest
+        assert held.unmasking.backups["site-0"].share.reveal() == share_of_it
+        assert set(held.unmasking.older) == {second.digest}
+    assert state.masking.received.get("site-0") == seed
+
+
+def members_with(state: State, bundle: Letter[m.Bundle]) -> Letter[m.Members]:
+    return state.seal(m.Members(("site-0",), (bundle.wire,), (), (), (), 1, ()))
+
+
+def test_of_one_dealers_processes_few_are_held_and_no_older_one_comes_back() -> None:
+    federation, found = sharing()
+    receive_all(found, federation)
+    state = found.state
+    anew = [dealt_anew(federation, found, process) for process in range(1, 9)]
+    for letter in (*anew, *anew):
+        found.handle(e.Received(state.now, letter))
+    assert len(state.proposals.older) == MOST_DEALT - 1
+    assert state.proposals.bundles["site-0"].envelope.incarnation == anew[MOST_DEALT - 2].envelope.incarnation
+
+
+def test_two_bundles_of_a_process_convict_it_also_with_another_between_them() -> None:
+    federation, found = sharing()
+    receive_all(found, federation)
+    first = found.state.proposals.bundles["site-0"]
+    found.handle(e.Received(found.state.now, dealt_anew(federation, found, 7)))
+    dealt = [one for to, one in federation.log if isinstance(one.message, m.Share) and to == "site-2"]
+    letter = next(one for one in dealt if one.sender == "site-0")
+    effects = found.handle(e.Received(found.state.now, said_anew(federation, letter, nonce=bytes(32))))
+    (accused,) = [one for one in effects if isinstance(one, e.Accuse)]
+    assert convicted(accused.proof, federation.roster) == "site-0" == first.sender
+
+
+def test_an_acknowledgement_lists_what_was_written_and_nothing_that_came_since() -> None:
+    federation, found = sharing()
+    effects = receive_all(found, federation)
+    first = found.state.proposals.bundles["site-0"]
+    (stored,) = [one for one in effects if isinstance(one, e.Persist)]
+    found.handle(e.Received(found.state.now, dealt_anew(federation, found, 7)))
+    _, listed = acknowledged(found.handle(stored.stored(found.state.now)))
+    assert ("site-0", first.digest) in listed
 
 
 @pytest.mark.parametrize("change", [{"backup": bytes(32)}, {"process": bytes(16), "backup": bytes(32)}])

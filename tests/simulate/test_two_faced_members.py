@@ -41,15 +41,18 @@ WAYS = [
 class TwoFacedMember(SimulatedFederation):
     """The liar passes nothing on, names no set, and tells the coordinator something else than the others."""
 
+    liars: tuple[str, ...] = (LIAR,)
+
     def __init__(self, way: str, peers: int = 5, rounds: int = 6) -> None:
         quick = Weather(delay_s=(0.001, 0.05))
         super().__init__(peers, rounds=rounds, length=peers, seed=5, weather=quick, lies={LIAR: self._lie})
         self.way = way
-        self.peers[LIAR].disk.looked = 1 << 40  # it does not stop for being left out itself
+        for liar in self.liars:
+            self.peers[liar].disk.looked = 1 << 40  # it does not stop for being left out itself
 
     @property
     def honest(self) -> list[str]:
-        return [name for name in self.peers if name != LIAR]
+        return [name for name in self.peers if name not in self.liars]
 
     def _lie(self, liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         coordinator = self.coordinator(letter)
@@ -95,9 +98,9 @@ class TwoFacedMember(SimulatedFederation):
         return Counter(
             (*promises.place_of(letter), name)
             for _, letter in self.log
-            if isinstance(letter.message, m.Ballot) and letter.sender != LIAR
+            if isinstance(letter.message, m.Ballot) and letter.sender not in self.liars
             for name in letter.message.waited_for
-            if name != LIAR
+            if name not in self.liars
         )
 
     def most_attempts(self) -> int:

@@ -26,8 +26,9 @@ from p2pfl.sharing.events import (
 )
 from p2pfl.sharing.parts import Masking
 from p2pfl.sharing.phases import questions, share, turns, unlinked
-from p2pfl.sharing.phases.members import hold_bundles, with_abandon
+from p2pfl.sharing.phases.members import with_abandon
 from p2pfl.sharing.phases.missing import to_blame
+from p2pfl.sharing.phases.share import hold_bundles
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, hold_once, two_statements
 
@@ -319,7 +320,7 @@ def certify(state: State) -> list[Effect]:
     state.masking = Masking()
     before, state.unmasking = state.unmasking, state.unmasking.of_members(state.survivors, state.context.me)
     fewer = before.backups.keys() != state.unmasking.backups.keys() or before.deal is not state.unmasking.deal
-    return [persist(state, CertificateStored, anew=fewer or before.let_go)]
+    return [persist(state, CertificateStored, anew=fewer or bool(before.older) or before.let_go)]
 
 
 def _certificate(state: State, *, survivors: bool) -> Letter[Certificate]:

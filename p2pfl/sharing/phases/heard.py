@@ -8,6 +8,7 @@ others refuse, and they would name it for that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from p2pfl import codec
@@ -47,7 +48,8 @@ def accept(state: State, letter: Letter[Held]) -> list[Effect]:
     for name in bundles.keys() & acks.keys() & proposes.keys():
         _hold(state, Said(bundles[name], acks[name], proposes[name]))
     told = state.proposals.told
-    for known in (state.proposals.bundles, {name: said.bundle for name, said in told.items()}):
+    older = [{one.sender: one} for one in state.proposals.older.values()]
+    for known in (state.proposals.bundles, *older, {name: said.bundle for name, said in told.items()}):
         _compare(state, known, bundles)
     _compare(state, state.proposals.proposes, proposes)
     return []
@@ -76,9 +78,9 @@ def _compare(state: State, held: Mapping[str, Letter[M]], told: Mapping[str, Let
 
 def _fill_ack(state: State, ack: Letter[Ack]) -> None:
     name, held = ack.sender, state.proposals.acks.get(ack.sender)
-    # By one without a link, what others heard of it is newer.
+    # By one without a link, what others heard of it is newer, unless it says less.
     newer = state.context.me in ack.message.unlinked and name in state.peers.down
-    if (held is None or newer) and not _has_ended(state, ack):
+    if (held is None or (newer and not set(ack.message.held) < set(held.message.held))) and not _has_ended(state, ack):
         state.proposals.acks[name] = ack
 
 
@@ -96,23 +98,26 @@ def _has_ended(state: State, passed_on: Letter[Message]) -> bool:
     return bundle is not None and bundle.envelope.incarnation != passed_on.envelope.incarnation
 
 
-# ── of a peer that told others another thing ──────────────────────────────────────────────────────────────────
+# ── of a peer that tells others another thing, before or after ────────────────────────────────────────────────
 
 
 def _hold(state: State, said: Said) -> None:
-    """Keep it where it says more than what is here: of each peer the best."""
-    proposals, name = state.proposals, said.ack.sender
+    """Of each peer keep the best, also where it is what this one heard: the peer may tell it another thing yet."""
+    name = said.ack.sender
     if not said.ack.envelope == said.bundle.envelope == said.propose.envelope:
         return
-    heard = proposals.bundles.get(name), proposals.acks.get(name), proposals.proposes.get(name)
-    if [one and one.digest for one in heard] == [said.bundle.digest, said.ack.digest, said.propose.digest]:
+    before = state.proposals.told.get(name)
+    if before is not None and (_digests(before) == _digests(said) or _weight(state, said) <= _weight(state, before)):
         return
-    before = proposals.told.get(name)
-    if before is not None and _weight(state, said) <= _weight(state, before):
-        return
-    known = proposals.proposes.get(name)  # that one was judged when it came
-    if (known is not None and known.digest == said.propose.digest) or fault(state, name, said.propose.message) is None:
-        proposals.told[name] = said
+    known = state.proposals.proposes.get(name)  # that one was judged when it came
+    if known is not None and known.digest == said.propose.digest:
+        state.proposals.told[name] = replace(said, propose=known)  # no copy: its support may be long
+    elif fault(state, name, said.propose.message) is None:
+        state.proposals.told[name] = said
+
+
+def _digests(said: Said) -> tuple[bytes, bytes, bytes]:
+    return said.bundle.digest, said.ack.digest, said.propose.digest
 
 
 def _weight(state: State, said: Said) -> tuple[int, int]:
@@ -126,31 +131,33 @@ def _standing(state: State, bundle: Letter[Bundle]) -> int:
 
 
 def _agreement(state: State, ack: Letter[Ack]) -> int:
-    """How many of the bundles that this peer holds it acknowledges."""
-    bundles = state.proposals.bundles
-    return sum(name in bundles and bundles[name].digest == held for name, held in ack.message.held)
+    """How many of the bundles that count here it acknowledges."""
+    return sum((one := _bundle(state, name)) is not None and one.digest == held for name, held in ack.message.held)
+
+
+def _bundle(state: State, name: str) -> Letter[Bundle] | None:
+    """The one of `name` that counts: which more of its peers acknowledge, whatever it dealt to this one."""
+    bundle, told = state.proposals.bundles.get(name), state.proposals.told.get(name)
+    if told is None or (bundle is not None and bundle.digest == told.bundle.digest) or name in state.peers.down:
+        return bundle  # without a link to it the set would not reach it
+    more = bundle is None or _standing(state, told.bundle) > _standing(state, bundle)
+    return told.bundle if more else bundle
 
 
 def of(state: State, name: str) -> Said | None:
     """What a set may rest on of `name`; None where something is lacking.
 
-    A dealer's one bundle is that which more of its peers acknowledge, whatever it dealt to this one. An acknowledgement
-    of one process grows, so the larger one counts. A liar gains nothing by telling others more: it is held to that.
+    Of two acknowledgements by one process that which says more counts, whichever is newer: a receipt stays true, also
+    where the dealer has dealt anew (`share.holds`). A liar gains nothing by telling others more: it is held to that.
     """
     proposals = state.proposals
     bundle, ack, propose = proposals.bundles.get(name), proposals.acks.get(name), proposals.proposes.get(name)
-    told = proposals.told.get(name)
-    if told is None:
-        return Said(bundle, ack, propose) if bundle and ack and propose else None
-    if bundle is None or bundle.digest != told.bundle.digest:
-        # Without a link to it the set would not reach it.
-        if name not in state.peers.down and (
-            bundle is None or _standing(state, told.bundle) > _standing(state, bundle)
-        ):
+    told, counts = proposals.told.get(name), _bundle(state, name)
+    if told is not None and counts is not None and counts.digest == told.bundle.digest:
+        if bundle is None or bundle.digest != counts.digest:
             return told
-        return Said(bundle, ack, propose) if bundle and ack and propose else None
-    if ack is None or _agreement(state, told.ack) > _agreement(state, ack):
-        ack = told.ack
-    if propose is None or propose.envelope != bundle.envelope:
-        propose = told.propose
-    return Said(bundle, ack, propose)
+        if ack is None or (ack.digest != told.ack.digest and _agreement(state, told.ack) > _agreement(state, ack)):
+            ack = told.ack
+        if propose is None or propose.envelope != bundle.envelope:
+            propose = told.propose
+    return Said(bundle, ack, propose) if bundle and ack and propose else None

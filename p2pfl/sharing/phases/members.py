@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from p2pfl import codec
 from p2pfl.errors.round import MembersRejected
@@ -17,7 +18,6 @@ from p2pfl.messages import (
     SMALL,
     Ack,
     Ballot,
-    Bundle,
     Handed,
     Leave,
     Letter,
@@ -29,6 +29,7 @@ from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.events import Accepted, Effect, Send
+from p2pfl.sharing.parts import Said
 from p2pfl.sharing.phases import heard, share, turns, unlinked
 from p2pfl.sharing.phases.propose import fault, phase_seconds
 from p2pfl.sharing.snapshot import persist
@@ -84,7 +85,10 @@ def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
 
     The others must hold what a dealer says of its own bundle.
     """
-    held = {name: dict(said.ack.message.held) for name in names if (said := heard.of(state, name)) is not None}
+    said = {name: one for name in names if (one := heard.of(state, name)) is not None}
+    held = {name: dict(one.ack.message.held) for name, one in said.items()}
+    if (me := state.context.me) in held:
+        held[me] |= _receipts(state, said)
     own = {name: held[name].get(name) for name in names}
     return {
         name: frozenset(
@@ -94,6 +98,12 @@ def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
         )
         for name in names
     }
+
+
+def _receipts(state: State, said: Mapping[str, Said]) -> dict[str, bytes]:
+    """By dealer that dealt anew to this peer, the older bundle of it that counts, and that this peer can speak for."""
+    older = {name: one.bundle.digest for name, one in said.items() if one.bundle.digest in state.proposals.older}
+    return {name: digest for name, digest in older.items() if share.holds(state, name, digest)}
 
 
 def _known(state: State, name: str) -> bool:
@@ -158,6 +168,7 @@ def choose(state: State) -> list[Effect]:
     """Name U. The letter carries what U rests on, so that no peer has to believe the coordinator."""
     chosen = complete(state)
     said = [one for name in chosen if (one := heard.of(state, name)) is not None]
+    said = [replace(one, ack=_own(state, said)) if one.ack.sender == state.context.me else one for one in said]
     deadline = common_deadline_ms([one.propose.message for one in said], state.context.roster, state.attempt)
     message = Members(
         chosen,
@@ -169,8 +180,20 @@ def choose(state: State) -> list[Effect]:
         _grounds(state, unlinked.grounds_for(state, chosen)) if len(chosen) < state.n else (),
     )
     state.members = state.seal(message)
-    hold_bundles(state, state.members)  # of a member that dealt to the others alone
+    share.hold_bundles(state, state.members)  # a member may have dealt to the others alone, or anew to this peer
     return [persist(state, Accepted)]  # sent once it is durable: a process that died must not name another set
+
+
+def _own(state: State, said: Sequence[Said]) -> Letter[Ack]:
+    """What this peer acknowledges of those bundles; durable with the set, before it is sent."""
+    last = state.proposals.acks[state.context.me]
+    rows = dict(last.message.held)
+    older = _receipts(state, {one.bundle.sender: one for one in said})
+    if older.items() <= rows.items():
+        return last
+    held = tuple((name, row) for name in state.names if (row := older.get(name, rows.get(name))) is not None)
+    state.proposals.acks[state.context.me] = state.seal(replace(last.message, held=held))
+    return state.proposals.acks[state.context.me]
 
 
 def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
@@ -217,20 +240,9 @@ def compare(state: State, letter: Letter[Members]) -> list[Effect]:
 
 def adopt(state: State, letter: Letter[Members]) -> list[Effect]:
     """Make this U the attempt's own, with the bundles that it rests on."""
-    hold_bundles(state, letter)
+    share.hold_bundles(state, letter)
     state.members = letter
     return [persist(state, Accepted)]
-
-
-def hold_bundles(state: State, letter: Letter[Members]) -> None:
-    """Hold the bundles of U as the Members message carries them; a backup share of another bundle is of no use."""
-    for wire in letter.message.bundles:
-        bundle = open_letter(wire, state.context.roster, Bundle)
-        held = state.proposals.bundles.get(bundle.sender)
-        if held is None or held.digest != bundle.digest:
-            state.proposals.bundles[bundle.sender] = bundle
-            state.unmasking.let_go |= state.unmasking.backups.pop(bundle.sender, None) is not None
-            state.masking.received.pop(bundle.sender, None)
 
 
 def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
@@ -249,12 +261,10 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
             or not state.proposals.dealt
         ):
             return "it rests on a bundle of a process of this site that has ended"
-        others = {
-            name: state.proposals.bundles[name].digest for name in message.survivors if name in state.proposals.bundles
-        }
-        if any(found.bundles[name] != other for name, other in others.items()) or len(others) < len(message.survivors):
-            return "it rests on another bundle than the one that this site holds"
-        seedless = [name for name in message.survivors if not share.has_seed(state, name)]
+        held = {one.digest for one in (*state.proposals.bundles.values(), *state.proposals.older.values())}
+        if not held.issuperset(found.bundles[name] for name in message.survivors):
+            return "it rests on another bundle than those that this site holds"
+        seedless = [name for name in message.survivors if not share.holds(state, name, found.bundles[name])]
         if seedless:
             return f"the seed of the edge from {', '.join(seedless)} has not come to this process"
         if me not in state.proposals.proposes or grounds_of(found.proposals[me]) != grounds_of(

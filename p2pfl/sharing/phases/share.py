@@ -13,19 +13,19 @@ from p2pfl import merkle
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BundleRejected, UnexpectedEvent
 from p2pfl.keys import SEED_BYTES, Secret
-from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
+from p2pfl.messages import Ack, Bundle, Letter, Members, Share, open_letter
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_order, same_attempt
 from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.events import Begin, Dealt, Effect, NoteBundle, Receipted
 from p2pfl.sharing.graph import makes, outgoing
-from p2pfl.sharing.parts import Backup, Deal
+from p2pfl.sharing.parts import MOST_DEALT, Backup, Deal
 from p2pfl.sharing.phases import mask, unlinked
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, two_statements
 
 FIRST_ACK_S: Final = 2.0  # seconds to wait for the other bundles once a quorum is held
-NEXT_ACK_S: Final = 0.25  # seconds to wait for further bundles, so that one Ack covers them
+NEXT_ACK_S: Final = 0.25  # seconds from the first further bundle, so that one Ack covers those behind it too
 
 
 def threshold(state: State) -> int:
@@ -85,16 +85,17 @@ def accept(state: State, letter: Letter[Share]) -> list[Effect]:
     held = state.proposals.bundles.get(dealer)
     if held is not None and held.digest == bundle.digest and (share.edge == b"" or dealer in state.masking.received):
         return []
+    older = [one for one in state.proposals.older.values() if one.sender == dealer]
+    for one in (*older, *([held] if held is not None else [])):
+        if one.envelope == bundle.envelope and one.digest != bundle.digest:
+            raise two_statements(one, bundle, f"{one.digest.hex()[:16]} and {bundle.digest.hex()[:16]}")
     if held is not None and held.digest != bundle.digest:
-        if held.envelope == bundle.envelope:
-            digests = f"{held.digest.hex()[:16]} and {bundle.digest.hex()[:16]}"
-            raise two_statements(held, bundle, digests)
-        # The dealer died before it accepted a U, and dealt anew: what its first process said no longer counts.
+        if bundle.digest in state.proposals.older or len(older) + 1 == MOST_DEALT:
+            return []
+        # The dealer died before it accepted a U, and dealt anew: its first process acknowledges and proposes nothing.
         state.proposals.acks.pop(dealer, None)
         state.proposals.proposes.pop(dealer, None)
-        state.proposals.told.pop(dealer, None)
-        state.masking.received.pop(dealer, None)
-        state.unmasking.let_go = True
+        _put_by(state, dealer)
     state.proposals.bundles[dealer] = bundle
     bound = edge_commitment(share.salt, share.edge)
     state.unmasking.backups[dealer] = Backup(
@@ -103,6 +104,38 @@ def accept(state: State, letter: Letter[Share]) -> list[Effect]:
     if share.edge:
         state.masking.received[dealer] = Secret(share.edge, f"edge seed {dealer}→{state.context.me}")
     return _more(state)
+
+
+def _put_by(state: State, dealer: str) -> None:
+    """Another bundle of this dealer is to be held: keep the one before it, with what opens it and what masks under it.
+
+    A receipt stays true. The dealer may be a liar that makes up a process for this peer alone, and the others count on
+    what this peer acknowledged first.
+    """
+    before = state.proposals.bundles.pop(dealer, None)
+    backup, seed = state.unmasking.backups.pop(dealer, None), state.masking.received.pop(dealer, None)
+    if before is None or backup is None:
+        return
+    state.proposals.older[before.digest] = before
+    state.unmasking.older[before.digest] = backup
+    if seed is not None:
+        state.masking.older[before.digest] = seed
+
+
+def hold_bundles(state: State, letter: Letter[Members]) -> None:
+    """Hold the bundles of U as the Members message carries them; a backup share of another bundle is of no use."""
+    for wire in letter.message.bundles:
+        bundle = open_letter(wire, state.context.roster, Bundle)
+        dealer, digest, held = bundle.sender, bundle.digest, state.proposals.bundles.get(bundle.sender)
+        if held is not None and held.digest == digest:
+            continue
+        _put_by(state, dealer)
+        state.proposals.older.pop(digest, None)
+        state.proposals.bundles[dealer] = bundle
+        if (backup := state.unmasking.older.pop(digest, None)) is not None:
+            state.unmasking.backups[dealer] = backup
+        if (seed := state.masking.older.pop(digest, None)) is not None:
+            state.masking.received[dealer] = seed
 
 
 def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
@@ -127,23 +160,35 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
 
 def _more(state: State) -> list[Effect]:
     """One more bundle is held: from a quorum on, set the time of the next Ack."""
-    state.proposals.fresh = True
+    waits, state.proposals.fresh = state.proposals.fresh and "ack" in state.due, True
     least = state.context.roster.quorums.q
-    if len(state.proposals.bundles) < least or len(_held(state)) < least:
+    # Whoever deals again and again moves no time that is set: nobody would ever acknowledge anything.
+    if waits or len(state.proposals.bundles) < least or len(_held(state)) < least:
         return []
-    return [state.timer("ack", NEXT_ACK_S if state.proposals.acknowledged else FIRST_ACK_S)]
+    return [state.timer("ack", FIRST_ACK_S if state.proposals.acknowledged is None else NEXT_ACK_S)]
 
 
 def has_seed(state: State, dealer: str) -> bool:
     """The edge seed that `dealer` owes this peer, if it owes one, has come to this process: no disk holds seeds."""
-    if dealer == state.context.me or dealer in state.masking.received:
-        return True
+    return dealer in state.masking.received or not _owes_seed(state, dealer)
+
+
+def _owes_seed(state: State, dealer: str) -> bool:
     place = state.context.roster.index
-    return not makes(place(dealer), place(state.context.me), state.n)
+    return dealer != state.context.me and makes(place(dealer), place(state.context.me), state.n)
 
 
-def _held(state: State) -> frozenset[bytes]:
-    return frozenset(bundle.digest for name, bundle in state.proposals.bundles.items() if has_seed(state, name))
+def holds(state: State, dealer: str, digest: bytes) -> bool:
+    """This process can mask under that bundle of `dealer`, and helps to open it: whether it is the last one or not."""
+    held = state.proposals.bundles.get(dealer)
+    if held is not None and held.digest == digest:
+        return has_seed(state, dealer)
+    return digest in state.proposals.older and (digest in state.masking.older or not _owes_seed(state, dealer))
+
+
+def _held(state: State) -> tuple[tuple[str, bytes], ...]:
+    bundles = state.proposals.bundles
+    return tuple((name, bundles[name].digest) for name in state.names if name in bundles and has_seed(state, name))
 
 
 def may_acknowledge(state: State) -> bool:
@@ -152,11 +197,14 @@ def may_acknowledge(state: State) -> bool:
         return False
     if "ack" not in state.due:
         return False
-    if state.proposals.acknowledged and state.peers.unlinked(state.now) != state.proposals.unlinked:
+    last = state.proposals.acknowledged
+    if last is not None and state.peers.unlinked(state.now) != last.unlinked:
         return True  # said at once: the others may be waiting for one of them
-    if not state.proposals.fresh or (not state.past("ack") and any(_is_awaited(state, name) for name in state.names)):
+    if not state.proposals.fresh:
+        return False
+    if not state.past("ack") and (last is not None or any(_is_awaited(state, name) for name in state.names)):
         return False  # checked after every letter, so the digests of all bundles only once no peer is awaited
-    return _held(state) != state.proposals.acknowledged
+    return last is None or _held(state) != last.held
 
 
 def _is_awaited(state: State, name: str) -> bool:
@@ -165,19 +213,20 @@ def _is_awaited(state: State, name: str) -> bool:
 
 def receipt(state: State) -> list[Effect]:
     """Make what is acknowledged durable first: the others may come to depend on it."""
-    state.proposals.acknowledged, state.proposals.fresh = _held(state), False
-    state.proposals.unlinked = state.peers.unlinked(state.now)
+    ack = Ack(_held(state), state.peers.unlinked(state.now))
+    state.proposals.acknowledged, state.proposals.fresh = ack, False
+    state.proposals.writing.append(ack)
     return [persist(state, Receipted)]
 
 
 def acknowledge(state: State, event: Receipted) -> list[Effect]:
-    """Say to all which bundles this peer holds, and to whom it has no link. A later Ack takes the place of this one."""
+    """Say to all which bundles lie on the disk, and to whom this peer has no link. A later Ack takes the place."""
+    if not state.proposals.writing:
+        return []
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
-    held = [name for name in state.names if name in state.proposals.bundles and has_seed(state, name)]
-    rows = tuple((name, state.proposals.bundles[name].digest) for name in held)
-    ack = state.seal(Ack(rows, state.proposals.unlinked))
+    ack = state.seal(state.proposals.writing.pop(0))
     state.proposals.acks[state.context.me] = ack
-    return [state.post(ack), *(mask.ahead(state) if len(held) == state.n else [])]
+    return [state.post(ack), *(mask.ahead(state) if len(ack.message.held) == state.n else [])]
 
 
 def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
