@@ -269,9 +269,9 @@ class RunUnderWay(ConfigurationError):
 
     code = "P2P-ROUND-041"
     likely = (
-        "a training was interrupted and not yet finished",
-        "in one Peer, a training was cancelled or gave up, and is called again: leave the Peer and join anew, which "
-        "takes the round up",
+        "a training was interrupted and is not finished: the command below goes on with it, in Python another train",
+        "in one Peer, a training was cancelled behind its proposal, or gave up, and is called again: leave the Peer "
+        "and join anew, which takes the round up",
     )
     command = "p2pfl join --peers peers.yaml --data FILE.csv"
 

@@ -16,12 +16,13 @@ from p2pfl.errors.round import BulkRejected
 from p2pfl.keys import SignedRecord
 from p2pfl.mesh.events import LinkStatus
 from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart, Question, Want, seal
+from p2pfl.node.active import ActiveRun
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
 from p2pfl.node.post import Post
 from p2pfl.node.progress import Observer, RoundsTakenOver
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun, ModelStore
+from p2pfl.node.source import ModelStore
 from p2pfl.node.store import Store
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import AGAIN_S, PART_BYTES, CatchUpRules, ModelFetch, newest_rounds, wanted_round

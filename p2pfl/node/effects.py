@@ -24,11 +24,11 @@ from p2pfl.ledger.site_kinds import (
     MissedEntry,
     SiteEntry,
 )
+from p2pfl.node.active import ActiveRun, Since
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.post import Post
 from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundFinal, RoundLeft, RuleBroken
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun, Since
 from p2pfl.node.store import Store
 from p2pfl.node.weight import SMALL_WORDS, begins_light, is_light, is_small
 from p2pfl.sharing import events as e

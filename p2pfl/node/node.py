@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from p2pfl import codec, messages
+from p2pfl import messages
 from p2pfl._version import __version__
 from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
@@ -25,21 +25,24 @@ from p2pfl.mesh.mesh import Mesh
 from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.site import LocalSite
 from p2pfl.messages import Changed
+from p2pfl.node.active import ActiveRun, Since
 from p2pfl.node.catchup import HISTORY, CatchUp
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs
 from p2pfl.node.options import NodeOptions
-from p2pfl.node.parting import Steps, while_taking
+from p2pfl.node.parting import while_taking
 from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.pledge import pledge_of
 from p2pfl.node.post import PARTING_S, Post
 from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Moment, Observer
+from p2pfl.node.proposer import Proposer
 from p2pfl.node.resume import RunMaker, begun_before
 from p2pfl.node.runs.passes import most_said
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun, Since, Source
+from p2pfl.node.source import Source
+from p2pfl.node.steps import Steps
 from p2pfl.node.store import Store
 from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
@@ -59,7 +62,6 @@ class Node:
         self.home, self.federation, self.clocks = home, federation, clocks
         self.observer, self._options = observer, options
         self.name, self.identity = home.name, home.identity()
-        self.epsilon = ""
         pledge, roster, hub = pledge_of(federation), federation.roster, federation.hub
         self._site = SiteProcess(self.identity, self.name, roster, clocks.draw(16), federation.digest, clocks)
         self.logs = Logs(home, self.identity, pledge, clocks.wall)
@@ -74,6 +76,7 @@ class Node:
         self.mesh = Mesh(local, self.greetings, about, listen=options.listen, incarnation=incarnation, hub=hub)
         self.inbox = Inbox(self._site, self.mesh, self.greetings, self.logs, observer, options.wait_s)
         self._runs: dict[bytes, ActiveRun] = {}
+        self.proposer = Proposer(clocks, self.logs, self.mesh, self.inbox, self.changes)
         self._store = Store(home, self.logs, self.greetings, observer)
         self._post = Post(self._site, self.mesh, self.inbox)
         self._witness = Witness(self._site, self._heads, self.logs, self._post, observer, self._end)
@@ -129,7 +132,7 @@ class Node:
 
     async def abort(self) -> None:
         """End now. What is on the disk is whole at every moment, so nothing is lost."""
-        for task in (tasks := list(self._tasks)):
+        for task in (tasks := [*self._tasks, *self.proposer.tasks]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
@@ -160,7 +163,19 @@ class Node:
         """
         await self._steps.carry_out(self._run(run_id, source, rounds))
 
+    async def until_free(self, run_id: bytes) -> None:
+        """Return when no call before makes a proposal in that run any more, as one that was left in mid-pass does.
+
+        A training reads its home as it is made: before this, it would hold what the pass under way has yet to change.
+        """
+        await self._steps.carry_out(self._until_free(run_id))
+
+    async def _until_free(self, run_id: bytes) -> None:
+        while (known := self._runs.get(run_id)) is not None and known.is_proposing:
+            await self._take(known, await self._next(partial(Waiting, "training", known.run.number, {})))
+
     async def _run(self, run_id: bytes, source: Source, rounds: int) -> None:
+        await self._until_free(run_id)
         self.inbox.wait_from_now()
         left = self._maker.left_on_disk(run_id, source, self._runs, self.catch_up.up)
         known = self._runs.get(run_id)
@@ -169,12 +184,20 @@ class Node:
         active = ActiveRun.after(known, run, source, rounds)
         active.resumed = Since(self.clocks.now(), self.inbox.bytes_sent, True)
         self._runs[run_id] = self._latest = active
+        try:
+            await self._go_on(active, run_id, left)
+        finally:
+            active.leave()
+
+    async def _go_on(self, active: ActiveRun, run_id: bytes, left: dict[str, bytes]) -> None:
         await (self._genesis(active) if self.federation.roster.epoch == 1 else self._reach(active))
         active.lacking = active.models is not None and bool(active.models.lacking)  # sums wait for it
-        await self.effects.carry_out(active, run.resume(left))
+        await self.effects.carry_out(active, active.run.resume(left))
         if active.models is not None and active.lacking:
             self.observer(ModelLacking(active.models.lacking.hex()[:16], active.models.why_lacking))
             self.catch_up.ask_model(active.models.lacking)
+        else:
+            await self.effects.carry_out(active, active.model_is_here())
         for letter in self._unknown_runs.letters_of(run_id):
             await self._feed(active, e.Received(self.clocks.now(), letter))
         for peer in sorted(self.catch_up.up):
@@ -221,6 +244,7 @@ class Node:
         An update costs privacy: none is made before enough others have said hello, however often a process starts. A
         round that this one found on its disk may be over, and they would say so, or that the home is an older one.
         """
+        active.check_proposal()
         run, now = active.run, self.clocks.now()
         if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
@@ -228,35 +252,7 @@ class Node:
             await self.effects.begin(active, now)
         place = (run.number, run.tip)
         if run.wants_update and active.proposed != place and not self.catch_up.unmet:
-            active.proposed = place
-            active.proposing = self._spawn(self._propose(active, *place, active.proposing))
-
-    async def _propose(
-        self, active: ActiveRun, number: int, tip: tuple[int, bytes], before: asyncio.Task[None] | None
-    ) -> None:
-        if before is not None:  # of a round that was settled without this site's update: one pass at a time
-            await asyncio.wait([before])
-        begun, run_id = self.clocks.now(), active.run.context.run
-        try:
-            offer = await asyncio.to_thread(active.source_of(number).propose, number, tip[0])
-        except P2PFLError:
-            if active.is_left_by(self._runs[run_id]):
-                return  # nobody waits for what a call that was cancelled would have summed
-            raise
-        if active.is_left_by(self._runs[run_id]):
-            return
-        self.epsilon, took_s = offer.epsilon, self.clocks.now() - begun
-        proposal = e.Proposal(
-            model=offer.model,
-            configuration=codec.facts(offer.configuration),
-            support=offer.support,
-            deadline_ms=offer.deadline_ms(await self.mesh.speeds(offer.measure_s), took_s),
-            clock_ms=int(self.clocks.wall() * 1000),
-            epsilon=offer.epsilon,
-            site_head=self.logs.site_root(),
-            change=self.changes.to_announce(run_id, number),
-        )
-        self.inbox.add_event(LocalEvent(run_id, e.UpdateReady(self.clocks.now(), number, proposal)))
+            self.proposer.begin(active, *place)
 
     async def _next(self, waits: Callable[[], Waiting]) -> e.Event | LocalEvent | Breach:
         return await self._steps.between(self.inbox.next_event(waits))
@@ -314,7 +310,7 @@ class Node:
             return Waiting("catching up", active.run.final_round, model, self.catch_up.came)
         if current is None or (unmet and active.run.wants_update):
             return Waiting("hello" if unmet else "", active.run.final_round, unmet)
-        phase = "training" if active.proposing is not None and not active.proposing.done() else current.phase.value
+        phase = "training" if active.is_proposing else current.phase.value
         return Waiting(phase, current.number, current.waiting_for(), current.came, current.attempt)
 
     async def _linger(self) -> None:
@@ -365,11 +361,17 @@ class Node:
 
     async def part(self) -> None:
         """Let what was said last reach the others, and the pass under way end: before this node is left for another."""
-        if self._latest is not None and self._latest.proposing is not None:
-            await asyncio.wait([self._latest.proposing])
+        for each in self._runs.values():
+            if each.proposing is not None:
+                await asyncio.wait([each.proposing])
         await self._post.part()
 
     # ── what this node knows ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def epsilon(self) -> str:
+        """Of this site's records, as it proposed last; empty before."""
+        return self.proposer.epsilon
 
     @property
     def bytes_sent(self) -> int:
@@ -388,11 +390,5 @@ class Node:
 
     def _standing(self) -> Standing:
         entries, root = self.logs.stands()
-        return Standing(
-            entries,
-            root,
-            self.logs.root_at,
-            self.epsilon,
-            lambda run_id: self._begun.get(run_id, (0, 0)),
-            self._most_said,
-        )
+        begun, said = self._begun, self._most_said
+        return Standing(entries, root, self.logs.root_at, self.epsilon, lambda run: begun.get(run, (0, 0)), said)

@@ -9,10 +9,11 @@ from typing import Final
 from p2pfl.errors.round import RunUnderWay
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.node.active import ActiveRun
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs.sizes import check_support, sum_bytes
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun, Source
+from p2pfl.node.source import Source
 from p2pfl.node.store import Store, left_items
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.snapshot import place_of

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from p2pfl import codec
-from p2pfl.errors.round import RunUnderWay
 from p2pfl.sharing import events as e
-from p2pfl.sharing.run import Run
-from p2pfl.sharing.state import Phase
 
 PATIENCE_S: Final = 5.0
 SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
@@ -113,76 +109,3 @@ class Source(Protocol):
 
     def left(self, effect: e.LeftBehind) -> None:
         """The round goes on without a sum, for now. Raises what the caller who waits for it should be told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Since:
-    """From when on the seconds and bytes of a round count: its beginning, or where this process took it up."""
-
-    at: float
-    bytes_before: int
-    taken_up: bool
-
-
-@dataclass
-class ActiveRun:
-    """A run of this node, and what it needs of the node."""
-
-    run: Run
-    source: Source
-    rounds: int  # that have to be final; 0 of a run that is only served, whose source is that of another run
-    proposing: asyncio.Task[None] | None = None
-    proposed: tuple[int, tuple[int, bytes]] = (0, (0, b""))  # the round, and the base, of this site's last proposal
-    resumed: Since = Since(0.0, 0, True)  # when this call began to go on with the run
-    begun: dict[int, Since] = field(default_factory=dict)  # rounds that began in this call
-    lacking: bool = False  # the model that the ledger names is being fetched
-    delayed: list[e.Apply] = field(default_factory=list)  # sums to apply to it
-    older: dict[int, Source] = field(default_factory=dict)  # by round of an earlier call: whose vector it sums
-
-    @classmethod
-    def after(cls, known: ActiveRun | None, run: Run, source: Source, rounds: int) -> ActiveRun:
-        """The run of a call, behind an earlier one that may have been left, by its caller or an error, in mid-round.
-
-        What it proposed for a sum stays what this site sums in that round. Raises RunUnderWay where it was a training:
-        its model goes on from a proposal that another process alone can take up.
-        """
-        if known is None or not known.rounds:
-            return cls(run, source, rounds, older=known.older if known is not None else {})
-        number, proposing = known.proposed[0], known.proposing
-        offers = proposing is not None and not (proposing.done() and (proposing.cancelled() or proposing.exception()))
-        own = run.current is not None and number == run.number and known.source is not source and offers
-        if source.models is None:
-            older = {**known.older, number: known.source} if own else known.older
-            return cls(run, source, rounds, proposing, known.proposed if own else (0, (0, b"")), older=older)
-        if run.held or (own and proposing is not None and proposing.done()):
-            raise RunUnderWay(what="round", evidence=f"round {run.number}, of a call that has ended")
-        return cls(run, source, rounds, proposing, older=known.older)
-
-    def is_left_by(self, other: ActiveRun) -> bool:
-        """A later call trains another model: a pass that was begun for this one is of no use to it."""
-        return other is not self and other.models is not None
-
-    def source_of(self, number: int) -> Source:
-        """Whose vector round `number` sums."""
-        return self.older.get(number, self.source)
-
-    @property
-    def length(self) -> int:
-        """How many final rounds end the run, as far as is known; 0 of one that is only served."""
-        return self.source.length(self.rounds) if self.rounds else 0
-
-    @property
-    def models(self) -> ModelStore | None:
-        """Where the sums of this very run become models."""
-        return self.source.models if self.rounds else None
-
-    @property
-    def under_certificate(self) -> bool:
-        """Others may need this site's seed, or its word, to finish a round of this run."""
-        current = self.run.current
-        return bool(self.run.held) or (current is not None and current.phase in (Phase.UNMASK, Phase.CONFIRM))
-
-    def model_is_here(self) -> list[e.Effect]:
-        """The model that the ledger names has come: the sums that waited for it, to be applied."""
-        self.lacking, delayed, self.delayed = False, self.delayed, []
-        return list(delayed)

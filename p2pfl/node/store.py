@@ -12,11 +12,11 @@ from p2pfl.home import Home
 from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.messages import read_proof
+from p2pfl.node.active import ActiveRun
 from p2pfl.node.hello import PEERS_ITEM
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, SumLost, unseen
 from p2pfl.node.runs import answers
-from p2pfl.node.source import ActiveRun
 from p2pfl.sharing import events as e
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run

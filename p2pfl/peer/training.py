@@ -152,19 +152,18 @@ class Trainings(InEpoch):
             await asyncio.to_thread(fairness.looked, self.node.logs, run)
         while True:
             node = self.node
-            draw = node.inbox.draw_bound
-            source = await asyncio.to_thread(
-                TrainingRun, self.federation, node.home, node.logs, run, trainer, task, draw, node.observer
-            )
-            node.epsilon = await asyncio.to_thread(source.passes.spent)
             try:
-                await node.run(run, source, rounds or self.federation.rounds + 1)
-                break
+                await node.until_free(run)
+                draw, named = node.inbox.draw_bound, (self.federation, node.home, node.logs, run, trainer, task)
+                source = await asyncio.to_thread(TrainingRun, *named, draw, node.observer)
+                node.proposer.epsilon = await asyncio.to_thread(source.passes.spent)
+                try:
+                    await node.run(run, source, rounds or self.federation.rounds + 1)
+                    break
+                finally:
+                    source.stop()
             except (EpochOver, NoLongerListed) as ended:
-                source.stop()
                 await self._next_epoch(ended)
-            finally:
-                source.stop()
         records = copy.deepcopy(node.logs.rounds(run))  # the caller's own: the node goes on reading its list
         metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
         trained = sum(record["configuration"].get("purpose") == "training" for record in records)

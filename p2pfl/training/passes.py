@@ -8,7 +8,7 @@ AT_ONCE: Final = 64  # most records whose gradients are in memory at the same ti
 
 
 class PassStopped(Exception):
-    """`Trainer.stopping` was set in the middle of a pass: the process is about to end."""
+    """`Trainer.stopping` was set in the middle of a pass: nobody waits for it. Its seed is kept, to repeat it."""
 
 
 class PassCut(Exception):

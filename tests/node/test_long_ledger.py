@@ -19,9 +19,9 @@ from p2pfl import codec
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.site_kinds import AbandonedEntry, ChargeEntry, LookEntry, MissedEntry, OperatorEntry
+from p2pfl.node.active import ActiveRun
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.cohort import Cohort
-from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
 from p2pfl.sharing.events import Finished
 from p2pfl.sharing.round import Round

@@ -11,10 +11,11 @@ import pytest
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import RolledBack
+from p2pfl.node.active import ActiveRun
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.node import Node
-from p2pfl.node.parting import Steps, while_taking
-from p2pfl.node.source import ActiveRun
+from p2pfl.node.parting import while_taking
+from p2pfl.node.steps import Steps
 from p2pfl.sharing.events import LeftBehind
 
 

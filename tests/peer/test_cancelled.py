@@ -9,13 +9,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from p2pfl import Peer
+from p2pfl.codec import read_facts
 from p2pfl.errors.round import RunUnderWay
+from p2pfl.errors.training import PassWouldOverspend
 from p2pfl.node.progress import PhaseEntered, Progress
+from p2pfl.node.runs.training import TrainingRun
+from p2pfl.peer import averages, training
 from p2pfl.peer.blocking import wait_in
+from p2pfl.peer.epoch import training_run
 from p2pfl.sharing.state import Phase
+from p2pfl.training.passes import PassStopped
 from tests.federation.sample import TASK
 from tests.node.runs.homes import Four
 from tests.peer.sites import NAMES, Sites
@@ -24,9 +31,9 @@ HANG_S = 60.0
 
 
 @asynccontextmanager
-async def joined(folder: Path) -> AsyncIterator[dict[str, Peer]]:
+async def joined(folder: Path, *settings: str) -> AsyncIterator[dict[str, Peer]]:
     """All three sites in this loop."""
-    sites = Sites(folder, TASK)
+    sites = Sites(folder, TASK, *settings)
     async with AsyncExitStack() as stack, asyncio.timeout(HANG_S):
         peers = {}
         for name in NAMES:
@@ -124,21 +131,140 @@ class Waits(Four):
         """It ends when it is told to."""
 
 
-def test_a_training_called_again_waits_for_the_pass_of_the_call_that_was_left(tmp_path: Path) -> None:
+def test_a_training_called_again_waits_for_the_pass_of_the_call_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads of the home as it begins is what that pass leaves there."""
+    made, real = list[int](), training.TrainingRun
+
+    def noted(*given: Any) -> TrainingRun:
+        if given[4] is trainer:
+            made.append(trainer.under_way)
+        return real(*given)
+
+    trainer = Waits()
+    monkeypatch.setattr(training, "TrainingRun", noted)
+
     async def scene() -> None:
         async with joined(tmp_path) as peers:
-            trainer = Waits()
+            node, there = peers["ada"].node, asyncio.Event()
+            until_free = node.until_free
+
+            async def told(run_id: bytes) -> None:
+                there.set()
+                await until_free(run_id)
+
             others = begun(*(peers[name].train_with(Four(), task="four", rounds=1) for name in ("ben", "cyd")))
             (call,) = begun(peers["ada"].train_with(trainer, task="four", rounds=1))
             await asyncio.to_thread(trainer.within.wait, HANG_S)
             await left(call)
-            before = peers["ada"].node._latest
+            node.until_free = told  # type: ignore[method-assign]
             (again,) = begun(peers["ada"].train_with(trainer, task="four", rounds=1))
-            while peers["ada"].node._latest is before:
-                await asyncio.sleep(0)
+            await there.wait()
             trainer.go_on.set()
             models = {(await one).records[-1]["model_after"] for one in (again, *others)}
-            assert (trainer.most, len(models)) == (1, 1)
+            assert (made, trainer.most, len(models)) == ([0, 0], 1, 1)
+
+    asyncio.run(scene())
+
+
+class Stoppable(Four):
+    """A trainer that ends its first pass, or the naming of its inputs, where it is stopped."""
+
+    def __init__(self, within: str) -> None:
+        super().__init__()
+        self.stopping, self.within, self.names_slowly = False, threading.Event(), within == "its inputs"
+        self.go_on = threading.Event()
+
+    def inputs(self, *given: Any, **named: Any) -> bytes:
+        if self.names_slowly:
+            self.within.set()
+            assert self.go_on.wait(HANG_S)
+        return super().inputs(*given, **named)
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        self.within.set()
+        while not self.stopping:
+            self.go_on.wait(0.01)
+        raise PassStopped
+
+
+@pytest.mark.claim("DP-4")
+@pytest.mark.parametrize("within", ["its pass", "its inputs"])
+def test_a_training_stopped_in_mid_pass_goes_on_when_called_again_and_costs_once(tmp_path: Path, within: str) -> None:
+    """Each call behind it was told that the pass was stopped, for ever; called soon enough, the round cost two."""
+
+    async def scene() -> None:
+        async with joined(tmp_path) as peers:
+            ada, stopped = peers["ada"], Stoppable(within)
+            others = begun(*(peers[name].train_with(Four(), task="four", rounds=1) for name in ("ben", "cyd")))
+            (call,) = begun(ada.train_with(stopped, task="four", rounds=1))
+            await asyncio.to_thread(stopped.within.wait, HANG_S)
+            await left(call)
+            (again,) = begun(ada.train_with(Four(), task="four", rounds=1))
+            await asyncio.sleep(0)
+            stopped.go_on.set()
+            models = {(await one).records[-1]["model_after"] for one in (again, *others)}
+            assert len(models) == 1
+            entries = [read_facts(one.record) for one in ada.logs.site.records()]
+            assert [one["round"] for one in entries if one["kind"] == "charge"] == [1]
+
+    asyncio.run(scene())
+
+
+def test_a_pass_that_was_stopped_is_told_to_nobody_who_leaves_or_asks_something_else(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with joined(tmp_path) as peers:
+            ada, stopped = peers["ada"], Stoppable("its pass")
+            calls = begun(
+                ada.train_with(stopped, task="four", rounds=1),
+                *(peers[name].train_with(Four(), task="four", rounds=1) for name in ("ben", "cyd")),
+            )
+            await asyncio.to_thread(stopped.within.wait, HANG_S)
+            for call in calls:
+                await left(call)
+            await ada.node.until_free(training_run(ada.federation))
+            with pytest.raises(RunUnderWay):  # the round is not final: it goes on with the training
+                await ada.sum([1, 2, 3])
+
+    asyncio.run(scene())
+
+
+def test_the_error_of_a_call_that_was_left_is_raised_by_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum said, at each try, that the budget did not allow the average that somebody had given up before."""
+    within, go_on, real = threading.Event(), threading.Event(), averages.charge_release
+
+    def slow(*given: Any) -> str:
+        within.set()
+        assert go_on.wait(HANG_S)
+        return real(*given)
+
+    monkeypatch.setattr(averages, "charge_release", slow)
+
+    async def scene() -> None:
+        async with joined(tmp_path, "privacy.max_epsilon=0.5", "privacy.noise_multiplier=50") as peers:
+            (call,) = begun(peers["ada"].average(np.ones(4), clip=1.0, noise=0.2))
+            others = begun(*(peers[name].sum([10, 20, 30], name="next") for name in ("ben", "cyd")))
+            await asyncio.to_thread(within.wait, HANG_S)
+            await left(call)
+            (again,) = begun(peers["ada"].sum([1, 2, 3], name="next"))
+            await asyncio.sleep(0)
+            go_on.set()
+            assert [(await one).total.tolist() for one in (again, *others)] == [[21, 42, 63]] * 3
+
+    asyncio.run(scene())
+
+
+def test_the_error_of_a_proposal_is_raised_by_its_own_call(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with joined(tmp_path, "privacy.max_epsilon=0.5", "privacy.noise_multiplier=50") as peers:
+            others = begun(*(peers[name].sum([10, 20, 30], name="next") for name in ("ben", "cyd")))
+            with pytest.raises(PassWouldOverspend):
+                await peers["ada"].average(np.ones(4), clip=1.0, noise=0.2)
+            for other in others:
+                await left(other)
 
     asyncio.run(scene())
 

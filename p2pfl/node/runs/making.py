@@ -98,7 +98,7 @@ class PassMaker:
         Where each site adds a part of the noise, it must be of the model after `base` and of as many rounds: its grid
         and subspace are. A refused round leaves the model as it is, and counts.
         """
-        begun = self.passes.begun
+        begun = self.passes.take_up()
         if begun is None or begun.run != self.models.run:
             return None
         place = (begun.model, begun.rounds_before)

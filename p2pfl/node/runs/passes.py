@@ -230,6 +230,11 @@ class Passes:
 
     # ── one pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    def take_up(self) -> BegunPass | None:
+        """The pass under way, as the disk has it now: what was read before may have ended since, and its words left."""
+        self.begun = read_begun(self._home)
+        return self.begun
+
     def may_repeat(self, inputs: bytes) -> bool:
         """The pass that a process before this one began is the one that `inputs` would make."""
         begun = self.begun

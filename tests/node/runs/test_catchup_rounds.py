@@ -15,13 +15,13 @@ from p2pfl import codec
 from p2pfl.clocks import Clocks
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Behind, Entries, Letter, ModelPart
+from p2pfl.node.active import ActiveRun
 from p2pfl.node.catchup import MODEL_AGAIN_S, CatchUp
 from p2pfl.node.node import Node
 from p2pfl.node.post import MOST_ANSWERED, Post
 from p2pfl.node.progress import Progress, RoundsTakenOver
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
 from p2pfl.sharing import events as e
 from tests.node.runs.homes import ME, OTHERS, Place, by_others, finished, places

@@ -135,6 +135,17 @@ def test_no_two_charges_have_a_seed_in_common(place: Place) -> None:
     assert (numbers, len(set(seeds))) == ((1, 2, 3), 3)
 
 
+@pytest.mark.claim("DP-3")
+def test_a_seed_whose_words_have_left_is_used_by_no_call_that_was_made_before(place: Place) -> None:
+    """It was read as the call was made, in the midst of the pass of another; behind that pass it was gone."""
+    cut_short(place)
+    later, first = place.started(), place.started()
+    masked(first, 1, first.propose(1, 0))
+    later.propose(2, 0)
+    numbers = [number for number, _ in place.trainer.seeds]
+    assert (numbers, len(set(place.trainer.seeds)), len(charges(later))) == ([1, 1, 2], 2, 2)
+
+
 @pytest.mark.claim("DP-4")
 @pytest.mark.parametrize("deaths_later", [0, 2])
 def test_a_round_that_went_on_meanwhile_changes_nothing_of_a_begun_pass(place: Place, deaths_later: int) -> None:
