@@ -87,10 +87,15 @@ class PendingChange:
         while True:
             if (now := self._stamps()) != seen or self._acts_at != self._logs.entries:
                 seen = now
-                self.parted |= (revoked := set(await asyncio.to_thread(self._look)))
-                for peer in sorted(revoked):
-                    cut(peer, revocation(self._federation.roster[peer]))
+                await self._take_up(cut)
             await asyncio.sleep(WATCH_S)
+
+    async def _take_up(self, cut: Callable[[str, P2PFLError], None]) -> None:
+        revoked = set(await asyncio.to_thread(self._look))
+        self.parted.intersection_update(revoked)  # in its place: the rounds hold this very set
+        self.parted.update(revoked)
+        for peer in sorted(revoked):
+            cut(peer, revocation(self._federation.roster[peer]))
 
     def _stamps(self) -> tuple[int, ...]:
         return tuple(_stamp(self._home.place(item)) for item in (CHANGE, REVOKED))

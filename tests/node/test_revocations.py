@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,17 @@ def test_a_list_that_lacks_a_decision_ends_the_process_and_begins_none(home: Hom
     with pytest.raises(Revoked):
         again.check_key("eve")
     assert noted(home) == [False, True, False]
+
+
+def test_a_key_that_is_accepted_again_beside_a_running_site_parts_it_from_nobody(home: Home) -> None:
+    """The links came up again, and the rounds of that process went on without that site until it ended."""
+    running, cut = started(home), list[str]()
+    rounds = running.parted
+    for revoked in (True, False, True, False):
+        decided(home, revoked=revoked)
+        asyncio.run(running._take_up(lambda peer, error: cut.append(peer)))
+        assert rounds == ({"eve"} if revoked else set())
+    assert cut == ["eve", "eve"]
 
 
 def test_decisions_of_which_a_process_has_heard_nothing_are_noted_each(home: Home) -> None:
