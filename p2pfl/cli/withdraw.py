@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 STDIN: Final = Path("-")
 MOST_STDIN: Final = 1 << 20  # bytes
+NEW_LINE: Final = re.compile("\r\n|\r|\n")
 REMAINS: Final = (
     "  what stays: earlier models, which learned from these records within the ε that was told, and past sums;",
     "    nobody can take a record out of a model: where that is asked, a study begins anew without it",
@@ -91,7 +93,7 @@ def withdraw(
     else:
         from p2pfl.training.records.withdrawn import patient_name
 
-        names = [patient_name(one) for one in _lines(patients or STDIN)]
+        names = [patient_name(one.encode()) for one in _lines(patients or STDIN)]
     from p2pfl.node.withdrawals import withdraw as leave_out
 
     with Home.open(home, unlock=keys, write=False) as opened:
@@ -104,16 +106,22 @@ def withdraw(
         lines.append(
             "  none of them is known here: nothing that was trained on goes by that name; is it spelled as there?"
         )
+    elif patients is not None and told.used < told.given:
+        lines.append(
+            f"  {told.given - told.used} of {told.given} are known to nobody: are they spelled as in the records?"
+        )
     output.result("\n".join([*lines, *REMAINS]), {"given": told.given, "new": told.new, "used": told.used}, as_json)
 
 
-def _lines(file: Path) -> list[bytes]:
-    """The patients named in a file: of each line what stands between blanks. Raises NotReadable."""
+def _lines(file: Path) -> list[str]:
+    """The patients named in a file: of each line what stands between blanks. Raises NotReadable, DataNotText."""
+    from p2pfl.training.records.columns import text_of
+
     raw = sys.stdin.buffer.read(MOST_STDIN + 1) if file == STDIN else read_whole(file)
     if file == STDIN and len(raw) > MOST_STDIN:  # whoever stands behind the cut would not be left out
         raise NotReadable(evidence=f"it holds more than {MOST_STDIN} bytes: name them in a file", path=file)
-    found = [line.strip() for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines()]
-    named = [line for line in found if line]
+    text = text_of(raw, str(file)) if raw.strip() else ""  # in other bytes than the records' a name is nobody's
+    named = [line.strip() for line in NEW_LINE.split(text) if line.strip()]
     if not named:
         raise NotReadable(evidence="it names nobody", path=file)
     return named

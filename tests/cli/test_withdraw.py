@@ -14,7 +14,9 @@ from p2pfl.cli.withdraw import MOST_STDIN
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.node.runs.accounts import StudyAccounts
 from p2pfl.node.withdrawals import read_withdrawn
+from p2pfl.training.privacy.accounts import marks_of
 from p2pfl.training.records.column_map import MapFile
 from p2pfl.training.records.records import Records
 from p2pfl.training.records.withdrawn import patient_name
@@ -63,6 +65,33 @@ def test_patients_are_named_in_a_file_or_on_stdin_and_never_in_an_argument(
     assert told(capsys, "--patients", str(names), *home, status=2)["error"]["code"] == "P2P-USE-015"
     for wrong in ([], ["--data", "x.csv"], ["--patients", str(names), "--data", "x.csv", "--peers", str(sites.peers)]):
         assert told(capsys, *wrong, *home, status=2)["error"]["code"] == "P2P-USE-001"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le"])
+def test_names_in_another_encoding_than_the_records_are_refused(
+    sites: Sites, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    """They were taken for other names: nobody was left out, and the marks could not be taken back."""
+    names = sites.folder / "names.txt"
+    names.write_bytes("Müller\nada\n".encode(encoding))
+    home = ["--home", str(sites.folder / "a" / "home")]
+    assert told(capsys, "--patients", str(names), *home, status=2)["error"]["code"] == "P2P-TRAIN-003"
+    with opened(sites) as mine:
+        assert not read_withdrawn(mine).marks.size
+
+
+def test_names_that_are_known_to_nobody_are_counted_where_others_are_known(
+    sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(sites) as mine:
+        marks, privacy = marks_of(mine.records_key(), [patient_name(b"ada")]), Federation.load(sites.peers).privacy
+        StudyAccounts(mine, bytes(32), "trial", privacy, marks).admit()
+    names = sites.folder / "names.txt"
+    names.write_bytes("ada\n\u00a0cy\u00a0\nbbo\n".encode())
+    assert run(["withdraw", "--patients", str(names), "--home", str(sites.folder / "a" / "home")]) == 0
+    assert "2 of 3 are known to nobody" in capsys.readouterr().out
+    with opened(sites) as mine:
+        assert read_withdrawn(mine).among([patient_name(b"cy")]).all()
 
 
 def test_names_that_do_not_fit_into_what_is_read_of_stdin_are_refused_and_not_cut(
