@@ -111,6 +111,7 @@ def test_of_a_proposed_and_an_approved_question_every_key_is_listed(printed: Any
     ]
     assert printed("stats approve --standing km,describe --home bob") == {"standing": ["km", "describe"]}
     assert printed("stats show --home bob")["standing"] == ["km", "describe"]
+    assert printed("stats approve --standing agreed --home bob") == {"standing": []}
 
 
 def test_every_key_of_status_is_listed(printed: Any) -> None:

@@ -26,10 +26,14 @@ MOST_KINDS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """What was approved: the questions by their digest, and the kinds that stand."""
+    """What was approved: the questions by their digest, and the kinds that stand; None: those that all agreed on."""
 
     questions: Mapping[bytes, bytes]
-    standing: tuple[str, ...] = ()
+    standing: tuple[str, ...] | None = None
+
+    def stand(self, federation: Federation) -> tuple[str, ...]:
+        """The kinds that need no approval here: this site's own word goes before that of peers.yaml."""
+        return federation.statistics.standing if self.standing is None else self.standing
 
 
 def digest_of(federation: Federation, question: Mapping[str, Any]) -> bytes:
@@ -56,15 +60,16 @@ def approve(home: Home, federation: Federation, question: Mapping[str, Any]) -> 
     return name
 
 
-def stand(home: Home, kinds: Sequence[str]) -> None:
-    """Questions of these kinds, and of no others, need no approval of their own at this site."""
+def stand(home: Home, kinds: Sequence[str] | None) -> None:
+    """Questions of these kinds, and of no others, need no approval of their own here; None: as peers.yaml says."""
+    chosen = None if kinds is None else tuple(dict.fromkeys(kinds))[:MOST_KINDS]
     with home.beside():
-        _keep(home, Approvals(approvals(home).questions, tuple(dict.fromkeys(kinds))[:MOST_KINDS]))
+        _keep(home, Approvals(approvals(home).questions, chosen))
 
 
 def _keep(home: Home, held: Approvals) -> None:
     rows = [[name, facts] for name, facts in held.questions.items()]
-    home.replace(ITEM, codec.pack([rows, list(held.standing)]))
+    home.replace(ITEM, codec.pack([rows, None if held.standing is None else list(held.standing)]))
 
 
 def check(home: Home, federation: Federation, question: Mapping[str, Any], called: str) -> str:
@@ -73,9 +78,9 @@ def check(home: Home, federation: Federation, question: Mapping[str, Any], calle
     name = digest_of(federation, question)
     if name in held.questions:
         return "approved"
-    if kind in federation.statistics.standing or kind in held.standing:
+    if kind in held.stand(federation):
         return "standing"
-    kinds = ", ".join(dict.fromkeys((*federation.statistics.standing, *held.standing))) or "none"
+    kinds = ", ".join(held.stand(federation)) or "none"
     evidence = f"question {name.hex()[:16]}; approved here are {len(held.questions)}, and of the kinds: {kinds}"
     raise QuestionNotApproved(evidence=evidence, query=called, source=federation.source, home=home.path)
 

@@ -126,6 +126,21 @@ def test_a_question_that_cannot_be_is_refused_with_its_reason(
     assert not (tmp_path / "q.yaml").exists()
 
 
+def test_a_site_is_told_what_its_word_on_standing_kinds_comes_to(
+    sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = sites.names[0]
+    common = [*sites.common(name), "--key-file", str(sites.folder / name / "site.key")]
+    for kinds, what in (
+        ("none", "every question needs an approval here"),
+        ("km,cox", "no approval is needed here for km, cox"),
+        ("agreed", "every question needs an approval here"),  # as this peers.yaml has it
+    ):
+        capsys.readouterr()
+        assert run(["stats", "approve", "--standing", kinds, *common]) == 0
+        assert what in capsys.readouterr().out
+
+
 def test_an_answer_with_noise_says_which_figures_hold_it_and_which_do_not() -> None:
     held, bare = intervals_text(Crosstab.held, Crosstab.not_held).splitlines()[1:]
     assert "noise included: odds ratio low" in held

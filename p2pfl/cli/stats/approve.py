@@ -21,7 +21,8 @@ from p2pfl.home import Home
 @click.option(
     "--standing",
     metavar="KIND,…",
-    help="Questions of these kinds, and of no others, need no approval at this site; none: every one does.",
+    help="Questions of these kinds, and of no others, need no approval at this site, whatever peers.yaml says; none: "
+    "every one does; agreed: as peers.yaml says.",
 )
 @peers_option
 @home_option
@@ -57,13 +58,15 @@ def _stand(standing: str, peers_file: Path, home: Path, unlock: Unlock, as_json:
     from p2pfl.node import questions
     from p2pfl.node.studies import begin
 
-    kinds = [] if standing == "none" else [one.strip() for one in standing.split(",")]
-    if unknown := [one for one in kinds if one not in KINDS]:
+    own = {"none": [], "agreed": None}.get(standing, [one.strip() for one in standing.split(",")])
+    if unknown := [one for one in own or () if one not in KINDS]:
         evidence = f"--standing {', '.join(unknown)}; kinds are {', '.join(KINDS)}"
         raise WrongUse(evidence=evidence, verb=" stats approve")
     federation = Federation.load(peers_file)
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-        questions.stand(begin(opened, federation), kinds)
+        questions.stand(begin(opened, federation), own)
         name = opened.name
+    kinds = list(federation.statistics.standing if own is None else own)
+    text = f"no approval is needed here for {', '.join(kinds)}" if kinds else "every question needs an approval here"
     facts: dict[str, Any] = {"standing": kinds}
-    output.result(f"{name}: no approval is needed here for {', '.join(kinds) or 'no kind of question'}", facts, as_json)
+    output.result(f"{name}: {text}", facts, as_json)
