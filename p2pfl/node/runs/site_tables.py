@@ -79,7 +79,8 @@ def read_records(
     noised     the question's sums have noise
     one_each   of each patient one record is taken, so that one record is what a patient moves
     withdrawn   records, and patients, that are left out
-    Columns that are not asked may be blank, wrong, or not there; those that are learned must be once somebody withdrew.
+    Columns that are not asked may be blank, wrong, or not there; those that are learned must be there where no column
+    says whose a record is: whether or not somebody withdrew, so that nobody sees by a site's silence that one did.
     Raises leaves of errors.training 001-019, PatientsUnknown, PatientsUntold, WithdrawnUnknown.
     """
     given, every = GivenTable.of(data), columns_of(schema)
@@ -96,8 +97,6 @@ def read_records(
     counted = names if whose is None else tuple(map(bytes.__add__, names, whose))  # 32 bytes behind each
     out = np.zeros(len(names), np.bool_)  # (N,)
     if withdrawn is not None:
-        if withdrawn.marks.size and whose is None:
-            written.check_named(learned - column_map.absent)
         out = withdrawn.among(names)
         if whose is not None:
             out |= withdrawn.among(whose)
@@ -107,6 +106,8 @@ def read_records(
     if schema.patient and whose is None and asked and not noised:
         evidence = "a group of five records may be one patient's"
         raise PatientsUntold(evidence=evidence, source=source, patient=schema.patient)
+    if whose is None:
+        written.check_named(learned - column_map.absent)
     layers = layers_of([whose[row] for row in rows]) if whose is not None and not noised else ()
     columns_read = {name: values[rows] for name, values in held.items()}
     table = SiteTable(columns_read, levels, shows_own=shows_own, noised=noised, layers=layers)

@@ -307,13 +307,11 @@ def test_a_level_beside_a_number_is_guarded_by_twice_the_smallest_group() -> Non
     assert "sex male (10)" in caught.value.evidence
 
 
-def test_columns_that_nobody_asks_may_be_blank_wrong_or_away() -> None:
-    schema = federation().task.table
-    assert schema is not None
-    read = read_records(schema, ["age"], csv("age,sex\n61,unheard-of\n,male\n"))
+def test_columns_that_nobody_asks_may_be_blank_wrong_or_if_none_is_learned_away() -> None:
+    read = read_records(ASKING, ["age"], csv("age,sex,ill\n61,unheard-of,no\n,male,\n"))
     assert read.table.columns["age"].tolist()[:1] == [61.0] and read.table.records == 2
     assert len(set(read.names)) == 2
-    assert read.names == read_records(schema, ["age"], csv("sex,age\nunheard-of,61\nmale,\n")).names
+    assert read.names == read_records(ASKING, ["age"], csv("sex,ill,age\nunheard-of,no,61\nmale,,\n")).names
 
 
 def federation_asking() -> Federation:
@@ -344,14 +342,14 @@ def test_whoever_withdrew_is_in_no_answer_about_what_is_only_asked() -> None:
 
 
 @pytest.mark.claim("HOME-15")
-def test_a_file_that_cannot_say_who_withdrew_is_not_asked_of_once_somebody_has() -> None:
-    """Of fewer columns a record has another name: whoever withdrew would be back."""
+def test_a_file_that_cannot_say_who_withdrew_is_asked_of_nothing_before_somebody_has() -> None:
+    """Of fewer columns a record has another name: whoever withdrew would be back. The first one silenced a site."""
     key, short = Secret(bytes(32), "a home's"), "months,died\n12,alive\n9,dead\n"
     nobody = Withdrawn(key)
     gone = nobody.more(marks_of(key, read_records(ASKING, (), csv(FOLLOWED)).names[:1]))
-    assert read_records(ASKING, ["months"], csv(short), withdrawn=nobody).table.records == 2
-    with pytest.raises(WithdrawnUnknown, match="lacks age, ill, sex"):
-        read_records(ASKING, ["months"], csv(short), withdrawn=gone)
+    for withdrawn in (nobody, gone):
+        with pytest.raises(WithdrawnUnknown, match="lacks age, ill, sex"):
+            read_records(ASKING, ["months"], csv(short), withdrawn=withdrawn)
     absent = MapFile.of(b"absent: [age, sex, ill]\n", "columns.yaml")  # there, no file ever had them
     assert read_records(ASKING, ["months"], csv(short), absent, withdrawn=gone).table.records == 2
     named = replace(ASKING, patient="who")  # and where a column says whose a record is, that is enough
@@ -645,5 +643,27 @@ def test_a_question_is_approved_as_it_is_under_one_peers_file(tmp_path: Path) ->
         questions.stand(home, [])
         with pytest.raises(QuestionNotApproved):
             questions.check(home, agreed, other, "describe of age, sex")
-        assert questions.check(home, federation("statistics.standing=[describe]"), other, "") == "standing"
+
+
+@pytest.mark.claim("STAT-6")
+def test_a_sites_own_word_on_kinds_that_stand_goes_before_what_all_agreed_on(tmp_path: Path) -> None:
+    agreed = federation("statistics.standing=[describe]")
+    told = question_file.text_of(Describe((AGE,)), agreed)
+    with make(tmp_path, "charite") as home:
+        questions.approve(home, agreed, question_file.text_of(Describe((SEX,)), agreed))  # which says nothing of kinds
+        assert questions.check(home, agreed, told, "") == "standing"
+        for own in ([], ["histogram"]):
+            questions.stand(home, own)
+            with pytest.raises(QuestionNotApproved):
+                questions.check(home, agreed, told, "describe of age")
+        questions.stand(home, None)
+        assert questions.check(home, agreed, told, "") == "standing"
+
+
+def test_what_was_approved_outlives_another_word_on_kinds(tmp_path: Path) -> None:
+    agreed = federation()
+    told = question_file.text_of(Describe((AGE,)), agreed)
+    with make(tmp_path, "charite") as home:
+        questions.approve(home, agreed, told)
+        questions.stand(home, [])
         assert questions.approvals(home).questions.values()
