@@ -39,15 +39,18 @@ class EarlyLetters:
         """Letters of `sender` that are held, and their bytes."""
         return self._of.get(sender, NOTHING)[:2]
 
-    def hold(self, letter: Letter[Message], place: Hashable) -> bool:
-        """Hold it in the stead of any that its sender has in `place`; False where its sender's room is full."""
+    def hold(self, letter: Letter[Message], place: Hashable, more: int = 0) -> bool:
+        """Hold it in the stead of any that its sender has in `place`; False where its sender's room is full.
+
+        more   bytes of memory that the sender may have beside the bound
+        """
         sender = letter.sender
         before = self._held.get((sender, place))
         count, size, memory = self._of.get(sender, NOTHING)
         count, size, memory = count + 1, size + letter.size, memory + letter.memory
         if before is not None:
             count, size, memory = count - 1, size - before.size, memory - before.memory
-        if count > self.most_letters or memory > self.most_bytes:
+        if count > self.most_letters or memory > self.most_bytes + more:
             return False
         self._held[sender, place], self._of[sender] = letter, (count, size, memory)
         return True

@@ -65,7 +65,7 @@ from p2pfl.sharing.snapshot import read_vectors, restore
 from p2pfl.sharing.state import Context, Phase, State
 from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
 
-EARLY_BYTES: Final = 256 << 20  # held of one peer that is a step ahead
+EARLY_BYTES: Final = 256 << 20  # held of one peer that is a step ahead, and as much as a sum has
 EARLY_LETTERS: Final = 4096  # held of one peer that is a step ahead
 # Kinds that may be handed on: each counts by its own signature.
 HANDED: Final = (Members, Root, SumDigest, Nonce, Tags, Ready, Confirm, Leave)
@@ -380,10 +380,16 @@ class Round:
     def _convicts(self, proof: tuple[bytes, ...]) -> str:
         return evidence.convicted(proof, self.state.context.roster, self.state.context.run)
 
+    def _sum_bytes(self) -> int:
+        proposal = self.state.proposal
+        return self.state.context.sum_bytes(proposal.configuration) if proposal is not None else 0
+
     def _hold_early(self, letter: Letter[Message]) -> list[Effect]:
         message = letter.message
         place = message.index if isinstance(message, (Chunk, SumChunk, SumDigest, Opened)) else 0
-        if not self._early.hold(letter, (letter.envelope.attempt, message.kind, place)):
+        where = (letter.envelope.attempt, message.kind, place)
+        # A hub may be told U last, behind the words of all others: they are as large as a sum.
+        if not (self._early.hold(letter, where) or self._early.hold(letter, where, self._sum_bytes())):
             count, size = self._early.held_of(letter.sender)
             raise self._unexpected(letter, f"{count} letters, {size} bytes, ahead of their turn")
         return []

@@ -9,11 +9,13 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.errors import round as errors
+from p2pfl.messages import Letter
+from p2pfl.sharing import round as rounds
 from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.field import Field
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
-from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate import SimulatedFederation, Weather, peer
 from tests.examples import seeds
 from tests.sharing.algebra import Coalition, Watched
 from tests.sharing.liars import altering, proven, run, with_fields
@@ -129,3 +131,40 @@ def test_a_coordinator_does_not_choose_who_owns(hub: str | None, owner: str) -> 
     )
     assert all(chosen.owners != (owner,) for chosen, sender, _ in owners(federation) if sender != coordinator)
     promises.check(federation, beside=[coordinator])
+
+
+class ToldLast(SimulatedFederation):
+    """The set comes to the hub two seconds after all others have it, and so does all that is said behind it."""
+
+    late = False
+
+    def _carry(self, sender: str, to: str, letter: Letter) -> None:
+        self.late |= isinstance(letter.message, m.Members) and to == HUB
+        super()._carry(sender, to, letter)
+
+    def _arrival(self, sender: str, to: str, *, signed: bool) -> float:
+        slow = 2.0 if self.late and (sender, to) == ("site-1", HUB) else 0.0
+        return super()._arrival(sender, to, signed=signed) + slow
+
+
+def told_last() -> ToldLast:
+    federation = ToldLast(4, length=60_000, hub=HUB, weather=Weather(delay_s=(0.001, 0.05)))
+    federation.run()
+    assert federation.late
+    return federation
+
+
+def test_a_hub_that_is_told_the_set_last_holds_the_words_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are more than what a peer may be ahead with."""
+    monkeypatch.setattr(rounds, "EARLY_BYTES", 1 << 18)
+    federation = told_last()
+    promises.check(federation)
+    promises.everything_is_final(federation)
+
+
+def test_were_there_no_room_for_a_sum_it_would_accuse_the_honest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "EARLY_BYTES", 1 << 18)
+    monkeypatch.setattr(peer, "MOST_SUM", 0)
+    error = told_last().peers[HUB].error
+    assert error is not None
+    assert error.code == "P2P-ROUND-001"
