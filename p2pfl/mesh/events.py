@@ -125,7 +125,7 @@ class Greeter(Protocol):
         ...
 
     async def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
-        """Raise a P2PFLError to refuse the link; the far end is told its code and text."""
+        """Raise a P2PFLError to refuse the link; the far end is told its code and text. The links stand meanwhile."""
         ...
 
 

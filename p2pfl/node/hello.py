@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -49,6 +50,7 @@ from p2pfl.messages import (
 from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
+from p2pfl.node.weight import LARGE_LETTER
 from p2pfl.roster import MOST_PEERS
 
 PEERS_ITEM: Final = "state/peers"
@@ -121,6 +123,8 @@ class Greetings:
     _told_more: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _heard: dict[str, dict[str, Letter[Message]]] = field(default_factory=dict, init=False)
     _against: set[str] = field(default_factory=set, init=False)  # peers whose ledger is no prefix or continuation
+    # By peer: one of its large hellos is read at a time, however many connections it opens.
+    _reading: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
 
     def heard(self, letter: Letter[Message]) -> None:
         """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
@@ -187,12 +191,44 @@ class Greetings:
         What asks the disk, or the logs of other studies, does so in a thread: the loop goes on.
         """
         self.membership.check_key(peer)
+        if len(greeting) <= LARGE_LETTER:
+            await self._judge(peer, *self._read(peer, greeting, nonce))
+            return
+        async with self._reading[peer]:
+            found = await asyncio.to_thread(self._read, peer, greeting, nonce)
+        self.membership.check_key(peer)  # somebody may have revoked it meanwhile
+        await self._judge(peer, *found)
+
+    def _read(self, peer: str, greeting: bytes, nonce: bytes) -> tuple[Hello, list[Letter[Message]]]:
+        """The hello of that peer, and what it shows that this site said before this process. In whichever thread.
+
+        Raises MalformedMessage, WrongSender.
+        """
         hello = self._hello(peer, greeting, nonce)
+        if hello.federation_digest != self.site.federation_digest:
+            return hello, []  # of another epoch, in which this site's key may be another
+        try:
+            return hello, [letter for wire in hello.echo if (letter := self._said_before(wire)) is not None]
+        except codec.Malformed as error:
+            raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
+
+    def _said_before(self, wire: bytes) -> Letter[Message] | None:
+        """A statement of this site that another process of its made. Raises Malformed."""
+        if kind_said(wire) not in STATEMENTS:
+            return None  # bulk is not signed at all, and other kinds may take long to read
+        letter = read_letter(wire)
+        if letter.sender != self.site.name or letter.envelope.incarnation == self.site.incarnation:
+            return None  # of statements about this site only what it signed itself counts: no other is looked into
+        if not authentic(letter, self.site.roster):
+            raise codec.Malformed(f"{type(letter.message).__name__}: not signed by {letter.sender!r}")
+        return letter
+
+    async def _judge(self, peer: str, hello: Hello, said: Sequence[Letter[Message]]) -> None:
         offered = [Change(record, dict(signed)) for record, signed in hello.changes]
         if hello.federation_digest == self.site.federation_digest:
             self._check_pledge(peer, hello)
             try:
-                await self._check_what_it_holds(peer, hello)
+                await self._check_what_it_holds(peer, hello, said)
             except RolledBack as error:
                 # Shown under this site's own signature: this home must not go on, whatever the link.
                 self.end_node(error)
@@ -248,11 +284,11 @@ class Greetings:
             raise SignatureMissing(peer=peer, what="business associate agreement", evidence=evidence)
         self.pledged[peer] = (hello.genesis, hello.agreement)
 
-    async def _check_what_it_holds(self, peer: str, hello: Hello) -> None:
+    async def _check_what_it_holds(self, peer: str, hello: Hello, said: Sequence[Letter[Message]]) -> None:
         """Of this site, under its own signature. All of it is read before a home that is older is stopped: what that
         had spent since is known to the others alone.
         """
-        found: RolledBack | MalformedMessage | None = await self._set_back(peer, hello)
+        found: RolledBack | MalformedMessage | None = await self._set_back(peer, said)
         try:
             await self.heads.check(peer, hello.cosigned)
         except (RolledBack, MalformedMessage) as error:
@@ -269,19 +305,11 @@ class Greetings:
             self._told_more.clear()
             await self._told_more.wait()
 
-    async def _set_back(self, peer: str, hello: Hello) -> RolledBack | None:
-        """Whether one of this site's own statements was made by a later state of its home. Raises MalformedMessage."""
+    async def _set_back(self, peer: str, said: Sequence[Letter[Message]]) -> RolledBack | None:
+        """Whether one of this site's own statements was made by a later state of its home."""
         stands = self.standing()
         found: RolledBack | None = None
-        for wire in hello.echo:
-            try:
-                if kind_said(wire) not in STATEMENTS:
-                    continue  # bulk is not signed at all, and other kinds may take long to read
-                letter = open_letter(wire, self.site.roster, Message)
-            except codec.Malformed as error:
-                raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
-            if letter.sender != self.site.name or letter.envelope.incarnation == self.site.incarnation:
-                continue  # of statements about this site only what it signed itself counts
+        for letter in said:
             if self._is_later(letter, stands) and await self.heads.of_another_study(letter.envelope.run):
                 continue  # the peer takes part there too
             beyond = self._beyond_account(peer, letter, stands.most_said)

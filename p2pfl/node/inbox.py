@@ -26,6 +26,7 @@ from p2pfl.messages import Letter, Message
 from p2pfl.node.hello import Greetings
 from p2pfl.node.progress import LinkCameUp, LinkRefused, LinkWentDown, Observer, StillWaiting
 from p2pfl.node.site import SiteProcess
+from p2pfl.node.weight import LARGE_LETTER
 from p2pfl.sharing import events as e
 
 QUIET_S: Final = 5.0  # seconds without a step forward, after which the observer is told what is waited for
@@ -34,7 +35,6 @@ BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.Model
 IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
 MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
 FOREIGN_BYTES: Final = 64 << 20  # … and bytes of memory for them
-LARGE_LETTER: Final = 256 << 10  # bytes of a signed letter: to hash so many takes longer than to change threads
 # Faults of a member's link rather than of a letter: the link is dropped, the fault noted, and no run ends.
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 

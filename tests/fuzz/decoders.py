@@ -312,7 +312,7 @@ class _Anything:
     def admit(self, peer: str) -> None:
         pass
 
-    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    async def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         pass
 
 

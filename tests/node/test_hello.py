@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from math import inf
@@ -14,6 +16,7 @@ from p2pfl.clocks import SYSTEM
 from p2pfl.codec import Malformed, facts
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.counts import counted
+from p2pfl.errors.membership import Revoked
 from p2pfl.errors.round import (
     LedgersDiffer,
     MalformedMessage,
@@ -42,13 +45,16 @@ from p2pfl.messages import (
     Reveal,
     Root,
     Want,
+    letters,
     open_letter,
     read_letter,
+    rejoin,
     seal,
 )
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
+from p2pfl.node.weight import LARGE_LETTER
 from p2pfl.roster import Member, Roster
 from p2pfl.training.privacy.account import decimal_epsilon
 from tests.federation import everybody
@@ -463,6 +469,73 @@ def test_what_is_no_statement_is_not_read_in_an_echo() -> None:
     greeting = seal(replace(plain.message, echo=broken), plain.envelope, IDENTITIES["b"]).wire
     with pytest.raises(MalformedMessage):
         Site("a").judges("b", greeting)
+
+
+def large(sender: str, to: str = "a", size: int = LARGE_LETTER) -> bytes:
+    """A hello with a large statement of its sender's own in its echo, which says nothing of the receiver."""
+    plain = read_letter(Site(sender).greets.greeting(to, NONCE))
+    assert isinstance(plain.message, Hello)
+    echo = (said(sender, 1, 0, Root(RUN, ((31, 1),), bytes(size))).wire,)
+    return seal(replace(plain.message, echo=echo), plain.envelope, IDENTITIES[sender]).wire
+
+
+def test_no_signature_is_checked_of_what_others_said_in_a_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked, real = list[str](), letters.verify
+
+    def noted(key: bytes, kind: str, data: bytes, signature: bytes) -> bool:
+        checked.append(kind)
+        return real(key, kind, data, signature)
+
+    monkeypatch.setattr(letters, "verify", noted)
+    Site("a").judges("b", large("b"))
+    assert checked == ["message/hello"]
+
+
+def test_large_hellos_are_read_beside_the_loop_and_those_of_one_peer_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One member opened 256 connections, with 14 MiB on each, and every link stood still meanwhile."""
+    under_way, most, heard, real = Counter[str](), Counter[str](), threading.Event(), Greetings._hello
+    a, loops = Site("a").greets, threading.current_thread()
+
+    def reads(self: Greetings, peer: str, *given: bytes) -> Hello:
+        assert threading.current_thread() is not loops
+        under_way[peer] += 1
+        most[peer] = max(most[peer], under_way[peer])
+        if peer == "c":
+            heard.set()
+        assert heard.wait(60.0)
+        under_way[peer] -= 1
+        return real(self, peer, *given)
+
+    monkeypatch.setattr(Greetings, "_hello", reads)
+
+    async def scene() -> None:
+        await asyncio.gather(*(a.check_greeting(peer, large(peer), NONCE) for peer in "bbc"))
+
+    asyncio.run(scene())
+    assert (dict(most), a.entries) == ({"b": 1, "c": 1}, {"b": 3, "c": 3})
+
+
+def test_a_key_that_is_revoked_while_a_large_hello_is_read_opens_no_link() -> None:
+    asked: list[str] = []
+
+    def revoked(peer: str) -> None:
+        asked.append(peer)
+        if len(asked) == 2:
+            raise Revoked(peer=peer, evidence="its key")
+
+    with pytest.raises(Revoked):
+        Site("a", membership=Members(revoked=revoked)).judges("b", large("b"))
+
+
+def test_own_statements_that_this_site_never_signed_are_no_hello() -> None:
+    a, plain = Site("a"), read_letter(Site("b").greets.greeting("a", NONCE))
+    assert isinstance(plain.message, Hello)
+    forged = replace(said("b", 9), envelope=said("a", 9).envelope)
+    forged = rejoin(forged.message, forged.envelope, forged.signature)
+    greeting = seal(replace(plain.message, echo=(forged.wire,)), plain.envelope, IDENTITIES["b"]).wire
+    with pytest.raises(MalformedMessage) as caught:
+        a.judges("b", greeting)
+    assert (caught.value.evidence, a.failed) == ("in its echo: Propose: not signed by 'a'", [])
 
 
 @pytest.mark.claim("LIAR-9")
