@@ -100,6 +100,8 @@ class _OtherSites(Exception):
 class Statistics(Averages):
     """A peer that asks questions of all sites' tables, with the others."""
 
+    roll_call: Answer | None = None  # the last answer to one, or to a consent: its call may have been left before
+
     async def stats(
         self,
         /,
@@ -168,7 +170,7 @@ class _Asking:
     def __init__(
         self, peer: Statistics, inquiry: Inquiry, records: AskedRecords, patience_s: float, attendance: Attendance
     ) -> None:
-        self.attendance = attendance
+        self.attendance, self.peer = attendance, peer
         self.node, self.inquiry, self.records, self.patience_s = peer.node, inquiry, records, patience_s
         federation, home = inquiry.federation, self.node.home
         how = questions.check(home, federation, inquiry.facts, inquiry.called)
@@ -328,16 +330,17 @@ class _Asking:
         """
         node, run = self.node, sums_run(self.inquiry.federation)
         least, marks = self.inquiry.federation.minimum.sites, self.marks if binds and not self.bound else ()
-        asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of, aside=self.inquiry.aside)
+        said = b"" if binds else await asyncio.to_thread(lambda: part.said)
+        asked = Asked(self.inquiry.called, marks, least, self.over, called=said, of=part.of, aside=self.inquiry.aside)
         if charge is not None:
             asked = replace(asked, charge=partial(charge.charge, node.observer), leaves=charge.leaves)
-        source = SumRun(asked, part.parts, node.logs, run, salt(node.clocks.draw), lambda answer: None)
+        source = SumRun(asked, part.parts, node.logs, run, salt(node.clocks.draw), self._keep)
         source.patience_s = self.patience_s
         before = node.logs.count(run)
         while source.answer is None:
             await node.run(run, source, node.logs.count(run) + 1)
             if source.answer is None and source.missed(before):
-                raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
+                source.answer = self._kept(said, before)
         answer, source.answer = source.answer, None
         if self.over and answer.survivors != self.over:
             if self.bound:  # more than the roll call is open
@@ -352,6 +355,23 @@ class _Asking:
         self.rounds.append(answer.round)
         self.bound = self.bound or binds
         return answer
+
+    def _keep(self, answer: Answer) -> None:
+        if answer.asked:
+            self.peer.roll_call = answer
+
+    def _kept(self, said: bytes, before: int) -> Answer:
+        """The answer to a call before this one, which its caller left in mid-round and which had put the same in.
+
+        said     what this call would put in; empty where it binds the data, and is no matter of another call
+        before   rounds that were final when this call asked
+        Raises SumMissed.
+        """
+        run, logs, kept = sums_run(self.inquiry.federation), self.node.logs, self.peer.roll_call
+        rounds = [record["round"] for record in logs.rounds(run)[before:]]
+        if not said or kept is None or kept.asked != said or kept.round not in rounds:
+            raise SumMissed(evidence=f"the ledger holds it, up to round {logs.final_round(run)}")
+        return kept
 
 
 def _send(steps: Steps, opened: OpenedSum | GroupTooSmall) -> Ask | StatisticResult:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,12 +33,14 @@ from p2pfl.ledger.log import Log
 from p2pfl.node.runs import statistics as parts
 from p2pfl.node.runs.question_counts import AskedOf
 from p2pfl.node.runs.site_tables import read_records
+from p2pfl.peer import Peer
 from p2pfl.peer.blocking import BlockingPeer
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.describe import Describe, Described, Histogram
 from p2pfl.statistics.linear import Linear
 from p2pfl.statistics.question import Factor, Quantity, Statistic
-from tests.peer.sites import NAMES, Sites
+from tests.peer.sites import DEADLINE_S, NAMES, Sites
+from tests.peer.test_cancelled import left, proposed
 
 TABLE = b"""\
 columns:
@@ -115,6 +119,30 @@ def log_of(sites: Sites, name: str, which: Literal["federation", "site"], kind: 
     with opened(sites, name) as home:
         held = [codec.read_facts(one.record) for one in Log.open(home, which).records()]
     return [facts for facts in held if facts["kind"] == kind]
+
+
+def test_a_question_left_in_its_roll_call_and_asked_again_is_answered(sites: Sites) -> None:
+    """The round stayed the first call's, and the second was told that the others had finished it without this site."""
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(DEADLINE_S):
+            peers = {}
+            for name in NAMES:
+                joined = Peer.join(sites.folder / "peers.yaml", **sites.options(name))
+                peers[name] = await stack.enter_async_context(joined)
+
+            def asked(name: str) -> asyncio.Task[StatisticAnswer]:
+                return asyncio.create_task(peers[name].ask(Describe((AGE,)), sites.folder / f"{name}.csv"))
+
+            there = proposed(peers["ada"])
+            first, ben = asked("ada"), asked("ben")
+            await there.wait()
+            await left(first)
+            again, cyd = asked("ada"), asked("cyd")
+            found = [(await one).result for one in (again, ben, cyd)]
+            assert found[0] == found[1] == found[2]
+
+    asyncio.run(scene())
 
 
 def together(sites: Sites, *statistics: Statistic) -> dict[str, list[Any]]:

@@ -39,6 +39,7 @@ from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.node.question_file import called, text_of
 from p2pfl.node.runs.cohort import mark_of
 from p2pfl.node.runs.question_noise import QuestionNoise, aside_fact, over_facts
+from p2pfl.node.runs.readings import FLAGS
 from p2pfl.node.runs.site_tables import AskedRecords, read_records
 from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.noise import LIMIT
@@ -58,6 +59,12 @@ class Part:
 
     of: Mapping[str, Any]
     parts: list[Encoded]
+
+    @property
+    def said(self) -> bytes:
+        """Names what all agree on, and what this site puts in: of flags which are raised, whatever it drew for them."""
+        words = [one.words() != 0 if one.reading.kind == FLAGS else one.words() for one in self.parts]
+        return digest("said in a part", codec.facts(self.of), *(one.tobytes() for one in words))
 
 
 @dataclass(frozen=True)
