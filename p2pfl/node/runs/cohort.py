@@ -50,7 +50,7 @@ def mark_of(key: bytes, values: Any) -> bytes:
     scratch = np.empty((2, min(BLOCK, array.size)), np.uint64)
     for first in range(0, array.size, BLOCK):
         numbers = _as_floats(array[first : first + BLOCK])
-        if np.count_nonzero(numbers) < numbers.size:
+        if not numbers.all():
             numbers = numbers[numbers != 0.0]
         bits = numbers.view(np.uint64)
         for lane in range(LANES):
