@@ -60,7 +60,7 @@ def is_light(run: Run, event: e.Event) -> bool:
         return _few_sites(run) and (current.phase in NO_WORDS or _words(current, event) <= SMALL_WORDS)
     if isinstance(event, e.UpdateReady):
         return len(event.proposal.support) + len(event.proposal.configuration) <= SMALL_BYTES
-    if letter is not None and isinstance(letter.message, OF_ONE_CHUNK) and _is_one_of_many(current, letter):
+    if letter is not None and (_is_one_of_many(current, letter) or _leaves_one_lacking(current, letter)):
         return True
     kind: type = type(event if letter is None else letter.message)
     return kind in OF_ANY or (kind in OF_SMALL and _words(current, event) <= SMALL_WORDS)
@@ -90,13 +90,23 @@ def _is_one_of_many(current: Round, letter: m.Letter[m.Message]) -> bool:
     That may come before words of the sum: the check of them all follows the last of these.
     """
     gathering, members = current.state.gathering, len(current.state.survivors)
-    if current.phase is not Phase.GATHER or gathering is None:
+    if current.phase is not Phase.GATHER or gathering is None or not isinstance(letter.message, OF_ONE_CHUNK):
         return False
     if gathering.challenge:  # this site has told its tags
         more = len(gathering.sums) + 1 < len(gathering.pieces)
         return more and isinstance(letter.message, m.SumChunk) and letter.size <= SUMMED_BYTES
     opened = len(gathering.nonces.keys() - {current.state.context.me}) + isinstance(letter.message, m.Nonce)
     return opened < members - 1 and letter.size * members <= SUMMED_BYTES
+
+
+def _leaves_one_lacking(current: Round, letter: m.Letter[m.Message]) -> bool:
+    """A Root or a seed of another member has yet to come: nothing is summed, and nothing unmasked, before the last."""
+    state, message = current.state, letter.message
+    if isinstance(message, m.Root) and current.phase is Phase.GATHER and state.gathering is not None:
+        return bool(set(state.survivors) - state.gathering.roots.keys() - {letter.sender})
+    if isinstance(message, m.Reveal) and current.phase is Phase.UNMASK:
+        return bool(set(state.survivors) - state.sum.reveals.keys() - {name for name, _ in message.seeds})
+    return False
 
 
 def _ends(over: Round, letter: m.Letter[m.Message]) -> bool:

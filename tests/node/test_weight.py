@@ -84,7 +84,7 @@ def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
     assert {m.Members, e.Begin} <= few["loop"]
     assert not few["loop"] & NEVER
     many = summed("many", SMALL_WORDS + 1)
-    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= {*OF_ANY, *OF_ONE_CHUNK, *BY_MORE}
+    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= {*OF_ANY, *OF_ONE_CHUNK, *BY_MORE, m.Root, m.Reveal}
     monkeypatch.setattr(weight, "SMALL_BYTES", -1)
     assert summed("again", 10)["loop"] <= {m.Confirm, m.Want, e.Tick}  # of the round before
 
@@ -239,6 +239,44 @@ def test_a_chunk_of_a_long_round_is_light_until_it_may_be_what_tags_wait_for(
     assert weight.is_light(run, letter(size)) == isinstance(message, m.SumChunk)  # one more is lacking
     gathering.sums[len(gathering.pieces) - 2] = words
     assert not weight.is_light(run, letter(size))
+
+
+def test_a_root_of_a_long_round_is_light_unless_it_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one sets off the sums of all chunks whose words came before it."""
+    monkeypatch.setattr(chunks, "LEAST_BYTES", EACH)
+    world = Attacked(lies={}, takes=lambda sender, to, letter: to == ME and m.carries(letter, m.Root))
+    world.begin()
+    world.until(lambda: world.stands(ME, Phase.GATHER) and len(arrived(world, m.Root)) == len(world.peers) - 1)
+    assert light_but_the_last(world, arrived(world, m.Root))
+
+
+def test_a_seed_of_a_long_round_is_light_unless_it_is_the_last() -> None:
+    """The last one sets off the masks of all words, which are taken out of their sum."""
+    world = Attacked(lies={}, takes=lambda sender, to, letter: to == ME and m.carries(letter, m.Reveal))
+    world.begin()
+    world.until(lambda: world.stands(ME, Phase.UNMASK) and len(arrived(world, m.Reveal)) == len(world.peers) - 1)
+    assert light_but_the_last(world, arrived(world, m.Reveal))
+
+
+def arrived(world: Attacked, kind: type[m.Message]) -> list[m.Letter[m.Message]]:
+    """Those that wait before ME."""
+    return [one for _, to, one in world.carried if to == ME and m.carries(one, kind)]
+
+
+def light_but_the_last(world: Attacked, letters: list[m.Letter[m.Message]]) -> bool:
+    """Each but the last is light, and leads to no word, even where all other words are there."""
+    run, current = world.peers[ME].run, world.round_of(ME)
+    assert run is not None and current.state.gathering is not None
+    shape = current.state.gathering.segments
+    *most, last = letters
+    for one in most:
+        current.state.gathering.segments = ((31, SMALL_WORDS + 1),)
+        assert weight.is_light(run, e.Received(world.now, one))
+        current.state.gathering.segments = shape
+        effects = run.handle(e.Received(world.now, one))
+        assert not [found for found in effects if isinstance(found, e.Apply | e.Persist | e.Send)]
+    current.state.gathering.segments = ((31, SMALL_WORDS + 1),)
+    return not weight.is_light(run, e.Received(world.now, last))
 
 
 def test_words_that_come_once_tags_are_told_are_tagged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
