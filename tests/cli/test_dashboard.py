@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.cli.dashboard.view import HomeView
 from p2pfl.cli.main import run
+from p2pfl.node.live import TRAFFIC
 from tests.cli.sites import Start, ended
 from tests.report.sample import Sample
 
@@ -130,3 +132,15 @@ with _telling("http://127.0.0.1:1", Path(sys.argv[1])) as tell:
     )
     assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted: nothing final is lost")
     assert not file.exists()
+
+
+def test_the_traffic_of_a_round_that_was_taken_up_is_told_as_that(tmp_path: Path) -> None:
+    with Sample(rounds=2).write_into(tmp_path) as home:
+        for taken_up, said in (
+            (False, "22.0 kB in the last round"),
+            (True, "22.0 kB in the last round, since it was "),
+        ):
+            home.show(TRAFFIC, json.dumps([[1, "training", 20_000, 1], [2, "training", 22_000, 1, taken_up]]).encode())
+            seen = HomeView(home).look()
+            assert seen["v"]["traffic_last"].startswith(said), seen
+            assert seen["v"]["traffic_last"].endswith("taken up") == taken_up

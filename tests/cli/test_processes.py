@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from p2pfl.cli.peers.create import task_lines
-from p2pfl.federation import draft
+from p2pfl.federation import Federation, draft
 from p2pfl.home import Home, notes
 from p2pfl.ledger import auditor
 from p2pfl.node.runs.metric import NOT_ALL_THERE
+from p2pfl.training.privacy.account import Account, Mechanism, decimal_epsilon
+from p2pfl.training.tasks.heart_records import deal
 from tests.cli.sites import AT_THE_END_OF_PASS, DEADLINE_S, Sites, Start, ended, facts, said
 
 
@@ -105,6 +108,23 @@ def test_the_demo_ends_with_every_key_and_identical_roots(tmp_path: Path, start:
             assert verified[0] == 0
             roots.add(facts(verified[1])["federation"]["root"])  # type: ignore[index]
     assert roots == {told["ledger"]["root"]}  # type: ignore[index]
+
+
+@pytest.mark.claim("DP-5")
+def test_a_demo_of_passes_for_which_the_accountants_bound_sinks_is_verified(tmp_path: Path, start: Start) -> None:
+    """PRV says less of five such passes than of four, and an honest home was not what was signed, for ever."""
+    quiet = ("--set", "privacy.noise_multiplier=60", "--set", "privacy.steps_per_round=1")
+    status, out, err = ended(start("demo", "--peers", "3", "--rounds", "6", *quiet, "--home", "kept", "--json"))
+    assert (status, facts(out)["ledger"]["verified"]) == (0, True), err  # type: ignore[index]
+    agreed = Federation.load(tmp_path / "kept" / "peers.yaml").privacy
+    kinds = [replace(Mechanism.of_pass(agreed), steps=passes) for passes in range(1, 7)]
+    bounds = [Account([kind]).epsilon(agreed.delta) for kind in kinds]
+    assert bounds[3] > bounds[4], "it sinks here"
+    for name in deal(3).files:
+        common = ("--home", f"kept/{name}/home", "--log", "site", "--json")
+        shown = facts(ended(start("ledger", "show", *common))[1])["records"]
+        spent = [one["record"]["after"] for one in shown if one["record"]["kind"] == "charge"]  # type: ignore[attr-defined]
+        assert spent == [decimal_epsilon(max(bounds[:passes])) for passes in range(1, 7)]
 
 
 def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tmp_path: Path, start: Start) -> None:

@@ -69,7 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         propose(sample, found.home)
         show(found.home, 5, {"cyd": "its sum digest"})
         found.home.show(
-            "state/traffic", json.dumps([[k, "training", 20_000 + 500 * k, 1] for k in range(1, 5)]).encode()
+            "state/traffic", json.dumps([[k, "training", 20_000 + 500 * k, 1, k == 4] for k in range(1, 5)]).encode()
         )
         yield found
 
@@ -95,7 +95,7 @@ def test_the_page_shows_round_links_curves_ledger_and_members(chromium: Browser)
     assert "relay ben" in text("links")
     assert "0.871" in text("metric")
     assert "2.50" in text("epsilon")
-    assert "22.0 kB in the last round" in text("traffic")
+    assert "22.0 kB in the last round, since it was taken up" in text("traffic")
     assert re.search(r"of trainings and of questions.*would send [0-9.]+ k?B in one of training", text("traffic"))
     assert "verified" in text("ledger")
     assert all(name in text("members") for name in NAMES)
