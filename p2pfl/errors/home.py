@@ -77,7 +77,12 @@ class DiskRefused(LocalFault):
     """The system refused to {step} {path}."""
 
     code = "P2P-HOME-007"
-    likely = ("the directory belongs to another user", "the file system is mounted read-only", "the disk is failing")
+    likely = (
+        "the directory belongs to another user",
+        "the file system is mounted read-only",
+        "this process may open no more files (ulimit -n)",
+        "the disk is failing",
+    )
     command = "ls -ld {folder} {path}"
 
 

@@ -7,6 +7,7 @@ nobody else is, and may read the checkout all the same.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.sites import Sites
+from tests.cli.sites import Sites, Start, ended, said
 from tests.end_to_end.processes import PATIENCE_S, ROOT
 
 NOBODY_ELSE = 61_234
@@ -76,6 +77,24 @@ def test_a_verb_without_descriptors_says_so(sites: Sites, verb: str, descriptors
     status, err = limited(f"--nofile={descriptors}", words(sites, verb))
     assert any(code in err for code in codes), err
     assert status == (0 if codes == ("",) else 1)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no limit of another process can be set here")
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_site_at_work_that_can_open_no_more_says_so(tmp_path: Path, start: Start, more: int) -> None:
+    """Without one for a link it waits on, and says why none came; without one for its home it ends with an error."""
+    sites = Sites(tmp_path)
+    first, *others = (["sum", *sites.common(name), "--value", "1"] for name in sites.names)
+    patient = start(*first)
+    said(patient, "listening")
+    limit = 1 + more + max(int(place.name) for place in Path(f"/proc/{patient.pid}/fd").iterdir())
+    resource.prlimit(patient.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    for one in others:
+        start(*one)
+    said(patient, "Too many open files")
+    patient.terminate()
+    status, _, _ = ended(patient)
+    assert status in (1, 130)
 
 
 @pytest.fixture(scope="module")
