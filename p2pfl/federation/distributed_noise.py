@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from p2pfl.federation.federation import Federation
 
 DISTRIBUTED: Final = "distributed"
+LEAST_PARTS: Final = 2  # honest sites in every sum: as many as the secure sum itself needs to hide any
 
 
 class Unfit(NamedTuple):
@@ -47,7 +48,7 @@ def unfit(federation: Federation) -> Iterator[Unfit]:
         yield Unfit("local.personal", f"[{', '.join(federation.local.personal)}]", "[]", why)
     if federation.sharing.field == 16:
         yield Unfit("sharing.field", "16", "31 or 61", "the grid of the noise would be too coarse")
-    if private.colluders is not None and private.colluders > q - 2:
+    if exceeds_sum(federation):
         why = "a sum over a quorum holds two honest sites against no more"
         yield Unfit("privacy.colluders", str(private.colluders), f"at most {q - 2}", why)
 
@@ -89,6 +90,19 @@ def bounds_of_moves(federation: Federation, divisor: float) -> tuple[float, floa
     return min(moves), max(moves)
 
 
+def exceeds_sum(federation: Federation) -> bool:
+    """`privacy.colluders` are more than the sum holds out; in the first epoch: a removal always comes into force.
+
+    It leaves a smaller quorum, and settings as they are. What is behind them then is what `parts_of` says.
+    """
+    colluders, q = federation.privacy.colluders, federation.roster.quorums.q
+    return federation.roster.epoch == 1 and colluders is not None and colluders > q - 2
+
+
 def parts_of(quorum: int, colluders: int | None) -> int:
-    """How many honest sites' noise is in every sum that is opened: those of a quorum less the colluders."""
-    return quorum - (quorum - 2 if colluders is None else colluders)
+    """How many honest sites' noise is in every sum that is opened: those of a quorum less the colluders.
+
+    Two at the least: where a removal left a quorum too small for the colluders that were agreed on, noise is against as
+    many as the sum itself holds out.
+    """
+    return max(LEAST_PARTS, quorum - (quorum if colluders is None else colluders))

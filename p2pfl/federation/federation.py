@@ -23,7 +23,7 @@ from p2pfl.errors.federation import (
 from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.distributed_noise import DISTRIBUTED, check_noise, with_parts
+from p2pfl.federation.distributed_noise import DISTRIBUTED, check_noise, exceeds_sum, with_parts
 from p2pfl.federation.members import read_members, read_name
 from p2pfl.federation.model_terms import ModelTerms
 from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
@@ -303,12 +303,11 @@ def _check_fit(federation: Federation, top: Table) -> None:
 
 def _check_looks(federation: Federation, top: Table) -> None:
     """Raises SettingsDoNotFit where a look's noise would be made up by fewer honest sites than the sum holds."""
-    colluders, most = federation.privacy.colluders, federation.roster.quorums.q - 2
-    if federation.measures.noise_multiplier and colluders is not None and colluders > most:
+    if federation.measures.noise_multiplier and exceeds_sum(federation):
         _misfit(
             top.value("privacy", table).node("colluders").place,
             "with noise on measures, a sum over a quorum must hold two honest sites against the colluders",
-            f"colluders {colluders}, at most {most}",
+            f"colluders {federation.privacy.colluders}, at most {federation.roster.quorums.q - 2}",
         )
 
 

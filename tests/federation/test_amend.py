@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.cli.peers.changes import change_lines
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.federation import DocumentTooLarge, DuplicateMember, TooFewPeers, WrongValue
+from p2pfl.errors.distributed_noise import NoiseNotShared
+from p2pfl.errors.federation import DocumentTooLarge, DuplicateMember, SettingsDoNotFit, TooFewPeers, WrongValue
 from p2pfl.errors.membership import CannotAmend, HubLeaves, NoHubHere, NoSuchSite, NotAHub, SiteThereAlready
 from p2pfl.federation import Federation, changefile, draft
 from p2pfl.federation.amend import amend, changed, next_hub, settings_of
+from p2pfl.federation.distributed_noise import parts_of
 from p2pfl.federation.membership import Change
 from tests.examples import examples
 from tests.federation.changes import all_three, change, federation, lineage, member, next_file
@@ -92,6 +95,31 @@ def test_a_file_whose_sites_stand_on_one_line_is_refused_and_not_guessed_at() ->
     flat = Federation.parse(f"{head}peers: [{rows}]\n{tail[tail.index('task:') :]}".encode())
     with pytest.raises(CannotAmend):
         next_file(flat, lineage(flat), remove=["eve"])
+
+
+LOOKS = ("measures.noise_multiplier=9",)
+SHARED = ("privacy.noise=distributed", "privacy.steps_per_round=1", "local.learning_rate=0.1", "local.optimiser=sgd")
+
+
+@pytest.mark.claim("DP-11")
+@pytest.mark.parametrize("settings", [LOOKS, SHARED], ids=["looks", "updates"])
+@pytest.mark.parametrize(("colluders", "before", "after"), [(2, 2, 2), (1, 3, 2)])
+def test_a_removal_comes_into_force_however_many_colluders_were_agreed_on(
+    settings: tuple[str, ...], colluders: int, before: int, after: int
+) -> None:
+    """Of five sites a quorum of four holds out two, of four one of three holds out one: noise is for no more then."""
+    old = federation(*settings, f"privacy.colluders={colluders}")
+    made = change(old, lineage(old), remove=["eve"])
+    new = made.federation()
+    assert new.roster.names == ("ada", "ben", "cyd", "dot")
+    assert settings_of(new) == settings_of(old), "or no site would take the change up"
+    told = [parts_of(one.roster.quorums.q, one.privacy.colluders) for one in (old, new)]
+    assert told == [before, after]
+    assert [one.privacy.parts for one in (old, new)] == (told if settings == SHARED else [1, 1])
+    lines = [line for line in change_lines(old, made, 0) if "colluding sites, as many as a sum holds out" in line]
+    assert len(lines) == (colluders == 2)
+    with pytest.raises((SettingsDoNotFit, NoiseNotShared)):  # in the first epoch nobody is shut out by it
+        federation(*settings, "privacy.colluders=3")
 
 
 HUB = federation("topology=hub", "hub=ada")

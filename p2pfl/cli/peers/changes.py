@@ -127,8 +127,21 @@ def change_lines(federation: Federation, change: Change, done: int) -> list[str]
             for name, spent in held.get("recovered", {}).items()
         ),
         f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
+        *_noise_lines(new),
     ]
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
+
+
+def _noise_lines(new: Federation) -> list[str]:
+    """Where noise is no longer made for as many colluding sites as were agreed on."""
+    agreed, most = new.privacy.colluders, new.roster.quorums.q - 2
+    noised = new.privacy.is_distributed or new.measures.noise_multiplier or new.statistics.noise_multiplier
+    if not noised or agreed is None or agreed <= most:
+        return []
+    return [
+        f"noise of which each site adds a part is then for {most} colluding sites, as many as a sum holds out, "
+        f"and not for {agreed}: of updates and questions, and of looks at held-out records"
+    ]
 
 
 def signature_lines(lineage: Lineage, change: Change, path: Path, complete: bool, done: int) -> list[str]:

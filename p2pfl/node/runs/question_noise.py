@@ -20,7 +20,7 @@ from typing import Any, Final
 from p2pfl import codec
 from p2pfl.errors.statistics import NoiseUnbounded
 from p2pfl.federation import Federation
-from p2pfl.federation.distributed_noise import DISTRIBUTED, parts_of
+from p2pfl.federation.distributed_noise import DISTRIBUTED, exceeds_sum, parts_of
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import KEY_BYTES, Draw, Secret, digest
 from p2pfl.node.logs import Logs
@@ -37,17 +37,20 @@ from p2pfl.training.privacy.accounts import EVERYTHING
 
 ITEM: Final = "state/question"
 MOST_KEPT: Final = 1 << 10  # bytes
-LEAST_PARTS: Final = 2  # honest sites in every sum, as many as the secure sum itself needs to hide any
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionNoise:
-    """What the sites agreed on. parts: how many honest sites' noise is in every sum."""
+    """What the sites agreed on. parts: how many honest sites' noise is in every sum.
+
+    exceeds_sum   more colluders were agreed on than a sum holds out
+    """
 
     multiplier: float
     parts: int
     privacy: Privacy
     patient: str
+    exceeds_sum: bool = False
 
     @classmethod
     def of(cls, federation: Federation) -> QuestionNoise | None:
@@ -56,7 +59,8 @@ class QuestionNoise:
         if not multiplier:
             return None
         parts = parts_of(federation.roster.quorums.q, federation.privacy.colluders)
-        return cls(multiplier, parts, federation.privacy, schema.patient if schema is not None else "")
+        patient = schema.patient if schema is not None else ""
+        return cls(multiplier, parts, federation.privacy, patient, exceeds_sum(federation))
 
     @property
     def one_each(self) -> bool:
@@ -70,7 +74,7 @@ class QuestionNoise:
             why = "the sites agreed on `privacy: none`, which has no account and no limit"
         elif self.one_each and not self.patient:
             why = "`privacy.unit` is patient, and the table names no column of patients"
-        elif self.parts < LEAST_PARTS:
+        elif self.exceeds_sum:
             why = "`privacy.colluders` leaves fewer than two honest sites in a quorum"
         if why:
             raise NoiseUnbounded(evidence=f"noise_multiplier {self.multiplier:g}", query=called, why=why)
