@@ -251,7 +251,7 @@ class AnotherCohort(ConfigurationError):
     likely = (
         "a site joined, left or was away since they were first summed, under whichever name",
         "they were summed in another study, whose sites are other ones to this one: ask there, or have one study",
-        "they are the same numbers by chance: nothing can tell that from the same data",
+        "they are the same numbers by chance, as of two columns with as many yes: nothing tells these apart",
     )
     command = "p2pfl ledger show --log site"
 

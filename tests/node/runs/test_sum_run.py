@@ -236,6 +236,17 @@ def test_a_mark_is_the_one_that_older_site_logs_hold() -> None:
     assert mark_of(MARK, values[values > 0]).hex() == "7e7c0e3b6dafac15d8ddb5b30659d35ca48d02c4ca9495a01be313329e39b437"
 
 
+@pytest.mark.claim("SUM-14")
+def test_a_column_is_one_data_under_another_name_and_so_are_two_with_as_many_yes() -> None:
+    """By numbers alone nothing tells a copy from another column of as many: a refusal costs less than a site's count.
+
+    Else whoever asked the one over five sites, and a copy of it over four, would have the fifth one's number of yes.
+    """
+    smokes, smoked, diabetic = [1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert mark_of(MARK, smokes) == mark_of(MARK, smoked) == mark_of(MARK, diabetic)
+    assert mark_of(MARK, [*smokes, 1.0]) != mark_of(MARK, diabetic)
+
+
 def test_a_mark_of_many_numbers_is_that_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(1, 1000, dtype=np.int64)
     whole = mark_of(MARK, values)
