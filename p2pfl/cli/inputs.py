@@ -8,18 +8,27 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Final
 
 from p2pfl.cli import output
 from p2pfl.errors.counts import counted
-from p2pfl.errors.people import NoSuchColumn, NothingToSum, NotReadable, ValueNotANumber, ValueTooFine
+from p2pfl.errors.people import (
+    NoRoomForDecimals,
+    NoSuchColumn,
+    NothingToSum,
+    NotReadable,
+    ValueNotANumber,
+    ValueTooFine,
+)
 from p2pfl.files import LARGE_BYTES, read_file
 
 STATISTICS: Final = ("mean", "sum", "count", "variance")
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 MOST_DECIMALS: Final = 9  # of a value
+FINE: Final = 4  # digits of a variance above which its squares leave little room
+EXACT_BITS: Final = 61  # of the field of exact sums
 LONGEST_LINE: Final = 200  # characters read of stdin
 BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any statistic
 
@@ -97,6 +106,29 @@ def parts(statistic: str, values: Sequence[Decimal], decimals: int) -> tuple[Dec
         evidence = f"--decimals {decimals} at this site"
         raise ValueTooFine(evidence=evidence, digits=counted(finest, "digit"))
     return variance_parts(values)
+
+
+def room_for(statistic: str, decimals: int, sites: int) -> Decimal:
+    """The most that one of so many sites may add to the statistic: 61 bits hold the sum of all, digits and all."""
+    from p2pfl.sharing.field import FIELDS
+    from p2pfl.sharing.quantiser import largest
+
+    return Decimal(largest(FIELDS[EXACT_BITS], sites)).scaleb(-summed_decimals(statistic, decimals))
+
+
+def check_room(statistic: str, values: Sequence[Decimal], decimals: int, sites: int) -> None:
+    """What this site adds fits into the sum, before any other site waits for it. Raises NoRoomForDecimals."""
+
+    def fits(digits: int) -> bool:
+        with localcontext(prec=LONGEST_LINE):
+            rounded = [round(one, digits) for one in values]
+        return max(map(abs, parts(statistic, rounded, digits))) <= room_for(statistic, digits, sites)
+
+    if fits(decimals):
+        return
+    fewer = next((digits for digits in range(decimals - 1, -1, -1) if fits(digits)), 0)
+    evidence = f"each of {sites} sites may add {int(room_for(statistic, decimals, sites))} at most"
+    raise NoRoomForDecimals(evidence=evidence, statistic=statistic, decimals=decimals, fits=fewer)
 
 
 def read_off(statistic: str, total: Sequence[Decimal]) -> Decimal:

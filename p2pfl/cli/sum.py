@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.inputs import MOST_DECIMALS, STATISTICS, own_values, parts, read_off, summed_decimals
+from p2pfl.cli.inputs import (
+    FINE,
+    MOST_DECIMALS,
+    STATISTICS,
+    check_room,
+    own_values,
+    parts,
+    read_off,
+    room_for,
+    summed_decimals,
+)
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
@@ -82,7 +92,8 @@ def exact(text: str) -> Decimal:
     type=click.IntRange(0, MOST_DECIMALS),
     default=DECIMALS,
     show_default=True,
-    help="Digits after the point that count; the same at all. A variance wants all that the values have.",
+    help="Digits after the point that count; the same at all. A variance wants all that the values have, and above 4 "
+    "leaves room for small numbers alone.",
 )
 @patience_option
 @agreement_option
@@ -123,6 +134,10 @@ def sum_(
     federation = Federation.load(peers_file)
     given = own_values(value, file, column)
     mine, digits = parts(statistic, given, decimals), summed_decimals(statistic, decimals)
+    check_room(statistic, given, decimals, len(federation.roster.members))
+    if statistic == "variance" and decimals > FINE:
+        room = room_for(statistic, decimals, len(federation.roster.members))
+        output.progress(f"with --decimals {decimals} the squares of each site may add up to {int(room)} at most")
     command = _asked_there(statistic, query, limit, decimals, column)
     watch = Watch(federation.roster, command, here=Here(peers_file, home), tell=monitor.tell)
     asked = SumTerms(query or statistic, limit, digits, file is not None, patience_s)

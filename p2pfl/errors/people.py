@@ -91,6 +91,18 @@ class ValueTooFine(ConfigurationError):
     command = "p2pfl sum --help"
 
 
+class NoRoomForDecimals(ConfigurationError):
+    """With --decimals {decimals} a sum has no room for what this site adds to a {statistic}; with {fits} it has."""
+
+    code = "P2P-USE-038"
+    likely = (
+        "a variance sums squares, which have twice as many digits after the point as the values",
+        "the values have more digits than were measured: round them in the file, and so at every site",
+        "their unit is small: in a larger one, or less one number that all sites take off, squares are smaller",
+    )
+    command = "p2pfl sum --stat {statistic} --decimals {fits} --help"
+
+
 class NoSuchColumn(ConfigurationError):
     """{path} has no column {column}."""
 

@@ -213,7 +213,8 @@ class _Asking:
             found = await asyncio.to_thread(_send, steps, opened)
             if isinstance(found, StatisticResult):
                 noise = await asyncio.to_thread(self._noise)
-                return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]), noise)
+                told, rounds = found.named(self.over), (self.rounds[0], self.rounds[-1])
+                return StatisticAnswer(self.question, told, self.over, rounds, noise)
             await asyncio.to_thread(patients.follow, opened)
             if gone is not None:
                 await asyncio.to_thread(gone.follow, opened)

@@ -8,7 +8,8 @@ Hartung and Knapp's interval.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -40,7 +41,10 @@ MOST_VARIANCE: Final = 16.0  # of an estimate, with numbers in [−1, 1] or of s
 
 @dataclass(frozen=True, slots=True)
 class SiteEstimate:
-    """What one site showed: its place among the sites, how many records in all and in each group, estimate, error."""
+    """What one site showed: its place among the sites, how many records in all and in each group, estimate, error.
+
+    name   of the site, once it is known (`StatisticResult.named`)
+    """
 
     site: int
     counts: tuple[int, ...]
@@ -48,6 +52,7 @@ class SiteEstimate:
     se: float
     weight_fixed: float
     weight_random: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +79,14 @@ class MetaResult(StatisticResult):
     i_squared: float
     tau_squared: float
 
+    def named(self, sites: Sequence[str]) -> MetaResult:
+        return replace(self, sites=tuple(replace(one, name=sites[one.site]) for one in self.sites))
+
     def tables(self) -> tuple[TextTable, ...]:
         header = ("site", "records", "estimate", "se", "weight, fixed", "weight, random")
         rows = tuple(
-            (one.site, sum(one.counts), one.estimate, one.se, one.weight_fixed, one.weight_random) for one in self.sites
+            (one.name or one.site, sum(one.counts), one.estimate, one.se, one.weight_fixed, one.weight_random)
+            for one in self.sites
         )
         effects = tuple(
             (name, one.estimate, one.se, one.low, one.high)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Final
 
@@ -249,6 +249,10 @@ class StatisticResult(ABC):
     @abstractmethod
     def tables(self) -> tuple[TextTable, ...]:
         """The same for people."""
+
+    def named(self, sites: Sequence[str]) -> StatisticResult:
+        """The result with the names of sites in place of their places, where it tells of single ones."""
+        return self
 
 
 Steps = Generator[Ask, OpenedSum, StatisticResult]

@@ -25,7 +25,7 @@ from p2pfl.cli.completion import _put
 from p2pfl.cli.demo import _place, _temporary
 from p2pfl.cli.demo.outcome import demo_facts, demo_text
 from p2pfl.cli.firewall import firewall_lines
-from p2pfl.cli.inputs import own_values, parts, read_off, summed_decimals
+from p2pfl.cli.inputs import check_room, own_values, parts, read_off, summed_decimals
 from p2pfl.cli.interrupts import INTERRUPTS
 from p2pfl.cli.join_facts import _metric as metric_facts
 from p2pfl.cli.joining import Access, ProxyChoice
@@ -42,7 +42,8 @@ from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
 from p2pfl.errors.mesh import KeyNotListed
-from p2pfl.errors.people import ValueTooFine
+from p2pfl.errors.people import NoRoomForDecimals, ValueTooFine
+from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.errors.training import DataNotText
 from p2pfl.federation import Federation
 from p2pfl.node.progress import (
@@ -227,6 +228,48 @@ def test_a_variance_of_values_finer_than_what_is_summed_is_refused() -> None:
     with pytest.raises(ValueTooFine, match="4 digits"):
         parts("variance", [Decimal("100.1234"), Decimal("1")], 3)
     assert parts("variance", [Decimal("100.1000")], 1)[0] == Decimal("100.1")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "decimals", "fits"),
+    [("variance", 6, 5), ("variance", 9, 5), ("variance", 5, None), ("mean", 9, None)],
+)
+def test_what_has_no_room_in_a_sum_is_said_with_the_digits_that_have(
+    statistic: str, decimals: int, fits: int | None
+) -> None:
+    """Also of a value with as many digits as one may have; what is let through can be summed."""
+    values = [Decimal("180.12346")] * 50
+
+    def summed(digits: int) -> None:
+        mine = parts(statistic, values, digits)
+        encode(mine, peers=5, bits=61, limit=None, decimals=summed_decimals(statistic, digits), draw=os.urandom)
+
+    if fits is None:
+        check_room(statistic, values, decimals, 5)
+        summed(decimals)
+        return
+    with pytest.raises(ValueOverLimit):
+        summed(decimals)
+    with pytest.raises(NoRoomForDecimals) as caught:
+        check_room(statistic, values, decimals, 5)
+    assert f"--decimals {fits}" in (caught.value.suggestion or "")
+    summed(fits)
+    with pytest.raises(NoRoomForDecimals):
+        check_room("sum", [Decimal("9" * 20 + "." + "9" * 20)], 2, 5)
+
+
+def test_no_site_waits_for_one_whose_numbers_have_no_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even a home is opened."""
+    (tmp_path / "peers.yaml").write_bytes(peers_yaml())
+    file = tmp_path / "x.csv"
+    file.write_text("x\n" + "180.123456\n" * 50)
+    asked = ["sum", "--peers", str(tmp_path / "peers.yaml"), "--home", str(tmp_path / "none"), "--csv", str(file)]
+    assert run([*asked, "--column", "x", "--stat", "variance", "--decimals", "6"]) == 2
+    assert "P2P-USE-038" in capsys.readouterr().err
+    file.write_text("x\n1.123456\n")
+    assert run([*asked, "--column", "x", "--stat", "variance", "--decimals", "6"]) == 2
+    told = capsys.readouterr().err
+    assert "P2P-HOME-001" in told and "the squares of each site may add up to 384307 at most" in told
 
 
 def test_a_count_opens_the_count_alone() -> None:

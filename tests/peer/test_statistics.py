@@ -38,6 +38,7 @@ from p2pfl.peer.blocking import BlockingPeer
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.describe import Describe, Described, Histogram
 from p2pfl.statistics.linear import Linear
+from p2pfl.statistics.meta import Meta
 from p2pfl.statistics.question import Factor, Quantity, Statistic
 from tests.peer.sites import DEADLINE_S, NAMES, Sites
 from tests.peer.test_cancelled import left, proposed
@@ -232,6 +233,23 @@ def test_with_noise_no_guard_is_asked_every_asking_is_charged_and_then_refused(t
     rounds = [one["configuration"]["statistic"] for one in log_of(sites, "ada", "federation", "round")]
     assert [one["part"] for one in rounds] == ["roll call", "sum 1", "sum 2"] * 2 + ["roll call"]
     assert rounds[1]["noise"] == {"noise_multiplier": "4.0", "parts": 2, "unit": "record"}
+
+
+def test_the_estimates_that_sites_show_stand_under_their_names(tmp_path: Path) -> None:
+    """They stood under places, and who was first was nowhere to be read."""
+    sites = Sites(tmp_path, TASK, "statistics.standing=[meta]")
+    for name in NAMES:
+        (tmp_path / f"{name}.csv").write_text(csv_of(rows_of(name)))
+
+    def shows(peer: BlockingPeer) -> Any:
+        own = peer.peer.name != "ben"
+        return peer.ask(Meta("mean", AGE), sites.folder / f"{peer.peer.name}.csv", shows_own=own)
+
+    for answer in sites.all(dict.fromkeys(NAMES, shows)).values():
+        assert isinstance(answer, StatisticAnswer), answer
+        assert [(one.name, one.site) for one in answer.result.sites] == [("ada", 0), ("cyd", 2)]
+        assert [row[0] for row in answer.result.tables()[0].rows] == ["ada", "cyd"]
+        assert [one["name"] for one in answer.result.as_json()["sites"]] == ["ada", "cyd"]
 
 
 MEAN = float(np.mean([float(row[0]) for name in NAMES for row in rows_of(name)]))
