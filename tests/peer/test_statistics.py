@@ -18,6 +18,7 @@ from p2pfl.errors.questions import (
     GroupTooSmall,
     QuestionNotApproved,
     QuestionRefused,
+    QuestionsLost,
     QuestionsSpent,
     QuestionTooLarge,
     QuestionUnfit,
@@ -31,8 +32,9 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.log import Log
 from p2pfl.node.runs import statistics as parts
-from p2pfl.node.runs.question_counts import AskedOf
+from p2pfl.node.runs.question_counts import ITEM, AskedOf
 from p2pfl.node.runs.site_tables import read_records
+from p2pfl.node.withdrawals import withdraw
 from p2pfl.peer import Peer
 from p2pfl.peer.blocking import BlockingPeer
 from p2pfl.peer.statistics import StatisticAnswer
@@ -69,7 +71,15 @@ RULES = (
 )
 COLUMNS = ("age", "sex", "ward", "weight", "ill")
 
-HEARD = (GroupTooSmall, QuestionRefused, QuestionsSpent, TooFewContribute, NoiseUnbounded, PassWouldOverspend)
+HEARD = (
+    GroupTooSmall,
+    QuestionRefused,
+    QuestionsLost,
+    QuestionsSpent,
+    TooFewContribute,
+    NoiseUnbounded,
+    PassWouldOverspend,
+)
 
 Row = tuple[str, ...]
 
@@ -324,6 +334,20 @@ def test_one_sites_rules_refuse_for_all_and_nobody_learns_whose(sites: Sites) ->
         assert isinstance(refused, QuestionRefused) and "ben" not in refused.render()
         assert log_of(sites, name, "site", "query") == []  # no data were bound: another question is as free as before
     assert len(log_of(sites, "ada", "federation", "round")) == 1
+
+
+@pytest.mark.claim("HOME-15", "STAT-4")
+def test_counts_that_are_lost_at_one_site_refuse_for_all_once_somebody_withdrew(sites: Sites) -> None:
+    """Its log says how many there were. Without it the second answer told what the one who withdrew had."""
+    together(sites, Describe((AGE,)))
+    with opened(sites, "ben") as home:
+        names = read_records(TableSchema.parse(TABLE, "task.yaml"), (), sites.folder / "ben.csv").names
+        withdraw(home, names[:1], 1)
+        home.place(ITEM).unlink()
+    found = together(sites, Describe((AGE,)))
+    assert [type(found[name][0]) for name in NAMES] == [
+        QuestionsLost if name == "ben" else QuestionRefused for name in NAMES
+    ]
 
 
 @pytest.fixture
