@@ -65,11 +65,13 @@ class Seen:
     """What the guesser has of one round.
 
     change       the audited site's part of the opened sum, with its sign turned: (ROWS, COLUMNS)
+    after        the model that all sites have after the round: (m,)
     nomination   positions that the site named, (k,); None where nothing is
     subspace     where the round moved; None: everywhere
     """
 
     change: np.ndarray
+    after: FlatVector
     nomination: np.ndarray | None
     subspace: Subspace | None
 
@@ -91,6 +93,25 @@ class Opening(SimulatedFederation):
         first = self.peers[self.roster.names[0]]
         assert all(f'"{name}"' in one.decode() for one in first.disk.ledger for name in self.roster.names)
         return [total[0].words for total in first.disk.totals]
+
+
+def quantised(site: _Site, values: np.ndarray) -> np.ndarray:
+    """The words of its values, by its own draws."""
+    return site.quantiser.quantise(values, bytes(32), site.draw(32))[0]
+
+
+def opened(sites: Sequence[_Site], words: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What the first site's words stand for, by the sum that real rounds open less all other words; and the whole sum.
+
+    float64, as long as what the sites quantised
+    """
+    quantiser, (total,) = sites[0].quantiser, Opening([words], int(sites[0].quantiser.field.name)).opened()
+    alone = quantiser.field.combine([total], list(words[1:]))
+    size = words[0].size
+    return (
+        quantiser.dequantise_sum(alone, 1, bytes(32), size),
+        quantiser.dequantise_sum(total, len(sites), bytes(32), size),
+    )
 
 
 class Audit:
@@ -134,27 +155,22 @@ class Audit:
             ground = Ground(leads=one is self.sites[0])
             said[one.name] = one.nominate(self.model, 0, self.subspace, ground)
         support = self.sites[0].compressor.support(said)
-        words = []
-        for one in self.sites:
-            values = behind(one.compressor.values(support, self.subspace))
-            words.append(one.quantiser.quantise(values, bytes(32), one.draw(32))[0])
+        words = [quantised(one, behind(one.compressor.values(support, self.subspace))) for one in self.sites]
         name = self.sites[0].name
         return self._seen(words, support, self.sites[0].compressor.support({name: said[name]}))
 
     def _seen(self, words: list[np.ndarray], support: np.ndarray | None, mine: np.ndarray | None) -> Seen:
-        quantiser = self.sites[0].quantiser
-        field = quantiser.field
-        (total,) = Opening([words], int(field.name)).opened()
-        alone = field.combine([total], words[1:])
-        values = quantiser.dequantise_sum(alone, 1, bytes(32), words[0].size)
-        change = np.zeros(ROWS * COLUMNS)
-        if self.subspace is not None:
-            change = self.subspace.expand(values)
-        elif support is not None:
-            change[support] = values
-        else:
-            change = values
-        return Seen(-change.reshape(ROWS, COLUMNS), mine, self.subspace)
+        alone, total = opened(self.sites, words)
+
+        def change(values: np.ndarray) -> np.ndarray:
+            found = np.zeros(ROWS * COLUMNS)
+            if self.subspace is not None:
+                return self.subspace.expand(values)
+            found[slice(None) if support is None else support] = values
+            return found
+
+        after = (self.model + change(total) / len(self.sites)).astype(np.float32)
+        return Seen(-change(alone).reshape(ROWS, COLUMNS), after, mine, self.subspace)
 
     def along(self, seen: Seen) -> np.ndarray:
         """How far each row moved along the canaries' direction, in units of the clip.    (ROWS,)"""

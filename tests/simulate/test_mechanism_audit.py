@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from p2pfl.keys import Secret
-from p2pfl.training.compression.subspace import Subspace
 from p2pfl.training.gradients.clipping import ClippingOptimizer, KeystreamOptimizer
 from p2pfl.training.noise.bit_stream import BitStream
 from p2pfl.training.privacy.account import Account, Mechanism
@@ -139,24 +138,34 @@ def test_the_same_noise_in_two_rounds_is_caught() -> None:
 
 
 @pytest.mark.claim("DP-2", "DP-8")
-def test_carriers_of_gradients_without_noise_are_caught_by_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every peer holds a round's carriers: made of what records say, they tell of each record, whatever noise follows.
+@pytest.mark.parametrize("sums", ["as released", "without their noise"])
+def test_carriers_made_of_clipped_sums_without_noise_are_caught_by_what_they_are(
+    sums: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every peer holds a round's carriers, so they tell whatever they were made of, with all noise on what follows.
 
-    Made of the same gradients with their noise they keep the claim.
+    The fault: beside the noised sums the real trainer's clipped ones are kept, and lead the next round.
     """
-    audit = Audit(*METHODS["lowrank"])
-    assert audit.subspace is not None
-    there = np.outer(audit.present, audit.direction).reshape(-1)  # the clipped sum of the canaries
-    noise = NOISE * NORMALS(BitStream(Secret(bytes(32)), "training/noise"), there.size)
+    audit, kept = Audit(*METHODS["lowrank"]), list[np.ndarray]()
 
-    def told(released: np.ndarray) -> float:
-        model = (audit.first + released).astype(np.float32)
-        space = Subspace.of(audit.sites[0].trainer.layout, 0.2, audit.first, model)
-        left = space.pieces[0].left[:, 0] * np.sign(space.pieces[0].right[:, 0] @ audit.direction)
-        return audit.mu(left > np.median(left))
+    def keeping(optimizer: KeystreamOptimizer) -> None:
+        kept.append(np.concatenate([p.summed_grad.numpy() for p in optimizer.params]).astype(np.float64))
+        NOISED(optimizer)
 
-    assert told(there) > CLAIM
-    assert told(there + noise) <= CLAIM
+    monkeypatch.setattr(KeystreamOptimizer, "add_noise", keeping)
+    seen = audit.play()
+    assert audit.subspace is not None and len(kept) == len(audit.sites)
+    moved = seen.after
+    if sums == "without their noise":
+        moved = (audit.first - audit.subspace.expand(sum(kept)) / len(kept)).astype(np.float32)
+    turned = audit.sites[0].compressor.subspace(audit.first, moved)
+    assert turned is not None and turned.digest != audit.subspace.digest
+    left = turned.pieces[0].left[:, 0] * np.sign(turned.pieces[0].right[:, 0] @ audit.direction)
+    told = audit.mu(left < np.median(left))
+    assert told > CLAIM if sums == "without their noise" else told <= CLAIM
+
+
+NOISED = KeystreamOptimizer.add_noise
 
 
 # ── the bounds themselves ─────────────────────────────────────────────────────────────────────────────────────
