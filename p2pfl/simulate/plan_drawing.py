@@ -25,9 +25,25 @@ def curve(found: Plan) -> tuple[list[int], list[float]]:
     return rounds, [spent(count) for count in rounds]
 
 
+def caption(found: Plan) -> str:
+    """What each site gives and sees, in two lines."""
+    one = found.each_site
+    if one.look_epsilon is None:
+        looks = f"{one.looks} looks by exact counts"
+    else:
+        looks = f"{one.looks} looks with noise, ε {one.look_epsilon:.2f} of a held-out record"
+    sent, drawn = f"{one.round_bytes / 1e3:.1f} kB of words", f"{one.drawn:g} records, each {one.uses:.3g} times"
+    against = "outsiders" if found.batch.parts == 1 else "outsiders and colluders"
+    return (
+        f"Each of {one.sites} sites sends {sent} a round, trains {one.steps} steps and draws {drawn} on average.\n"
+        f"ε {one.epsilon:.2f} against {against}, {one.alone:.2f} against all other sites together; {looks}; "
+        f"it sees sums over {one.quorum} sites or more."
+    )
+
+
 def drawing(found: Plan) -> bytes:
     """The plot as SVG. Raises PlotLibraryMissing."""
-    with svg(8.4, 3.2) as (canvas, out):
+    with svg(8.4, 3.5) as (canvas, out):
         from matplotlib.ticker import MaxNLocator, NullLocator
 
         batch, (rounds, spent) = found.batch, curve(found)
@@ -56,4 +72,5 @@ def drawing(found: Plan) -> bytes:
             right.annotate(told, (one.batch, one.relative_noise), below, textcoords="offset points", ha="center")
         right.set(xlabel="records of a step at a site", ylabel="noise / longest signal", ylim=(0, 1.15 * highest))
         right.set_title(f"the least noise multiplier within ε {found.epsilon:g}", fontsize=9.0)
+        canvas.supxlabel(caption(found), fontsize=8.0, color=GREY)
     return out.getvalue()

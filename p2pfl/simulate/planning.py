@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from p2pfl.errors.planning import NoiseNotPlanned
 from p2pfl.federation.distributed_noise import DISTRIBUTED, parts_of
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Quorums
+from p2pfl.simulate.each_site import EachSite, each_site
 from p2pfl.simulate.training import simulate_training, simulated
 from p2pfl.training.measures.measure import UNKNOWN
 from p2pfl.training.privacy.plan import LOOK_EPSILON, BatchPlan, PrivacyPlan, privacy_plan
@@ -69,6 +70,7 @@ class Plan:
     tried      what was simulated, the best first; empty where no records were given
     metric     the figure that they were judged by
     settings   lines for `p2pfl peers create --set`
+    each_site  what each site gives and sees
     colluders  `privacy.colluders` of noise in parts; None: as many as the secure sum holds out
     """
 
@@ -80,6 +82,7 @@ class Plan:
     tried: tuple[Tried, ...]
     metric: str
     settings: tuple[str, ...]
+    each_site: EachSite
     colluders: int | None = None
 
     @property
@@ -115,10 +118,11 @@ def plan(
                  of the plan says in `alone` what stands against all other sites
     task, tables     public or made-up records by site: then batch and learning rate are chosen on them, and `sites` is
                      their number
-    settings     others of peers.yaml that the simulated sites have, as for `p2pfl peers create --set`
+    settings     others of peers.yaml, as for `p2pfl peers create --set`: the simulated sites have them, and what each
+                 site gives and sees follows from them
     progress     called with each candidate when it was tried
     Raises BudgetTooSmall, NoiseNotPlanned, WrongSimulation, OptimiserTwice where the task chooses its own optimiser,
-    what the task does.
+    what the task does, what `peers create` raises for the settings.
     """
     sites = sites if tables is None else len(tables)
     rounds, steps = rounds or ROUNDS[noise == DISTRIBUTED], steps or STEPS[noise == DISTRIBUTED]
@@ -134,15 +138,18 @@ def plan(
         parts=_parts(noise, colluders, sites, steps),
         progress=batch_progress,
     )
-    found = Plan(epsilon, delta, steps, rounds, budget, (), "", (), colluders)
+
+    def seen(batch: BatchPlan) -> EachSite:
+        return each_site(batch, rounds, steps, delta, sites, numbers, settings)
+
+    found = Plan(epsilon, delta, steps, rounds, budget, (), "", (), seen(budget.best), colluders)
     if task is None or tables is None:
         return replace(found, settings=settings_of(found, budget.best, None))
     search = _Search(found, task, tables, tuple(settings), progress)
     tried = search.run(seeds)
     best = tried[0]
-    return replace(
-        found, tried=tried, metric=search.metric, settings=settings_of(found, best.batch, best.learning_rate)
-    )
+    lines = settings_of(found, best.batch, best.learning_rate)
+    return replace(found, tried=tried, metric=search.metric, settings=lines, each_site=seen(best.batch))
 
 
 def settings_of(found: Plan, batch: BatchPlan, learning_rate: float | None) -> tuple[str, ...]:

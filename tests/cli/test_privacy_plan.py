@@ -42,6 +42,7 @@ def test_its_text_says_which_batch_is_worth_it_and_what_to_agree_on(capsys: pyte
     assert "4 rounds of 20 steps within ε 3 at δ 1e-05: no conclusion about one patient" in told
     marked = next(line for line in told.splitlines() if line.startswith("►"))
     assert f"expected_batch: {marked.split()[1]}" in told
+    assert f"at its learning rate × E / {marked.split()[1]}: steps are as long." in told
     assert "--set privacy.max_epsilon=3" in told
 
 
@@ -75,6 +76,8 @@ def test_of_noise_in_parts_it_says_both_epsilons_and_its_settings_can_be_agreed_
         f"ε {marked[4]} against outsiders and q − 2 colluding sites, whom the noise of 2 sites holds; {marked[5]} "
         "against all other sites together" in told
     )
+    both = f"{marked[4]} against outsiders and q − 2 colluding sites, {marked[5]} against all other sites together"
+    assert re.search(f"ε of a record +{both}", told)
     assert "--set local.learning_rate=…" in told
 
 
@@ -89,6 +92,30 @@ def test_noise_in_parts_is_not_planned_where_it_does_not_hold(
     assert "error P2P-TRAIN-160" in capsys.readouterr().err
 
 
+def test_it_says_what_each_site_gives_and_what_it_sees(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes, steps, draws, both ε and looks: in the text as in the object for machines."""
+    asked = [*PLAN, "--sites", "4", "--parameters", "1000"]
+    assert run([*asked, "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)["each_site"]
+    assert (one["round_bytes"], one["bytes"]) == (2 * 3 / 4 * 1000 * 4, 4 * 6000)
+    assert (one["steps"], one["drawn"]) == (80, one["batch"] * 80)
+    assert one["uses"] == pytest.approx(one["drawn"] / 60, rel=1e-4)
+    assert one["epsilon"] == one["alone"] <= 3.0, "noise of each site's own holds against everybody alike"
+    assert (one["quorum"], one["looks"], one["look_epsilon"]) == (3, 5, None)
+    assert run(asked) == 0
+    told = capsys.readouterr().out
+    block = told[told.index("Each of 4 sites:") :]
+    assert re.search(r"sends +6\.0 kB a round and 24\.0 kB in all, in words of 31 bits", block)
+    assert re.search(r"trains +80 steps, 20 a round", block)
+    assert re.search(
+        rf"draws +{one['batch']} records a step and {one['drawn']:g} in all: each {one['uses']:.3g}", block
+    )
+    both = f"{one['epsilon']:.2f} against outsiders, {one['alone']:.2f} against all other sites together"
+    assert both in block
+    assert re.search(r"looks +5, by exact counts over all sites or none: no ε bounds what they tell", block)
+    assert "sums over 3 sites or more, and the models; no other site's numbers" in block
+
+
 def test_a_delta_that_would_let_a_record_be_published_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*PLAN, "--delta", "0.02"]) == 2
     assert "0.02 is not below 1 / 60 records" in capsys.readouterr().err
@@ -98,7 +125,8 @@ def test_it_prints_the_keys_that_the_reference_lists(capsys: pytest.CaptureFixtu
     page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith("| `privacy plan`"))
     found = planned(capsys)
-    told = {*found, *found["best"], *found["looks"][0], "learning_rate", "mean", "sd", "seeds", "batch"}
+    told = {*found, *found["best"], *found["looks"][0], *found["each_site"]}
+    told |= {"learning_rate", "mean", "sd", "seeds", "batch"}
     assert told == set(re.findall(r"`(\w+)`", row.split(" | ")[1]))
 
 

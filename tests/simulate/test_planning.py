@@ -63,6 +63,19 @@ def test_without_records_it_is_the_plan_of_the_budget_alone() -> None:
     assert epsilon[0] < epsilon[1] <= 3.0 < epsilon[2]
 
 
+def test_what_each_site_gives_follows_from_the_settings_that_are_agreed_on() -> None:
+    """Words of 16 bits are half as wide and come in whole blocks of the rotation; looks with noise have both ε."""
+    looks = ("measures.noise_multiplier=4", "measures.looks=1", "measures.epsilon=9")
+    wide, narrow = (p2pfl.plan(**BUDGET, numbers=8192, settings=more) for more in ((), ("sharing.field=16", *looks)))
+    assert narrow.each_site.round_bytes * 2 == wide.each_site.round_bytes == 2 * 4 / 5 * 8192 * 4
+    assert (wide.each_site.looks, wide.each_site.look_epsilon) == (3, None)
+    one = narrow.each_site
+    spent, alone = (Account([Mechanism(noise, 1.0, 1)]).epsilon(1e-3) for noise in (4.0, 4.0 / 2**0.5))
+    assert (one.looks, one.look_epsilon, one.look_alone) == (1, spent, alone)
+    (played,) = simulate_training(TableTask(SCHEMA), made_up(SCHEMA, 5, RECORDS), settings=wide.settings)
+    assert p2pfl.plan(**BUDGET, numbers=played.model.size).each_site.bytes == played.sent_bytes, "as a training counts"
+
+
 @pytest.mark.parametrize("raw", [TABLE, *LABELLED], ids=["binary", "class", "number", "time"])
 def test_records_can_be_made_up_for_every_kind_of_label(raw: bytes) -> None:
     schema = parse_description(raw, "task.yaml")
@@ -80,6 +93,9 @@ def test_a_plan_is_drawn_the_same_each_time() -> None:
     once = drawing(found)
     assert once == drawing(found)
     assert b"budget \xce\xb5 3" in once and b"noise / longest signal" in once and b"dc:date" not in once
+    one = found.each_site
+    assert f"trains {one.steps} steps and draws {one.drawn:g} records".encode() in once
+    assert f"{one.alone:.2f} against all other sites together; {one.looks} looks by exact counts".encode() in once
 
 
 def test_who_lacks_matplotlib_is_told_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def plan(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what a privacy budget buys: for each size of batch the least noise, and which of them is worth it.
+    """Say what a privacy budget buys: for each size of batch the least noise, which is worth it, what each site sees.
 
     Nothing is read but these numbers; each ε is that of the account that a training is charged to. With --simulate
     trainings in this process choose batch and learning rate: on a public file, dealt to --sites sites, or on records
@@ -154,6 +154,7 @@ def _facts(found: Plan, made: Task | None) -> dict[str, Any]:
         "best": asdict(found.batch),
         "rounds_by_noise": {f"{noise:g}": count for noise, count in budget.rounds.items()},
         "looks": [asdict(one) for one in budget.looks],
+        "each_site": asdict(found.each_site),
         "metric": found.metric or None,
         "tried": [_row(one) for one in found.tried],
         "settings": list(found.settings),
@@ -215,6 +216,8 @@ def _text(found: Plan) -> str:
             f"Looks at held-out records with noise, all of them {within}:",
             output.aligned(looks, right=range(1, 1 + len(budget.looks))),
             "",
+            *_each_site(found),
+            "",
             *_chosen(found),
         ]
     )
@@ -235,11 +238,41 @@ def _in_parts(found: Plan) -> list[str]:
     best = found.batch
     if best.parts == 1:
         return []
-    against = "q − 2 colluding sites" if found.colluders is None else output.counted(found.colluders, "colluding site")
     return [
         "",
-        f"Noise in parts: ε {best.epsilon:.2f} against outsiders and {against}, whom the noise of {best.parts} sites "
-        f"holds; {best.alone:.2f} against all other sites together.",
+        f"Noise in parts: ε {best.epsilon:.2f} against outsiders and {_colluders(found)}, whom the noise of "
+        f"{best.parts} sites holds; {best.alone:.2f} against all other sites together.",
+    ]
+
+
+def _colluders(found: Plan) -> str:
+    """Who may pool what they see, of noise in parts."""
+    return "q − 2 colluding sites" if found.colluders is None else output.counted(found.colluders, "colluding site")
+
+
+def _each_site(found: Plan) -> list[str]:
+    """What a site that takes part gives, and what it sees."""
+    one = found.each_site
+    if one.look_epsilon is None:
+        looks = f"{one.looks}, by exact counts over all sites or none: no ε bounds what they tell"
+    else:
+        looks = f"{one.looks} with noise: ε {one.look_epsilon:.2f} of a held-out record, {one.look_alone:.2f} against"
+        looks += " all other sites together"
+    sent = f"{output.amount(one.round_bytes)} a round and {output.amount(one.bytes)} in all, in words of {one.field}"
+    against = "outsiders" if found.batch.parts == 1 else f"outsiders and {_colluders(found)}"
+    rows = [
+        ("sends", f"{sent} bits; plain fp32 {output.amount(one.dense_bytes)} a round"),
+        ("trains", f"{output.counted(one.steps, 'step')}, {found.steps} a round"),
+        ("draws", f"{one.batch} records a step and {one.drawn:g} in all: each {one.uses:.3g} times, on average"),
+        ("ε of a record", f"{one.epsilon:.2f} against {against}, {one.alone:.2f} against all other sites together"),
+        ("looks", looks),
+        ("sees of others", f"sums over {one.quorum} sites or more, and the models; no other site's numbers"),
+    ]
+    return [
+        f"Each of {one.sites} sites:",
+        output.aligned(rows),
+        "Letters around the words, which outweigh a small model:",
+        f"  p2pfl simulate --sites {one.sites} --parameters {one.numbers}",
     ]
 
 
@@ -251,6 +284,7 @@ def _chosen(found: Plan) -> list[str]:
             "What to agree on, and expected_batch in the task:",
             create,
             f"  expected_batch: {found.batch.batch}",
+            f"Or keep the task's expected_batch E, at its learning rate × E / {found.batch.batch}: steps are as long.",
             *(
                 ["  --set local.learning_rate=…: with noise in parts it must stand in the file"]
                 if found.batch.parts > 1
