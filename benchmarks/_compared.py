@@ -15,20 +15,20 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks import light
+from benchmarks._variants import SETTINGS, GrowingRank, RandomCarriers, ResidualDirections, TwoIterations, density_of
 from benchmarks.federated_auc import records_by_site
 from p2pfl.federation.description import parse_description
 from p2pfl.federation.scan_schema import VolumeSchema
 from p2pfl.simulate.training import MakesCompressor
 from p2pfl.training.compression.lowrank import Lowrank
 from p2pfl.training.compression.nomination import METHODS, Compresses, Compressor
-from p2pfl.training.compression.subspace import Subspace, length_of, ranks
 from p2pfl.training.resnet import BasicBlock, norm
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heart import heart
 from p2pfl.training.tasks.heart_records import deal
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.tasks.volumes import Volumes
-from p2pfl.training.update import FlatVector, TensorLayout
+from p2pfl.training.update import TensorLayout
 
 AUC, DICE = "AUC", "Dice"
 METRICS: Final = {"unet": DICE}  # by model; of all others AUC
@@ -39,17 +39,12 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 # ── ways to send an update ────────────────────────────────────────────────────────────────────────────────────
 
 
-class RandomCarriers(Lowrank):
-    """As lowrank, along carriers that are drawn anew for each round, and never learn from what was released."""
-
-    def subspace(self, first: FlatVector, model: FlatVector) -> Subspace:
-        return super().subspace(model, model)  # where nothing has moved they are random
-
-
 @dataclass(frozen=True)
 class Method:
     """`none`, `lowrank:RANK`, `nominate:DENSITY`, `leader:DENSITY`, `random:DENSITY`, or of these that stand in no
-    peers.yaml as a method, `both:DENSITY` (nominate by both scores) and `turning:RANK` (random carriers).
+    peers.yaml as a method, `both:DENSITY` (nominate by both scores), `turning:RANK` (random carriers) and the variants
+    of lowrank: `momentum:RANK` (momentum after the sum), `two:RANK` (two iterations), `residual:RANK` (as many random
+    directions beside the learned ones), `growing:RANK` (rank 1 at first, up to this one).
     """
 
     name: str
@@ -62,27 +57,30 @@ class Method:
     def value(self) -> float:
         return float(self.name.partition(":")[2] or 1.0)
 
-    def maker(self) -> MakesCompressor:
-        """Makes a site's compressor. Raises ValueError for an unknown method."""
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Of peers.yaml, beside those of the study."""
+        return SETTINGS.get(self.kind, ())
 
-        def of_rank(made: Callable[[float, TensorLayout], Compresses], layout: TensorLayout, _: int) -> Compresses:
-            return made(density_of(layout, int(self.value)), layout)
+    def maker(self, rounds: int) -> MakesCompressor:
+        """Makes a site's compressor for a training of so many rounds. Raises ValueError for an unknown method."""
+        density, rank = self.value, int(self.value)
+        made: Mapping[str, MakesCompressor] = {
+            **dict.fromkeys(METHODS, self._of_positions),
+            "both": lambda layout, peers: Compressor("nominate", density, layout.parameters, peers, "both"),
+            "lowrank": lambda layout, _: Lowrank(density_of(layout, rank), layout),
+            "momentum": lambda layout, _: Lowrank(density_of(layout, rank), layout),
+            "turning": lambda layout, _: RandomCarriers(density_of(layout, rank), layout),
+            "two": lambda layout, _: TwoIterations(density_of(layout, rank), layout),
+            "residual": lambda layout, _: ResidualDirections(layout, rank),
+            "growing": lambda layout, _: GrowingRank(layout, rank, rounds),
+        }
+        if self.kind not in made:
+            raise ValueError(f"{self.name}: none of {', '.join(made)}")
+        return made[self.kind]
 
-        if self.kind in METHODS:
-            return lambda layout, peers: Compressor(self.kind, self.value, layout.parameters, peers)
-        if self.kind == "both":
-            return lambda layout, peers: Compressor("nominate", self.value, layout.parameters, peers, "both")
-        if self.kind in ("lowrank", "turning"):
-            return functools.partial(of_rank, Lowrank if self.kind == "lowrank" else RandomCarriers)
-        raise ValueError(f"{self.name}: lowrank:RANK, turning:RANK, both:DENSITY or one of {', '.join(METHODS)}")
-
-
-def density_of(layout: TensorLayout, rank: int) -> float:
-    """A `compression.density` of which carriers of this rank come, or of the largest that pays."""
-    density, last = 1e-9, 1.0
-    while max(ranks(layout, density)) < rank and density < last:
-        density = min(last, max(density, length_of(layout, density) / layout.parameters) * 1.02)
-    return density
+    def _of_positions(self, layout: TensorLayout, peers: int) -> Compresses:
+        return Compressor(self.kind, self.value, layout.parameters, peers)
 
 
 # ── trainings ─────────────────────────────────────────────────────────────────────────────────────────────────

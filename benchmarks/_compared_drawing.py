@@ -1,5 +1,5 @@
 """The plot of benchmarks/compression_table.py: metric over bytes, a panel for each model and ε. SVG, the same bytes
-each time; each way to send has a colour and a mark of its own, so that either suffices."""
+each time; each way to send has a colour and a mark of its own, variants of lowrank a mark and its colour."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ LOOKS: Final = {
     "leader": ("#56B4E9", ">"),
     "random": ("#CC79A7", "v"),
     "turning": ("#009E73", "D"),
+    "momentum": ("#0072B2", "*"),
+    "two": ("#0072B2", "P"),
+    "residual": ("#0072B2", "X"),
+    "growing": ("#0072B2", "h"),
 }
 
 ABREAST: Final = 2  # panels

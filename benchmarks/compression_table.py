@@ -3,11 +3,14 @@
 Every row of a model has the same records, sites, first models, steps and ε; the pass, the words and their sum in the
 field are a site's own (`simulate_training`). A learning rate is the best of the study's, by the mean of the metric over
 TUNED_ON; beyond an end as far as it gets better, twice at most. What is reported are other seeds. The methods of
-peers.yaml stand beside `both`, `nominate` with `scores: both`, and `turning`, random carriers.
+peers.yaml stand beside `both`, `nominate` with `scores: both`, `turning`, random carriers, and with --variants the
+variants of lowrank (benchmarks/_variants.py): momentum after the sum, two iterations, residual directions, rank that
+grows.
 
     python benchmarks/compression_table.py --models heart,cnn --methods none,lowrank:1 --seeds 5 \\
         [--epsilon 3] [--rounds N] [--tuned 1] [--at RATE] [--xrays FILE.npz] [--volumes FILE.npz]
         [--cells FILE.jsonl] [--plot FILE.svg] [--quick] [--json]
+    python benchmarks/compression_table.py --models cnn --xrays FILE.npz --variants --seeds 3
     python benchmarks/compression_table.py --held --plot docs/compression.svg
 
 Each training that ends is a line of --cells. One that stands there is not run again, so that a run can be broken off,
@@ -42,6 +45,7 @@ FIRST_TUNED: Final = 100  # seeds from here on choose learning rates
 BEYOND: Final = (0.4, 2.5)  # times the rate at an end
 FARTHER: Final = 2
 METHODS: Final = "none,lowrank:1,lowrank:4,nominate:0.01,nominate:0.001,random:0.01,turning:1"
+VARIANTS: Final = "lowrank:1,momentum:1,two:1,residual:1,growing:4"
 CELLS: Final = ROOT / "benchmarks" / "compression_table.jsonl"
 
 
@@ -156,10 +160,10 @@ class Cells:
 def trained(of: Study, method: str, budget: float, rate: float, seed: int) -> Cell:
     """One training of one method."""
     print(f"{of.name}, {method}, ε {budget:g}, learning rate {rate:g}, seed {seed} …", file=sys.stderr, flush=True)
-    begun, how = time.perf_counter(), Method(method).maker()
-    found = simulate_training(
-        of.made(rate), of.sites, settings=of.agreed, epsilon=budget, seeds=(seed,), compressor=how
-    )[0]
+    begun, way = time.perf_counter(), Method(method)
+    agreed, how = (*of.agreed, *way.settings), way.maker(of.rounds)
+    given = {"settings": agreed, "epsilon": budget, "seeds": (seed,), "compressor": how}
+    (found,) = simulate_training(of.made(rate), of.sites, **given)
     seconds, noise = time.perf_counter() - begun, found.federation.privacy.noise_multiplier
     sent = found.sent_bytes, found.dense_bytes
     facts = of.name, of.about, of.agreed, method, budget, rate, seed
@@ -224,6 +228,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="heart,cnn,resnet,unet")
     parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--variants", dest="methods", action="store_const", const=VARIANTS, help="those of lowrank")
     parser.add_argument("--epsilon", default="3", help="budgets, with commas between")
     parser.add_argument("--seeds", type=int, default=5, help="reported, from 0 on")
     parser.add_argument("--tuned", type=int, default=1, help="seeds that choose a learning rate")

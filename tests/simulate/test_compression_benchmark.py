@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,26 @@ import pytest
 from torch import nn
 
 from benchmarks import at_scale, compression_table
-from benchmarks._compared import Compared, Method, Study, density_of
+from benchmarks._compared import HIDDEN, Compared, Method, SmallResNet, Study, cnn
 from benchmarks._compared_drawing import LOOKS
+from benchmarks._variants import density_of
+from p2pfl.simulate.training import SimulatedTraining
 from p2pfl.training.compression.nomination import METHODS
 from p2pfl.training.compression.subspace import Subspace, ranks
 from p2pfl.training.update import TensorLayout
 from tests.training.settings import arrays
 
+VARIED = tuple(one.partition(":")[0] for one in compression_table.VARIANTS.split(",")[1:])
 LAYOUT = TensorLayout((("small", (40,)), ("large", (64, 100))))
 
 
-def tiny(learning_rate: float = 0.1) -> Study:
-    """A logistic regression on three sites' random pictures, for one step."""
+def tiny(learning_rate: float = 0.1, hidden: int = 0) -> Study:
+    """A logistic regression on three sites' random pictures, for one step; or with a layer of so many units before."""
     sites = {f"site-{place}": arrays(24, (1, 28, 28), f"site {place}") for place in range(3)}
 
     def made(rate: float) -> Compared:
-        return Compared(lambda: nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 1)), 2.0, rate)
+        layers = [nn.Linear(28 * 28, hidden), nn.Tanh()] if hidden else []
+        return Compared(lambda: nn.Sequential(nn.Flatten(), *layers, nn.Linear(hidden or 28 * 28, 1)), 2.0, rate)
 
     return Study("tiny", "random pictures", "AUC", 1, 1, 2.0, (learning_rate,), (), made, sites, 18.0)
 
@@ -35,26 +40,86 @@ def tiny(learning_rate: float = 0.1) -> Study:
 @pytest.mark.parametrize("rank", [1, 2, 4])
 def test_a_rank_is_had_at_the_density_that_is_given_to_the_real_method(rank: int) -> None:
     assert max(ranks(LAYOUT, density_of(LAYOUT, rank))) == rank
-    made = Method(f"lowrank:{rank}").maker()(LAYOUT, 5)
+    made = Method(f"lowrank:{rank}").maker(1)(LAYOUT, 5)
     assert made.length == 40 + rank * 164
 
 
-@pytest.mark.parametrize("method", [*METHODS, "lowrank", "both", "turning"])
+@pytest.mark.parametrize("method", [*METHODS, "lowrank", "both", "turning", *VARIED])
 def test_each_way_to_send_has_a_colour_and_a_mark_of_its_own_in_the_drawing(method: str) -> None:
     assert method in LOOKS
     assert list(LOOKS.values()).count(LOOKS[method]) == 1
 
 
 def test_turning_carriers_learn_nothing_from_what_was_released() -> None:
-    made, first = Method("turning:1").maker()(LAYOUT, 3), np.zeros(LAYOUT.parameters, np.float32)
+    made, first = Method("turning:1").maker(1)(LAYOUT, 3), np.zeros(LAYOUT.parameters, np.float32)
     moved = np.ones_like(first)
     found, learned = made.subspace(first, moved), Subspace.of(LAYOUT, 1e-9, first, moved)
     assert found is not None and found.length == learned.length and found.digest != learned.digest
 
 
+def test_two_iterations_find_other_carriers_of_the_same_number() -> None:
+    made, first = Method("two:1").maker(1)(LAYOUT, 3), np.zeros(LAYOUT.parameters, np.float32)
+    moved = np.random.default_rng(0).normal(size=LAYOUT.parameters).astype(np.float32)
+    two, three = made.subspace(first, moved), Subspace.of(LAYOUT, 1e-9, first, moved)
+    assert two is not None and two.length == three.length and two.digest != three.digest
+    assert abs(two.pieces[1].left[:, 0] @ three.pieces[1].left[:, 0]) > 0.5, "near to where three lead"
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_residual_directions_are_the_learned_ones_and_as_many_beside_them(moves: bool) -> None:
+    made, first = Method("residual:1").maker(1)(LAYOUT, 3), np.zeros(LAYOUT.parameters, np.float32)
+    moved = np.random.default_rng(0).normal(size=LAYOUT.parameters).astype(np.float32) * moves
+    found, learned = made.subspace(first, moved), Subspace.of(LAYOUT, 1e-9, first, moved)
+    assert found is not None
+    mine, theirs = found.pieces[1], learned.pieces[1]
+    assert (mine.rank, theirs.rank) == (2, 1)
+    for one, other in ((mine.left, theirs.left), (mine.right, theirs.right)):
+        np.testing.assert_allclose(one[:, 0], other[:, 0], atol=1e-12)
+        np.testing.assert_allclose(one.T @ one, np.eye(2), atol=1e-12)
+
+
+def test_a_rank_that_grows_doubles_over_as_many_rounds_each_and_is_sent_as_it_is() -> None:
+    made, first = Method("growing:4").maker(6)(LAYOUT, 3), np.zeros(LAYOUT.parameters, np.float32)
+    lengths = []
+    for _ in range(6):
+        space = made.subspace(first, first)
+        assert space is not None
+        made.nominate(np.ones(space.length, np.float32), space)
+        lengths.append(made.values(None, space).size)
+        assert made.length == lengths[-1]
+    assert lengths == [40 + rank * 164 for rank in (1, 1, 2, 2, 4, 4)]
+
+
+@pytest.mark.parametrize("network", [cnn, SmallResNet, lambda: nn.Sequential(nn.Linear(20, HIDDEN), last())])
+def test_the_last_layer_of_each_compared_model_trains_whole_as_it_is(network: Callable[[], nn.Module]) -> None:
+    """So a variant with a dense last layer would be none."""
+    named = tuple((name, tuple(p.shape)) for name, p in network().named_parameters())
+    place = max(place for place, (_, shape) in enumerate(named) if len(shape) > 1)
+    assert ranks(TensorLayout(named), 1e-9)[place] == 0
+
+
+def last() -> nn.Module:
+    """Of the heart's MLP."""
+    return nn.Linear(HIDDEN, 1)
+
+
+@pytest.mark.parametrize("method", ["momentum:1", "two:1", "residual:1", "growing:2"])
+def test_each_variant_trains_with_its_settings(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played, simulated = list[SimulatedTraining](), compression_table.simulate_training
+
+    def playing(*given: Any, **named: Any) -> list[SimulatedTraining]:
+        played.extend(simulated(*given, **named))
+        return played
+
+    monkeypatch.setattr(compression_table, "simulate_training", playing)
+    found = compression_table.trained(replace(tiny(hidden=20), rounds=2), method, 8.0, 0.1, 0)
+    assert found.method == method and 0.0 < found.bytes < 0.6 * found.dense
+    assert played[0].federation.server.method == ("momentum" if method == "momentum:1" else "mean")
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ValueError, match="largest"):
-        Method("largest").maker()
+        Method("largest").maker(1)
 
 
 def test_a_training_that_has_ended_is_a_line_and_is_not_run_again(

@@ -182,17 +182,25 @@ class Subspace:
         self.length = sum(piece.length for piece in pieces)
 
     @classmethod
-    def of(cls, layout: TensorLayout, density: float, first: FlatVector, model: FlatVector) -> Subspace:
+    def of(
+        cls,
+        layout: TensorLayout,
+        density: float,
+        first: FlatVector,
+        model: FlatVector,
+        iterations: int = ITERATIONS,
+    ) -> Subspace:
         """The subspace of the round that starts from `model` (m,), of a training that started from `first` (m,).
 
-        Both are public. Random carriers, from a public keystream that `model` names, where nothing has moved yet.
+        Both are public; so many power iterations find it, ITERATIONS of a site. Random carriers, from a public
+        keystream that `model` names, where nothing has moved yet.
         """
         named = digest("carriers", layout.digest, np.ascontiguousarray(model, "<f4").data.cast("B"))
 
         def carriers(name: str, start: int, rows: int, columns: int, rank: int) -> tuple[Floats, Floats]:
             part = slice(start, start + rows * columns)
             moved = np.subtract(model[part], first[part], dtype=np.float64).reshape(rows, columns)
-            return _carriers(moved, rank, _Draws(named, name))
+            return _carriers(moved, rank, _Draws(named, name), iterations)
 
         return cls.made(layout, density, carriers)
 
@@ -337,11 +345,11 @@ class _Draws:
         return (self._stream.uniforms(rows * count) * 2.0 - 1.0).reshape(rows, count)
 
 
-def _carriers(moved: Floats, rank: int, draws: _Draws) -> tuple[Floats, Floats]:
+def _carriers(moved: Floats, rank: int, draws: _Draws, iterations: int) -> tuple[Floats, Floats]:
     """L (o, r) and R (i, r) of a matrix that has moved by `moved` (o, i)."""
     rows, columns = moved.shape
     right = draws.columns(columns, rank)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         left = orthonormal(_times(moved, right), lambda: draws.columns(rows, 1)[:, 0])
         right = orthonormal(_times(moved.T, left), lambda: draws.columns(columns, 1)[:, 0])
     return left, right
