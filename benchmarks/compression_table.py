@@ -162,8 +162,9 @@ def trained(of: Study, method: str, budget: float, rate: float, seed: int) -> Ce
     print(f"{of.name}, {method}, ε {budget:g}, learning rate {rate:g}, seed {seed} …", file=sys.stderr, flush=True)
     begun, way = time.perf_counter(), Method(method)
     agreed, how = (*of.agreed, *way.settings), way.maker(of.rounds)
-    given = {"settings": agreed, "epsilon": budget, "seeds": (seed,), "compressor": how}
-    (found,) = simulate_training(of.made(rate), of.sites, **given)
+    (found,) = simulate_training(
+        of.made(rate), of.sites, settings=agreed, epsilon=budget, seeds=(seed,), compressor=how
+    )
     seconds, noise = time.perf_counter() - begun, found.federation.privacy.noise_multiplier
     sent = found.sent_bytes, found.dense_bytes
     facts = of.name, of.about, of.agreed, method, budget, rate, seed

@@ -106,7 +106,7 @@ def update(made: Trainer, agreed: Federation) -> np.ndarray:
 def one_pass(model: str, way: str) -> None:
     """A pass that way; prints m, d, records and the bytes beyond what was held before."""
     if way == WAYS[1]:
-        local.Projected = Afterwards  # type: ignore[misc]
+        vars(local)["Projected"] = Afterwards
     torch.set_num_threads(1)
     update(*trainer(model, WARM))
     made, agreed = trainer(model, CASES[model].records)
