@@ -71,6 +71,7 @@ NEEDS: dict[str, str] = {
     "report/test_browser.py": "processes",
     "sharing/test_typed_rows.py": "slow",
     "simulate/test_dropout.py": "storms",
+    "simulate/test_record_gradients_benchmark.py": "processes",
     "simulate/test_search.py": "storms",
     "simulate/test_storms.py": "storms",
     "simulate/test_training.py": "slow",

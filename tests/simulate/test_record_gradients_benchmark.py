@@ -36,7 +36,6 @@ def test_both_ways_make_the_same_update(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(update(*trainer("cnn", BATCH)), as_made, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.processes
 def test_projecting_as_they_are_made_takes_less_memory() -> None:
     held = [record_gradients.measured("cnn", way)[-1] for way in WAYS]
     whole = 4 * 205_761 * CASES["cnn"].records
