@@ -2,6 +2,7 @@
 
     python -m tests.simulate.search --seeds 5000 --n 7          many seeds of one size (without --n: of 3 to 10 sites)
     python -m tests.simulate.search --from 4711 --seeds 1 --n 7 --minimise
+    python -m tests.simulate.search --seeds 1000 --dealt-anew   the liars deal as one process after another, too
 
 Each seed is one federation in virtual time: up to c liars (`faces.py`, `mischief.py`), honest ones that die, return,
 or lose sight of one another. Then the liars rest, are silent, or go on; and each promise is checked: one log,
@@ -34,6 +35,7 @@ from tests.sharing.owners import EACH
 from tests.simulate import promises
 from tests.simulate.faces import Pooled, TwoFaced
 from tests.simulate.mischief import Mischief
+from tests.simulate.redealers import Redealers
 
 SIZES: Final = (3, 4, 4, 4, 5, 5, 6, 7, 7, 8, 9, 10)
 WEATHERS: Final = (
@@ -68,7 +70,7 @@ class Played:
     deeds: list[str] = field(default_factory=list)
 
 
-def play(seed: int, peers: int = 0, only: frozenset[int] | None = None) -> Played:
+def play(seed: int, peers: int = 0, only: frozenset[int] | None = None, lies: type[Mischief] = Mischief) -> Played:
     """One schedule to its end. `only`: the numbers of the deeds that are done; None: all.
 
     In three of four each site owns words, as in a long vector; in the fourth one site owns all, as in a short one.
@@ -76,12 +78,12 @@ def play(seed: int, peers: int = 0, only: frozenset[int] | None = None) -> Playe
     patch = pytest.MonkeyPatch()
     patch.setattr(chunks, "LEAST_BYTES", chunks.LEAST_BYTES if seed % 4 == 3 else EACH)
     try:
-        return _one(seed, peers, only)
+        return _one(seed, peers, only, lies)
     finally:
         patch.undo()
 
 
-def _one(seed: int, peers: int, only: frozenset[int] | None) -> Played:
+def _one(seed: int, peers: int, only: frozenset[int] | None, lies: type[Mischief]) -> Played:
     dice = random.Random(seed * 1000 + peers)
     peers = peers or dice.choice(SIZES)
     names = [f"site-{k}" for k in range(peers)]
@@ -91,7 +93,7 @@ def _one(seed: int, peers: int, only: frozenset[int] | None) -> Played:
     world = TwoFaced(peers, liars, rounds=dice.choice((1, 2, 2, 3, 5)), seed=seed, weather=weather)
     for twin in world.twins.values():
         twin.same_process = dice.random() < 0.7
-    script = Mischief(world, seed, only)
+    script = lies(world, seed, only)
     world.script = script
     played = Played(seed, peers, deeds=script.deeds)
     until = dice.choice((3.0, 30.0, 100.0, 300.0))
@@ -193,7 +195,7 @@ def judge(world: TwoFaced) -> None:
 # ── what was found, made small ────────────────────────────────────────────────────────────────────────────────
 
 
-def minimised(found: Played) -> list[str]:
+def minimised(found: Played, lies: type[Mischief] = Mischief) -> list[str]:
     """The fewest deeds found after which something is still wrong: halves are left out, then quarters, and so on."""
     kept = [number for number, deed in enumerate(found.deeds) if deed]
     size = max(1, len(kept) // 2)
@@ -202,7 +204,7 @@ def minimised(found: Played) -> list[str]:
         smaller = False
         for start in range(0, len(kept), size):
             fewer = kept[:start] + kept[start + size :]
-            tried = play(found.seed, found.peers, frozenset(fewer))
+            tried = play(found.seed, found.peers, frozenset(fewer), lies)
             if tried.wrong:
                 kept, last, smaller = [k for k, deed in enumerate(tried.deeds) if deed], tried, True
                 break
@@ -211,16 +213,13 @@ def minimised(found: Played) -> list[str]:
         size = size if smaller else size // 2
 
 
-def _plays(seeds: range, peers: int, jobs: int) -> Iterator[Played]:
+def _plays(seeds: range, peers: int, jobs: int, lies: type[Mischief]) -> Iterator[Played]:
+    one = functools.partial(play, peers=peers, lies=lies)
     if jobs < 2:
-        yield from (play(seed, peers) for seed in seeds)
+        yield from map(one, seeds)
         return
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_play, ((seed, peers) for seed in seeds))
-
-
-def _play(at: tuple[int, int]) -> Played:
-    return play(*at)
+        yield from pool.imap_unordered(one, seeds)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -235,12 +234,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--minimise", action="store_true", help="leave out deeds of what is found while it is still wrong"
     )
+    parser.add_argument("--dealt-anew", action="store_true", help="liars deal as one process after another, too")
     options = parser.parse_args(arguments)
+    lies = Redealers if options.dealt_anew else Mischief
     read.read_letter = functools.lru_cache(maxsize=4096)(read.read_letter)  # what goes to all is decoded once
     found, letters, most, stopped = 0, 0, 0, 0
     seen: collections.Counter[str] = collections.Counter()
     seeds = range(options.first, options.first + options.seeds)
-    for count, played in enumerate(_plays(seeds, options.peers, options.jobs), 1):
+    for count, played in enumerate(_plays(seeds, options.peers, options.jobs, lies), 1):
         if not count % TOLD_EACH:
             print(f"{count} schedules", file=sys.stderr, flush=True)
         letters, most, stopped = letters + played.letters, max(most, played.attempts), stopped + played.stopped
@@ -248,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         if played.wrong:
             found += 1
             print(f"seed {played.seed}, {played.peers} sites: {played.wrong}", flush=True)
-            for line in minimised(played) if options.minimise else ():
+            for line in minimised(played, lies) if options.minimise else ():
                 print(f"    {line}", flush=True)
     print(f"{len(seeds)} schedules, {letters} letters, at most {most} attempts in a round, {found} broke a promise")
     print(f"left out too often, and started again: {stopped}; {dict(sorted(seen.items()))}")

@@ -18,6 +18,7 @@ from tests.sharing.algebra import rank
 from tests.simulate.attackers import row_off
 from tests.simulate.faces import Pooled, TwoFaced
 from tests.simulate.mischief import Mischief
+from tests.simulate.redealers import Redealers
 from tests.simulate.search import minimised, play
 
 pytestmark = pytest.mark.usefixtures("letters_read_once")
@@ -39,6 +40,12 @@ PLAYED = [
 def test_liars_with_two_faces_break_no_promise_whatever_else_happens(peers: int, seed: int) -> None:
     """No leak, no fork, no wrong sum; nobody honest is accused or ended; every round is final in bounded time."""
     assert play(seed, peers).wrong == ""
+
+
+@pytest.mark.claim("LIAR-9")
+@pytest.mark.parametrize("seed", seeds(12))
+def test_liars_that_deal_as_many_processes_break_no_promise_either(seed: int) -> None:
+    assert play(seed, lies=Redealers).wrong == ""
 
 
 def test_one_seed_is_the_same_schedule_in_every_process() -> None:
@@ -65,6 +72,11 @@ def test_what_is_said_is_what_it_is_for() -> None:
     deeds = [deed.split()[0] for seed in range(12) for deed in play(seed, 4).deeds]
     unasked = {"_again", "_handed", "_certificates", "_votes", "_leave", "_short_log", "_accuses"}
     assert {"the", "no", "_mixed", "_changed", "_keep", "_twice", "_elsewhere", *unasked} <= set(deeds)
+
+
+def test_liars_that_deal_as_many_processes_deal_speak_and_hand_on() -> None:
+    deeds = {deed.split()[0] for deed in play(201, 7, lies=Redealers).deeds if " anew " in deed}
+    assert deeds == {"_deal", "_say", "_hand", "_all"}
 
 
 def test_the_search_finds_a_fault_that_was_there_and_makes_it_small(monkeypatch: pytest.MonkeyPatch) -> None:
