@@ -314,7 +314,15 @@ def test_a_training_whose_last_model_was_not_measured_says_why_and_who_was_away(
         told.append(metric_facts(result, ()))
     assert [one["unmeasured"] for one in told] == [{"why": NOT_ALL_THERE, "away": [NAMES[2]]}, None]
     spent = {"epsilon": 1.0, "max_epsilon": 4.0, "delta": 1e-5}
-    rest = {"rounds_completed": 1, "ended": None, "bytes_sent": 1, "payload_sent": 1, "dense_bytes": 1, **spent}
+    rest = {
+        "rounds_completed": 1,
+        "rounds_here": 1,
+        "ended": None,
+        "bytes_sent": 1,
+        "payload_sent": 1,
+        "dense_bytes": 1,
+        **spent,
+    }
     ledger = {"verified": True, "entries": 3, "root": "ab"}
     last, first = (join_text({"name": "charite", "metric": one, "ledger": ledger, **rest}) for one in told)
     line = f"0.871 → not measured on the held-out records of all sites: {NOT_ALL_THERE} ({NAMES[2]} away)\n"
