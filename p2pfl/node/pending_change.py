@@ -56,6 +56,7 @@ class PendingChange:
         notes.note_list(home)  # also a damaged one: else the first round would be over before it is found
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
+        self._choice = threading.Lock()  # from the comparison of a change with `pending` until it is `pending` itself
         self._acts_lock = threading.Lock()
         self._acts_at = logs.entries  # of the federation log, when people's acts were noted last
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,13 +71,21 @@ class PendingChange:
 
         say_to_all   sends every peer a message between nodes
         """
-        self._loop = asyncio.get_running_loop()
-        if self.pending is not None:  # the first hello may come before this begins
-            self._learnt.put_nowait(self.pending)
+        await asyncio.to_thread(self._begin_telling, asyncio.get_running_loop())
         while True:
             change = await self._learnt.get()
             say_to_all(Changed(change.record, tuple(sorted(change.signatures.items()))))
             self._observer(self._approved(change))
+
+    def _begin_telling(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._choice:
+            self._loop = loop
+            if self.pending is not None:  # the first hello may come before this begins
+                self._tell(self.pending)
+
+    def _tell(self, change: Change) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._learnt.put_nowait, change)
 
     async def watch(self, cut: Callable[[str, P2PFLError], None]) -> None:
         """For ever: take up what a person puts into the home meanwhile.
@@ -106,9 +115,10 @@ class PendingChange:
         Raises RevocationsLost.
         """
         self.take_acts()
-        held = held_change(self._home)
-        if held is not None and (self.pending is None or held.digest != self.pending.digest):
-            self._accept(held, keep=False)
+        with self._choice:
+            held = held_change(self._home)
+            if held is not None and (self.pending is None or held.digest != self.pending.digest):
+                self._accept(held, keep=False)
         members, decisions, noted = self._federation.roster.members, decisions_of(self._home), self._logs.revocations()
         check_whole(self._home, self._federation, decisions, noted)
         for member in members:
@@ -139,9 +149,13 @@ class PendingChange:
         return stand_in_home(self._home, taken)
 
     def learn_change(self, change: Change) -> None:
-        """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""
-        if self.pending is None or self._outranks(change, self.pending):
-            self._accept(change, keep=True)
+        """A peer shows a change: kept if it is the next one and enough have signed it, else passed over.
+
+        In whichever thread: hellos of several peers show theirs at once.
+        """
+        with self._choice:
+            if self.pending is None or self._outranks(change, self.pending):
+                self._accept(change, keep=True)
 
     def _outranks(self, change: Change, held: Change) -> bool:
         """Of two changes all sites keep the one that the ledger announces, or that of the smaller digest.
@@ -154,6 +168,7 @@ class PendingChange:
         return held.digest not in (change.digest, announced) and first
 
     def _accept(self, change: Change, *, keep: bool) -> None:
+        """Under `_choice`."""
         lineage = self.lineage()
         if lineage is None or lineage.federation_digest != self._federation.digest:
             return
@@ -167,8 +182,7 @@ class PendingChange:
         if keep:
             keep_change(self._home, change)
         self.pending = change
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._learnt.put_nowait, change)
+        self._tell(change)
 
     def _approved(self, change: Change) -> ChangeApproved:
         held = change.facts
