@@ -227,7 +227,7 @@ class Witness:
 
     async def until_settled(self) -> None:
         """Return when every peer whose link stands has answered, and has been answered."""
-        while self._shown or self._judging or self._due:
+        while self._shown or self._answers or self._judging or self._due:
             self._moved.clear()
             await self._moved.wait()
 
@@ -278,25 +278,28 @@ class Witness:
             self._post.say(peer, SiteHead(text.encode(), held, self._logs.site_proof(held, head.size)))
 
     async def _read_answers(self) -> None:
-        answers, self._answers = self._answers, {}
-        for letter in answers.values():
+        for peer, letter in list(self._answers.items()):
             await self._read_answer(letter)
+            if self._answers[peer] is letter:  # else a newer one has come: it is read in the next turn
+                del self._answers[peer]
             self._moved.set()
 
     async def _read_answer(self, letter: Letter[Cosigned]) -> None:
         peer = letter.sender
-        shown = self._shown.pop(peer, None)
+        shown, is_note = self._shown.get(peer), False
         try:
             await self._heads.check(peer, letter.message.note)
+            is_note = True
         except RolledBack as error:
             self._end(error)
-            return
         except MalformedMessage as error:
             self._observer(RuleBroken(peer, error, proof=""))
+        if shown is None or self._shown.get(peer) is not shown:
+            return  # its link went down meanwhile: what it was shown on the next one is still to be answered
+        del self._shown[peer]
+        if not is_note:
             return
         ours = self._heads.ours(peer)
-        if shown is None:
-            return
         if ours is not None and ours.size >= shown.size:
             self._show(peer)  # what became final meanwhile
         elif shown.times < TWICE:

@@ -323,6 +323,44 @@ def test_a_peer_that_answers_with_an_old_head_is_shown_the_new_one_twice(
     assert len(a.said) == 2
 
 
+@pytest.mark.parametrize("under_way", [True, False])
+def test_all_answers_are_read_before_a_site_has_settled(
+    pair: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch, under_way: bool
+) -> None:
+    """The last of a study was half read when the node closed: an export lacked that cosignature."""
+    a, b = map(Seat, pair)
+    meet(a, b)
+    a.does()
+    real, begun = a.heads.check, asyncio.Event()
+
+    async def slowly(peer: str, shown: bytes) -> None:
+        begun.set()
+        await asyncio.to_thread(lambda: None)  # what was spent is learnt there
+        await real(peer, shown)
+
+    monkeypatch.setattr(a.heads, "check", slowly)
+
+    async def scene() -> None:
+        work = asyncio.create_task(a.witness.work())
+        for seat in (a, b):
+            seat.witness._entries = -1  # stands for a round that is final here
+            seat.witness.offer()
+        (_, head), *_ = a.said
+        b.hears(a, head)
+        await b.witness.judge_due()
+        (_, answer), *_ = b.said
+        a.hears(b, answer)
+        if under_way:
+            await begun.wait()
+        else:
+            a.witness._shown.clear()  # it is one to a head of an earlier link
+        await asyncio.wait_for(a.witness.until_settled(), 60.0)
+        work.cancel()
+
+    asyncio.run(scene())
+    assert size_of(a.heads.ours(OTHER)) == len(a.logs.site)
+
+
 def test_a_peer_has_one_head_a_round_written_down(pair: tuple[Place, Place]) -> None:
     a, b = map(Seat, pair)
     meet(a, b)
