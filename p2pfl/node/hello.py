@@ -196,7 +196,7 @@ class Greetings:
             return
         async with self._reading[peer]:
             found = await asyncio.to_thread(self._read, peer, greeting, nonce)
-        self.membership.check_key(peer)  # somebody may have revoked it meanwhile
+        self.membership.check_key(peer)  # somebody may have revoked it meanwhile: nothing that it shows is kept
         await self._judge(peer, *found)
 
     def _read(self, peer: str, greeting: bytes, nonce: bytes) -> tuple[Hello, list[Letter[Message]]]:
@@ -251,6 +251,7 @@ class Greetings:
                 await asyncio.to_thread(self.membership.learn_change, change)
             except LocalFault as error:
                 self.end_node(error)  # this disk's fault, and no reason to refuse the peer
+        self.membership.check_key(peer)  # each hello waits in here too
 
     def _akin(self, federation_digest: bytes, offered: Sequence[Change]) -> bool:
         """It is the peers.yaml of an epoch before this one, or of one to which changes lead that q sites signed."""

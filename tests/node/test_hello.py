@@ -527,6 +527,18 @@ def test_a_key_that_is_revoked_while_a_large_hello_is_read_opens_no_link() -> No
         Site("a", membership=Members(revoked=revoked)).judges("b", large("b"))
 
 
+def test_a_key_that_is_revoked_while_a_small_hello_is_judged_opens_no_link() -> None:
+    revoked, change = set[str](), Change(b"{}", {})
+
+    def check(peer: str) -> None:
+        if peer in revoked:
+            raise Revoked(peer=peer, evidence="its key")
+
+    a = Site("a", membership=Members(learn=lambda change: revoked.add("b"), revoked=check))
+    with pytest.raises(Revoked):
+        a.hears(Site("b", membership=Members(offers=(change,))))
+
+
 def test_own_statements_that_this_site_never_signed_are_no_hello() -> None:
     a, plain = Site("a"), read_letter(Site("b").greets.greeting("a", NONCE))
     assert isinstance(plain.message, Hello)
