@@ -262,12 +262,15 @@ class _Asking:
         return gone
 
     def _refusal(self) -> P2PFLError | None:
-        """Why this site's rules refuse the question, whoever takes part."""
+        """Why this site's rules refuse the question, whoever takes part. What few who went refuse is counted first."""
         try:
             self.budget.check()
             if self.charge is not None:
                 self.charge.check()
-        except (QuestionsSpent, FewWithdrew, QuestionsLost, BudgetSpent, UnitsMixed, StudiesUnheard) as error:
+        except FewWithdrew as error:
+            self.budget.count_refused()
+            return error
+        except (QuestionsSpent, QuestionsLost, BudgetSpent, UnitsMixed, StudiesUnheard) as error:
             return error
         return None
 
@@ -298,6 +301,8 @@ class _Asking:
         if self.noise is not None:
             return await self._open_noised(number, ask, self.noise)
         if ask.people.any():
+            if few is not None:
+                await asyncio.to_thread(self.budget.count_refused)
             guarded = await self._part(inquiry.guard(number, ask, over, patients, refuses=few is not None))
             *found, refused = np.asarray(guarded.totals[0], bool).tolist()
             self._read_refusal(refused, few)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +14,17 @@ import pytest
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.privacy_units import UnitsMixed
-from p2pfl.errors.questions import FewWithdrew, QuestionRefused, QuestionsLost, SitesChanged
+from p2pfl.errors.questions import FewWithdrew, QuestionRefused, QuestionsLost, QuestionsSpent, SitesChanged
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.errors.training import StudiesUnheard
+from p2pfl.node.runs.question_counts import read_counts
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.peer import statistics
 from p2pfl.peer.attendance import Attendance
-from p2pfl.statistics.describe import Describe
+from p2pfl.statistics.describe import Describe, Histogram
 from tests.federation.sample import NAMES
+from tests.home.home_fixtures import make
+from tests.node.runs.test_gone import ask, asked_of
 from tests.node.runs.test_statistics import AGE, csv, federation
 
 LATE, *REST = NAMES
@@ -40,7 +44,7 @@ def asks(
     refused    numbers of the rounds in which another site refuses
     few        its roll call is over, and of those who withdrew a few are in the sum that comes
     Returns what this site said in each round: which part it was, and its flags. `said` is also an attribute of what is
-    raised.
+    raised, and `done`: what was counted.
     """
     left, done, said = list(sets), list[str](), list[tuple[Any, tuple[bool, ...]]]()
 
@@ -67,7 +71,9 @@ def asks(
         "node": SimpleNamespace(name=LATE, clocks=SimpleNamespace(draw=os.urandom), logs=logs, run=run),
         "inquiry": inquiry,
         "records": inquiry.read(csv(), None, False),
-        "budget": SimpleNamespace(check=lambda: None, count=lambda: done.append("counted")),
+        "budget": SimpleNamespace(
+            check=lambda: None, count=lambda: done.append("counted"), count_refused=lambda: done.append("refused")
+        ),
     }
     asking, plain = object.__new__(statistics._Asking), dict[str, Any](patience_s=1.0, noise=None, charge=charge)
     plain["attendance"] = Attendance()
@@ -79,10 +85,10 @@ def asks(
         ask = next(inquiry.statistic.steps(asking.records.table))
         asyncio.run(asking.through() if few is None else asking._open(2, ask, ask.values, few))
     except Exception as error:
-        error.said = said  # type: ignore[attr-defined]
+        error.said, error.done = said, done  # type: ignore[attr-defined]
         raise
     finally:
-        assert done == []
+        assert "counted" not in done
     return said
 
 
@@ -151,3 +157,29 @@ def test_a_later_sum_of_few_who_went_is_refused_by_a_flag_of_its_guard(monkeypat
         asks(monkeypatch, NAMES, few=few)
     ((part, flags),) = caught.value.said  # type: ignore[attr-defined]
     assert (part, flags[-1]) == ("guard 2", True)
+    assert caught.value.done == ["refused"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.claim("HOME-15", "STAT-5")
+def test_refusals_that_tell_the_ages_of_who_went_end_with_the_budget(tmp_path: Path) -> None:
+    """Of five who went the youngest is 41 and the oldest 53: a cut between them was refused, and cost nothing."""
+    with make(tmp_path) as home:
+        ask(home, Describe((AGE,)))
+        found = []
+        for cut in range(42, 54):
+            question = Histogram(AGE, (0.0, float(cut), 120.0))
+            asking = object.__new__(statistics._Asking)
+            asking.budget, asking.charge = asked_of(home, question, (11, 12, 14, 17, 23), most=10), None
+            found.append(type(asking._refusal()))
+        assert found == 3 * [FewWithdrew] + 9 * [QuestionsSpent]
+        assert read_counts(home).most == 1 + 3 * 3
+
+
+@pytest.mark.claim("HOME-15")
+def test_a_refused_question_is_no_answer_that_whoever_goes_next_is_compared_with(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        ask(home, Describe((AGE,)))
+        asking = object.__new__(statistics._Asking)
+        asking.budget, asking.charge = asked_of(home, Describe((AGE,)), (6,)), None
+        assert isinstance(asking._refusal(), FewWithdrew)
+        ask(home, Describe((AGE,)), 7, 8, 9, 10)

@@ -43,7 +43,7 @@ MOST_GROUPS: Final = 1 << 16
 MARK_BYTES: Final = 8
 PLACE_BYTES: Final = 4
 NAME_BYTES: Final = 16
-REFUSED_TIMES: Final = 3  # that a question counts of which a group was too small
+REFUSED_TIMES: Final = 3  # that a question counts that values refused
 MOST_NAMES: Final = 4096  # questions whose repetition is free; the oldest are forgotten, and count again
 _NUMBER: Final = codec.Whole((1 << 32) - 1)
 _GROUP: Final = codec.Row((_NUMBER, codec.Many(codec.Row((codec.Text(MOST_NAME), _NUMBER)), MOST_GROUPS)))
@@ -271,10 +271,14 @@ class AskedOf:
             return gone
 
     def count_refused(self) -> None:
-        """A group of it was too small: that is an answer too, and one to bisect by. So it counts several times."""
+        """A group of it was too small, or few went of one: that is an answer too, and one to bisect by.
+
+        So it counts several times, but as one that read nothing: of nobody is more told than before.
+        """
         with self.home.charging():
             counts = read_counts(self.home, self.counted)
-            if counts.add(digest("refused", self.name)[:NAME_BYTES], self.marks, self.columns, REFUSED_TIMES - 1):
+            times = REFUSED_TIMES - (self.name in counts.asked)
+            if counts.add(digest("refused", self.name)[:NAME_BYTES], self.marks, times=times):
                 self.home.replace(ITEM, counts.to_bytes())
 
 

@@ -43,11 +43,16 @@ def records_of(home: Home, question: Statistic, gone: Sequence[int] = ()) -> Ask
     return inquiry.read(data, None, False, read_withdrawn(home))
 
 
-def ask(home: Home, question: Statistic, *gone: int, most: int = 99, counted: int = 0) -> GoneCounts:
-    """Count it over whoever is left, where site logs say that so many were `counted`. Raises as `AskedOf.count`."""
+def asked_of(home: Home, question: Statistic, gone: Sequence[int], most: int = 99, counted: int = 0) -> AskedOf:
+    """It, over whoever is left, where site logs say that so many were `counted`."""
     name, records = repr(question).encode(), records_of(home, question, gone)
     asked = AskedOf.of(home, name, question, records.counted, records.read, most, "peers.yaml")
-    return replace(asked, counted=counted).without(records.gone, LEAST).count()
+    return replace(asked, counted=counted).without(records.gone, LEAST)
+
+
+def ask(home: Home, question: Statistic, *gone: int, most: int = 99, counted: int = 0) -> GoneCounts:
+    """Count it. Raises as `AskedOf.count`."""
+    return asked_of(home, question, gone, most, counted).count()
 
 
 @pytest.fixture
