@@ -108,7 +108,8 @@ def withdraw(
         )
     elif patients is not None and told.used < told.given:
         lines.append(
-            f"  {told.given - told.used} of {told.given} are known to nobody: are they spelled as in the records?"
+            f"  {told.given - told.used} of {told.given} are not known to this home's accounts: are they spelled as in "
+            "the records? Those of whom only questions were asked are not in them"
         )
     output.result("\n".join([*lines, *REMAINS]), {"given": told.given, "new": told.new, "used": told.used}, as_json)
 

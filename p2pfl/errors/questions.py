@@ -36,7 +36,11 @@ class QuestionNotApproved(ConfigurationError):
     """Nobody at this site has approved this question: {query}. Nothing was asked."""
 
     code = "P2P-STATS-004"
-    likely = ("it is new here: read it, then approve it", "a column or a number in it differs from what was approved")
+    likely = (
+        "it is new here: read it, then approve it",
+        "a column or a number in it differs from what was approved",
+        "this site's own word goes before peers.yaml: `p2pfl stats approve --standing agreed`",
+    )
     command = "p2pfl stats approve QUESTION.yaml --peers {source} --home {home}"
 
 
@@ -126,8 +130,8 @@ class QuestionsLost(IntegrityError):
     code = "P2P-STATS-013"
     likely = (
         "accounts/questions was changed or removed, or an older copy of it was put back: put back the newest one",
-        "the disk is failing: with no copy move what is there away, and questions go on that count for every record, "
-        "but not over a file with records of somebody who withdrew before",
+        "the disk is failing: with no copy move accounts/questions out of the home, and questions go on that count for "
+        "every record, but not over a file with records of somebody who withdrew before",
     )
     command = "p2pfl ledger show --home {home}"
 

@@ -89,7 +89,7 @@ def test_names_that_are_known_to_nobody_are_counted_where_others_are_known(
     names = sites.folder / "names.txt"
     names.write_bytes("ada\n\u00a0cy\u00a0\nbbo\n".encode())
     assert run(["withdraw", "--patients", str(names), "--home", str(sites.folder / "a" / "home")]) == 0
-    assert "2 of 3 are known to nobody" in capsys.readouterr().out
+    assert "2 of 3 are not known to this home's accounts" in capsys.readouterr().out
     with opened(sites) as mine:
         assert read_withdrawn(mine).among([patient_name(b"cy")]).all()
 
