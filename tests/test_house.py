@@ -343,6 +343,7 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
 def test_the_index_of_decisions_has_each_record_once_by_its_title() -> None:
     listed = re.findall(r"^- \[(\d+ · .+)\]\((.+)\)$", (ROOT / "docs/adr/README.md").read_text(), re.MULTILINE)
     records = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
+    assert len({record.name[:4] for record in records}) == len(records), "two records of one number"
     titles = [record.read_text().splitlines()[0].removeprefix("# ").replace(". ", " · ", 1) for record in records]
     assert sorted(listed, key=lambda row: row[1]) == [
         (title, record.name) for title, record in zip(titles, records, strict=True)

@@ -36,9 +36,9 @@ from p2pfl.sharing.chunks import ChunkSpan
 from p2pfl.sharing.events import Send, Vector, Words
 from p2pfl.sharing.masking import SegmentMasks
 
-# Processes of one dealer whose bundles are held in an attempt: more than a site dies of in one, and few enough that it
-# costs the others nothing when a liar makes up as many as it likes.
-MOST_DEALT: Final = 4
+# Processes of one dealer whose bundles are held in an attempt, which may last for a whole training: more than a site
+# dies in one, and few enough that it costs the others little when a liar makes up as many as it likes.
+MOST_DEALT: Final = 16
 
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -64,7 +64,6 @@ class Proposals:
     dealt: bool = False  # this peer's shares have left
     fresh: bool = False  # something has come since that may have to be acknowledged
     acknowledged: Ack | None = None  # the last that this process says or is about to say
-    writing: list[Ack] = field(default_factory=list)  # those that are on their way to the disk, the oldest first
     passed_on: dict[str, Letter[Ack]] = field(default_factory=dict)  # of peers that the coordinator was shown whole
     told: dict[str, Said] = field(default_factory=dict)  # by peer: the best of what others pass on of it, whole
     acks_passed_on: dict[str, set[bytes]] = field(default_factory=dict)  # digests of those handed to the coordinator

@@ -127,7 +127,7 @@ class Round:
                 effects += confirm.sign(state)
             return found, effects
         if state.members is None and state.voting.ballot is None and slot is None:
-            state.unmasking.deal, state.restored = None, False
+            state.unmasking.deal, state.restored, state.late = None, False, True
             state.proposals.bundles.pop(context.me, None)
             return found, effects + found.handle(Begin(state.now))
         if slot is not None and state.unmasking.deal is None:

@@ -109,7 +109,7 @@ class State:
     masking: Masking = field(default_factory=Masking)
     members: Letter[Members] | None = None
     named: tuple[Letter[Members], bytes] | None = None  # D, and the set that it was made of
-    late: bool = False  # others were in this attempt before this peer began the round
+    late: bool = False  # others were in this attempt before this process began it
     missed: bool = False  # U leaves this peer out, which was there (fairness.py)
     spent: bool = False  # words of this attempt have left this process
     gathering: Gathering | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,10 +17,11 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import CatchUpRules
 from p2pfl.sharing.digests import edge_commitment, share_leaf
 from p2pfl.sharing.graph import makes
+from p2pfl.sharing.parts import Said
 from p2pfl.sharing.phases import heard, mask
 from p2pfl.sharing.phases.unlinked import PASSED_ON
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import Phase
+from p2pfl.sharing.state import Phase, State
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.stopped_rounds import ME, standing
 
@@ -149,3 +152,26 @@ def test_entries_that_nobody_asked_for_are_not_judged() -> None:
     with pytest.raises(MalformedMessage):
         rules.rows_that_count(LIAR, m.Entries(0, 1, unread), {})
     assert rules.rows_that_count(LIAR, m.Entries(0, 1, unread), {}) == []  # once for each question
+
+
+def test_how_many_acknowledge_each_bundle_is_counted_once_for_all_that_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where others pass on another bundle of every peer: it is asked after every letter, of every peer."""
+    federation, found = standing(Phase.SHARE, peers=PEERS)
+    proposals = found.state.proposals
+    counted: list[int] = []
+    standing_of = heard._standing
+
+    def counting(state: State) -> Counter[heard.Row]:
+        counted.append(1)
+        return standing_of(state)
+
+    monkeypatch.setattr(heard, "_standing", counting)
+    for name, peer in federation.peers.items():
+        place = replace(found.state.envelope, sender=name, incarnation=peer.incarnation)
+        other = m.seal(m.Bundle(b"o" * 32, b"n" * 32, bytes(32)), place, peer.identity)
+        ack: Any = m.seal(m.Ack((), ()), place, peer.identity)
+        proposals.told[name] = Said(other, ack, ack)  # what it proposes is not looked at
+    heard.said_by(found.state)
+    assert counted == [1]

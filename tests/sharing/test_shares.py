@@ -347,7 +347,7 @@ def test_of_one_dealers_processes_few_are_held_and_no_older_one_comes_back() -> 
     federation, found = sharing()
     receive_all(found, federation)
     state = found.state
-    anew = [dealt_anew(federation, found, process) for process in range(1, 9)]
+    anew = [dealt_anew(federation, found, process) for process in range(1, MOST_DEALT + 4)]
     for letter in (*anew, *anew):
         found.handle(e.Received(state.now, letter))
     assert len(state.proposals.older) == MOST_DEALT - 1

@@ -16,6 +16,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing import forms
 from p2pfl.sharing.digests import chunk_leaf, sum_digest
 from p2pfl.sharing.field import Field, bytes_of
+from p2pfl.sharing.phases import ballot
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
@@ -229,6 +230,25 @@ def test_a_peer_one_confirmation_short_learns_it_from_the_final() -> None:
     federation.run(60_000)
     promises.check(federation, beside=[LIAR])
     assert [len(federation.peers[name].disk.ledger) for name in ("site-1", "site-2", "site-3")] == [2, 2, 2]
+
+
+def test_who_is_outside_a_set_repeats_nobodys_word_of_whom_it_waits_for() -> None:
+    """It lacks the Root of every member: one liar's word would be as many words as there are outsiders."""
+    for outside, named in ((False, True), (True, False)):
+        federation, found = standing(Phase.GATHER, peers=4)
+        state = found.state
+        assert state.members is not None and state.gathering is not None
+        others = [name for name in state.names if name != state.context.me]
+        for root in others[1:]:
+            state.gathering.roots.pop(root, None)
+        if outside:
+            without_me = replace(state.members.message, survivors=tuple(others))
+            state.members = m.seal(without_me, state.members.envelope, federation.peers[state.coordinator].identity)
+        for voter in others[:2]:
+            ballot_of = m.Ballot(0, state.attempt_digest, b"", (), (others[2],))
+            place = replace(state.envelope, sender=voter)
+            state.voting.ballots[voter] = m.seal(ballot_of, place, federation.peers[voter].identity)
+        assert ballot._reason(state) == ((others[2],) if named else ())
 
 
 def test_who_is_carried_on_by_leaves_carries_the_others_on_too() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -154,11 +155,11 @@ def as_it_was(patch: pytest.MonkeyPatch) -> None:
         for of in (state.proposals.bundles, state.proposals.told, state.unmasking.backups, state.masking.received):
             of.pop(dealer, None)  # type: ignore[attr-defined]
 
-    def hold_news(state: State, said: parts.Said) -> None:
+    def hold_news(state: State, said: parts.Said, *beside: Any) -> None:
         name, known = said.ack.sender, state.proposals
         here = known.bundles.get(name), known.acks.get(name), known.proposes.get(name)
         if [one and one.digest for one in here] != [said.bundle.digest, said.ack.digest, said.propose.digest]:
-            hold(state, said)
+            hold(state, said, *beside)
 
     patch.setattr(share, "_put_by", put_by)
     patch.setattr(heard, "_hold", hold_news)

@@ -164,7 +164,8 @@ def _reason(state: State) -> tuple[str, ...] | None:
     if liars:
         return tuple(liars)
     if len(_abandons(state)) > state.context.roster.quorums.c:
-        return _named(state)
+        # An outsider lacks the Root of every member, so it would only repeat a liar's word for its own.
+        return _named(state) if state.inside else ()
     if not state.inside:
         return () if state.past("ready") else None  # it has seen nothing of GATHER, and names nobody
     if state.past("gather"):

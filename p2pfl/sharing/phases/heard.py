@@ -7,6 +7,7 @@ others refuse, and they would name it for that.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -21,6 +22,7 @@ from p2pfl.sharing.phases.propose import fault
 from p2pfl.sharing.state import State, two_statements
 
 M = TypeVar("M", bound=Message)
+Row = tuple[str, bytes]  # of an acknowledgement: a dealer, and the digest of its bundle
 
 
 def accept(state: State, letter: Letter[Held]) -> list[Effect]:
@@ -45,8 +47,11 @@ def accept(state: State, letter: Letter[Held]) -> list[Effect]:
         _fill_ack(state, ack)
     for propose in proposes.values():
         _fill_propose(state, propose)
-    for name in bundles.keys() & acks.keys() & proposes.keys():
-        _hold(state, Said(bundles[name], acks[name], proposes[name]))
+    whole = bundles.keys() & acks.keys() & proposes.keys()
+    standing = _standing(state)
+    counts = _counting(state, standing)
+    for name in whole:
+        _hold(state, Said(bundles[name], acks[name], proposes[name]), standing, counts)
     told = state.proposals.told
     older = [{one.sender: one} for one in state.proposals.older.values()]
     for known in (state.proposals.bundles, *older, {name: said.bundle for name, said in told.items()}):
@@ -101,13 +106,17 @@ def _has_ended(state: State, passed_on: Letter[Message]) -> bool:
 # ── of a peer that tells others another thing, before or after ────────────────────────────────────────────────
 
 
-def _hold(state: State, said: Said) -> None:
+def _hold(state: State, said: Said, standing: Counter[Row], counts: Mapping[str, Letter[Bundle]]) -> None:
     """Of each peer keep the best, also where it is what this one heard: the peer may tell it another thing yet."""
     name = said.ack.sender
     if not said.ack.envelope == said.bundle.envelope == said.propose.envelope:
         return
+
+    def weight(one: Said) -> tuple[int, int]:
+        return standing[name, one.bundle.digest], _agreement(one.ack, counts)
+
     before = state.proposals.told.get(name)
-    if before is not None and (_digests(before) == _digests(said) or _weight(state, said) <= _weight(state, before)):
+    if before is not None and (_digests(before) == _digests(said) or weight(said) <= weight(before)):
         return
     known = state.proposals.proposes.get(name)  # that one was judged when it came
     if known is not None and known.digest == said.propose.digest:
@@ -120,43 +129,53 @@ def _digests(said: Said) -> tuple[bytes, bytes, bytes]:
     return said.bundle.digest, said.ack.digest, said.propose.digest
 
 
-def _weight(state: State, said: Said) -> tuple[int, int]:
-    return _standing(state, said.bundle), _agreement(state, said.ack)
+def _standing(state: State) -> Counter[Row]:
+    """How many acknowledge each bundle."""
+    return Counter(row for ack in state.proposals.acks.values() for row in ack.message.held)
 
 
-def _standing(state: State, bundle: Letter[Bundle]) -> int:
-    """How many acknowledge this bundle."""
-    row = (bundle.sender, bundle.digest)
-    return sum(row in ack.message.held for ack in state.proposals.acks.values())
-
-
-def _agreement(state: State, ack: Letter[Ack]) -> int:
+def _agreement(ack: Letter[Ack], counts: Mapping[str, Letter[Bundle]]) -> int:
     """How many of the bundles that count here it acknowledges."""
-    return sum((one := _bundle(state, name)) is not None and one.digest == held for name, held in ack.message.held)
+    return sum((one := counts.get(name)) is not None and one.digest == held for name, held in ack.message.held)
 
 
-def _bundle(state: State, name: str) -> Letter[Bundle] | None:
-    """The one of `name` that counts: which more of its peers acknowledge, whatever it dealt to this one."""
-    bundle, told = state.proposals.bundles.get(name), state.proposals.told.get(name)
-    if told is None or (bundle is not None and bundle.digest == told.bundle.digest) or name in state.peers.down:
-        return bundle  # without a link to it the set would not reach it
-    more = bundle is None or _standing(state, told.bundle) > _standing(state, bundle)
-    return told.bundle if more else bundle
+def _counting(state: State, standing: Counter[Row] | None = None) -> Mapping[str, Letter[Bundle]]:
+    """By dealer, its bundle that counts: which more of its peers acknowledge, whatever it dealt to this one.
+
+    standing   where it is known already: it goes through every row of every acknowledgement
+    """
+    proposals = state.proposals
+    counts = dict(proposals.bundles)
+    for name, told in proposals.told.items():
+        held, other = counts.get(name), told.bundle
+        if (held is not None and held.digest == other.digest) or name in state.peers.down:
+            continue  # without a link to it the set would not reach it
+        if standing is None:
+            standing = _standing(state)
+        if held is None or standing[name, other.digest] > standing[name, held.digest]:
+            counts[name] = other
+    return counts
 
 
-def of(state: State, name: str) -> Said | None:
-    """What a set may rest on of `name`; None where something is lacking.
+def said_by(state: State) -> dict[str, Said]:
+    """What a set may rest on, by peer; without those of whom something is lacking.
 
     Of two acknowledgements by one process that which says more counts, whichever is newer: a receipt stays true, also
     where the dealer has dealt anew (`share.holds`). A liar gains nothing by telling others more: it is held to that.
     """
+    counts = _counting(state)  # once for all: this is asked after every letter
+    found = {name: _said(state, name, counts) for name in state.names}
+    return {name: said for name, said in found.items() if said is not None}
+
+
+def _said(state: State, name: str, counts: Mapping[str, Letter[Bundle]]) -> Said | None:
     proposals = state.proposals
     bundle, ack, propose = proposals.bundles.get(name), proposals.acks.get(name), proposals.proposes.get(name)
-    told, counts = proposals.told.get(name), _bundle(state, name)
-    if told is not None and counts is not None and counts.digest == told.bundle.digest:
-        if bundle is None or bundle.digest != counts.digest:
+    told, counting = proposals.told.get(name), counts.get(name)
+    if told is not None and counting is not None and counting.digest == told.bundle.digest:
+        if bundle is None or bundle.digest != told.bundle.digest:
             return told
-        if ack is None or (ack.digest != told.ack.digest and _agreement(state, told.ack) > _agreement(state, ack)):
+        if ack is None or (ack.digest != told.ack.digest and _agreement(told.ack, counts) > _agreement(ack, counts)):
             ack = told.ack
         if propose is None or propose.envelope != bundle.envelope:
             propose = told.propose

@@ -61,10 +61,11 @@ def _is_awaited(state: State, name: str, chosen: tuple[str, ...]) -> bool:
 
 def complete(state: State) -> tuple[str, ...]:
     """The largest set found in which each acknowledged the same bundle of every other, on one set of grounds."""
+    said = heard.said_by(state)
     groups: dict[object, list[str]] = {}
-    for name in state.names:
-        if _known(state, name) and (said := heard.of(state, name)) is not None:
-            groups.setdefault(grounds_of(said.propose.message), []).append(name)
+    for name, one in said.items():
+        if _known(state, one):
+            groups.setdefault(grounds_of(one.propose.message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
     quorum = state.context.roster.quorums.q
@@ -74,29 +75,28 @@ def complete(state: State) -> tuple[str, ...]:
     for more in range(len(named), -1, -1):
         # Honest coordinators are named too when no set comes: room is theirs only where those that disagree need none.
         left = [name for name in chosen if name not in named[:more]]
-        found = turns.in_turn(state, left, _parted(state, left))
+        found = turns.in_turn(state, left, _parted(state, {name: said[name] for name in left}))
         if len(found) >= quorum:
             break
     return found
 
 
-def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
-    """By peer, those of `names` with which no complete set could hold it.
+def _parted(state: State, said: Mapping[str, Said]) -> dict[str, frozenset[str]]:
+    """By peer, those of the others with which no complete set could hold it.
 
     The others must hold what a dealer says of its own bundle.
     """
-    said = {name: one for name in names if (one := heard.of(state, name)) is not None}
     held = {name: dict(one.ack.message.held) for name, one in said.items()}
     if (me := state.context.me) in held:
         held[me] |= _receipts(state, said)
-    own = {name: held[name].get(name) for name in names}
+    own = {name: held[name].get(name) for name in said}
     return {
         name: frozenset(
             one
-            for one in names
+            for one in said
             if None in (own[name], own[one]) or (held[name].get(one), held[one].get(name)) != (own[one], own[name])
         )
-        for name in names
+        for name in said
     }
 
 
@@ -106,10 +106,10 @@ def _receipts(state: State, said: Mapping[str, Said]) -> dict[str, bytes]:
     return {name: digest for name, digest in older.items() if share.holds(state, name, digest)}
 
 
-def _known(state: State, name: str) -> bool:
-    """The very bundle is known that `name` says it dealt, `name` hears this peer, and nothing proves `name` a liar."""
-    said = heard.of(state, name)
-    if said is None or name in state.peers.proven:
+def _known(state: State, said: Said) -> bool:
+    """The very bundle is known that its dealer says it dealt, who hears this peer, and whom nothing proves a liar."""
+    name = said.bundle.sender
+    if name in state.peers.proven:
         return False
     if unlinked.cannot_join(state, name, (state.context.me,)):
         return False  # the set that this peer names would not come to it
@@ -167,7 +167,8 @@ def with_abandon(state: State, ballots: Iterable[bytes]) -> tuple[bytes, ...]:
 def choose(state: State) -> list[Effect]:
     """Name U. The letter carries what U rests on, so that no peer has to believe the coordinator."""
     chosen = complete(state)
-    said = [one for name in chosen if (one := heard.of(state, name)) is not None]
+    known = heard.said_by(state)
+    said = [known[name] for name in chosen]
     said = [replace(one, ack=_own(state, said)) if one.ack.sender == state.context.me else one for one in said]
     deadline = common_deadline_ms([one.propose.message for one in said], state.context.roster, state.attempt)
     message = Members(
@@ -300,10 +301,11 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
 
     Without this rule a liar could name its set at once, before anything is passed on, and leave out any peer it likes.
     An honest coordinator whose own link to them is cut cannot show that, so it is not named for it. Once every peer
-    has coordinated an attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
+    has coordinated an attempt in vain the rule rests: what one peer sees of the links may stop no round for good. It
+    rests in a process that is late too: by the clocks of the others the phase may be past its half.
     """
     message, peers, me = letter.message, state.peers, state.context.me
-    if state.past("half") or me not in state.proposals.proposes or state.attempt >= state.n:
+    if state.past("half") or state.late or me not in state.proposals.proposes or state.attempt >= state.n:
         return []
     excused = _excused(state, message.grounds).keys() | _kept_out(state, letter)
     begun = state.due.get("begun", state.now)  # others may just have given up a peer that came back since then
@@ -351,7 +353,6 @@ def _would_be_complete(
 def _could_have(told: Letter[Ack] | None, own: Row, found: Composition, beside: tuple[Row, ...]) -> bool:
     """The member's acknowledgement that this peer passed on has `own`, and all that the one in U has.
 
-    That one was older, then. An acknowledgement of one process only grows: of two that say unlike things its author
-    lies, and chose itself which of them went where.
+    That one was older, then. Of two that say unlike things nobody is to blame: a dealer of either may have dealt anew.
     """
     return told is not None and {own, *found.bundles.items(), *beside} <= set(told.message.held)

@@ -213,20 +213,18 @@ def _is_awaited(state: State, name: str) -> bool:
 
 def receipt(state: State) -> list[Effect]:
     """Make what is acknowledged durable first: the others may come to depend on it."""
-    ack = Ack(_held(state), state.peers.unlinked(state.now))
-    state.proposals.acknowledged, state.proposals.fresh = ack, False
-    state.proposals.writing.append(ack)
+    state.proposals.acknowledged, state.proposals.fresh = Ack(_held(state), state.peers.unlinked(state.now)), False
     return [persist(state, Receipted)]
 
 
 def acknowledge(state: State, event: Receipted) -> list[Effect]:
     """Say to all which bundles lie on the disk, and to whom this peer has no link. A later Ack takes the place."""
-    if not state.proposals.writing:
+    if state.proposals.acknowledged is None:
         return []
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
-    ack = state.seal(state.proposals.writing.pop(0))
+    ack = state.seal(state.proposals.acknowledged)  # as it was written: nothing comes between the two
     state.proposals.acks[state.context.me] = ack
-    return [state.post(ack), *(mask.ahead(state) if len(ack.message.held) == state.n else [])]
+    return [state.post(ack), *(mask.ahead(state) if len(_held(state)) == state.n else [])]
 
 
 def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
