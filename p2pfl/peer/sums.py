@@ -98,6 +98,7 @@ class Sums(InEpoch):
         kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, asked.called)
         if records is None or kept is not None:
             return await self._sum(asked, parts, data, patience_s), kept is not None
+        await asyncio.to_thread(parts)  # what is wrong with the numbers is said before anybody counts for them
         return await self._counted(asked, records, parts, data, patience_s), False
 
     async def _counted(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pfl.codec import read_facts
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.round import LimitMissing
+from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.peer.blocking import BlockingPeer
 from tests.federation.sample import TASK
 from tests.peer.sites import NAMES, Sites
@@ -42,3 +46,19 @@ def test_a_mean_that_nobody_was_told_is_given_again_without_a_round(tmp_path: Pa
     first = sites.all(dict.fromkeys(NAMES, ask))
     assert first == dict.fromkeys(NAMES, (pytest.approx(3.0, abs=1e-4), 3))  # the genesis, a count, the mean
     assert sites.all(dict.fromkeys(NAMES, ask)) == first
+
+
+@pytest.mark.parametrize(("limit", "error"), [(None, LimitMissing), (2.0, ValueOverLimit)])
+def test_numbers_that_cannot_be_sent_are_refused_before_sites_are_counted(
+    tmp_path: Path, limit: float | None, error: type[P2PFLError]
+) -> None:
+    def ask(peer: BlockingPeer, call: Callable[[BlockingPeer], Any]) -> int:
+        with pytest.raises(error):
+            call(peer)
+        return sum(read_facts(entry.record)["kind"] == "round" for entry in peer.peer.node.logs.federation.records())
+
+    def both(peer: BlockingPeer) -> tuple[int, int]:
+        mean = ask(peer, lambda peer: peer.mean([3.0], limit=limit))
+        return mean, ask(peer, lambda peer: peer.sum([3.0], limit=limit, records=9))
+
+    assert Sites(tmp_path, TASK).all(dict.fromkeys(NAMES, both)) == dict.fromkeys(NAMES, (0, 0))
