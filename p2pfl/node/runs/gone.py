@@ -18,7 +18,17 @@ from p2pfl.node.runs.patients import PatientCounts, layers_of
 from p2pfl.statistics.plan import present
 from p2pfl.statistics.question import OpenedSum, SiteTable, Statistic
 
-Questions = npt.NDArray[np.uint32]  # numbers of questions, in the order in which they were counted
+
+@dataclass(frozen=True)
+class AnswerBefore:
+    """An answer that was given before: which of those who have gone it was over, and which of the columns it read.
+
+    rows   (N,)
+    read   (C,)
+    """
+
+    rows: npt.NDArray[np.bool_]
+    read: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,14 +58,21 @@ class GoneRecords:
         counted, whose = (tuple(one[place] for place in places) for one in (self.counted, self.whose))
         return GoneRecords(replace(self.table, columns=columns, layers=layers_of(whose)), counted, whose)
 
-    def by_answer(self, told: Questions, newest: Questions) -> list[GoneRecords]:
-        """What each answer that was given before holds of these, which later ones do not hold.
+    def by_answer(self, told: Sequence[AnswerBefore]) -> list[GoneRecords]:
+        """What each answer that was given before holds of these: as it read them, and as all answers together did.
 
-        told     (N, C) of each cell the last question that read it; 0: none
-        newest   (N,) of each record the last that was asked of it
+        One of ages and one of sexes over the same people go together with one of ages by sex.
         """
-        numbers = np.unique(np.concatenate([told.reshape(-1), newest])).tolist()
-        return [self.held(newest >= number, told >= number) for number in numbers if number]
+        if not self.whose or not told:
+            return []
+        every = np.any([np.outer(one.rows, one.read) for one in told], axis=0)
+        held = {
+            (one.rows.tobytes(), cells.tobytes()): self.held(one.rows, cells)
+            for one in told
+            if one.rows.any()
+            for cells in (np.outer(one.rows, one.read), every & one.rows[:, np.newaxis])
+        }
+        return list(held.values())
 
     @property
     def patients(self) -> list[int]:

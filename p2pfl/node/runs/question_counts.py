@@ -5,9 +5,9 @@ another order, is not new: what counts of a data set is the record about which t
 asked of the very same records before, in all of whose cells that it reads nothing has changed, opens nothing new, and
 counts once. docs/adr/0056.
 
-Records whose patients withdrew are asked about no more. Of each is kept which question read which of its columns last:
-one behind it that differs by fewer of them than the smallest group would tell of those few, by subtraction. It is
-refused until as many have gone, or none that was asked about (gone.py). docs/adr/0063.
+Records whose patients withdrew are asked about no more. Of each is kept which questions it was in, and of each of these
+which columns it read: one behind them that differs from any by fewer people than the smallest group would tell of those
+few, by subtraction. It is refused until as many have gone, or none that was asked about (gone.py). docs/adr/0107.
 
 The site log says how many questions were counted. What these counts lack of them, since they are gone or older, was
 asked of nobody knows which records: it counts for each, and of whoever withdrew before nothing can be said any more.
@@ -31,7 +31,7 @@ from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger.log import Log
 from p2pfl.node.logs import Logs
-from p2pfl.node.runs.gone import GoneCounts, GoneRecords, Questions
+from p2pfl.node.runs.gone import AnswerBefore, GoneCounts, GoneRecords
 from p2pfl.node.site_index import SiteIndex
 from p2pfl.node.studies import Elsewhere
 from p2pfl.statistics.question import Statistic
@@ -46,26 +46,22 @@ NAME_BYTES: Final = 16
 REFUSED_TIMES: Final = 3  # that a question counts that values refused
 MOST_NAMES: Final = 4096  # questions whose repetition is free; the oldest are forgotten, and count again
 _NUMBER: Final = codec.Whole((1 << 32) - 1)
-_GROUP: Final = codec.Row((_NUMBER, codec.Many(codec.Row((codec.Text(MOST_NAME), _NUMBER)), MOST_GROUPS)))
-_GROUPS: Final = codec.Many(_GROUP, MOST_GROUPS)
+_GROUPS: Final = codec.Many(codec.Row((_NUMBER, codec.Many(_NUMBER, MOST_GROUPS))), MOST_GROUPS)
+_READ: Final = codec.Many(codec.Row((_NUMBER, codec.Many(codec.Text(MOST_NAME), MOST_GROUPS))), MOST_GROUPS)
 HEAD: Final = codec.Row((_NUMBER, codec.Raw(MOST_NAMES * NAME_BYTES), _NUMBER, _NUMBER, _NUMBER, codec.Raw(MOST_HEAD)))
 
 
 @dataclass(frozen=True, slots=True)
 class AskedAlike:
-    """Records of which the same was asked: how many questions, and by column the number of the last that read it."""
+    """Records of which the same was asked: how many times, and the numbers of the questions that they were in."""
 
     times: int = 0
-    read: tuple[tuple[str, int], ...] = ()
+    told: tuple[int, ...] = ()
 
     @property
     def newest(self) -> int:
-        """The last question that was asked of them; 0: none."""
-        return max((number for _, number in self.read), default=0)
-
-    def and_by(self, number: int, columns: Iterable[str], times: int) -> AskedAlike:
-        """And by one more question."""
-        return AskedAlike(self.times + times, tuple(sorted((dict(self.read) | dict.fromkeys(columns, number)).items())))
+        """The last question that they were in; 0: none."""
+        return max(self.told, default=0)
 
 
 @dataclass
@@ -75,6 +71,7 @@ class QuestionCounts:
     marks    (N,) ascending
     places   (N,) of each, in `groups`
     asked    names of question and records together, oldest first
+    read     of each question that told something new the columns, by its number
     number   of the last question that was counted
     lost     how many of them nobody knows the records of, up to the question of number `lost_to`
     """
@@ -83,6 +80,7 @@ class QuestionCounts:
     places: npt.NDArray[np.uint32] = field(default_factory=lambda: np.array([], np.uint32))
     groups: list[AskedAlike] = field(default_factory=list)
     asked: list[bytes] = field(default_factory=list)
+    read: dict[int, tuple[str, ...]] = field(default_factory=dict)
     number: int = 0
     lost: int = 0
     lost_to: int = 0
@@ -104,18 +102,24 @@ class QuestionCounts:
                 evidence=counted(marks.size, "record"), times=counted(self.of(marks), "time"), source=source
             )
 
-    def told(self, marks: Marks, columns: Sequence[str]) -> tuple[Questions, Questions]:
-        """Of each record (N, C) the last question that read each of these columns, and (N,) the last at all; 0: none.
+    def told(self, marks: Marks, columns: Sequence[str]) -> tuple[list[AnswerBefore], npt.NDArray[np.uint32]]:
+        """Of each question which of these records it was over, and which columns it read; of each record (N,) the last.
 
-        One that came behind a loss was there before it, as far as anybody knows.
+        0: none. One that came behind a loss was there before it, as far as anybody knows.
         """
-        rows = [[*(dict(group.read).get(name, 0) for name in columns), group.newest] for group in self.groups]
-        known = np.array([*rows, [0] * (len(columns) + 1)], np.uint32)
-        known[known[:, -1] > self.lost_to] = np.maximum(known[known[:, -1] > self.lost_to], self.lost_to)
+        groups = [*self.groups, AskedAlike()]
+        told = [frozenset(group.told) for group in groups]
         at = np.searchsorted(self.marks, marks)
         here = np.append(self.marks, np.uint64(0))[at] == marks
-        found = known[np.where(here & (at < self.marks.size), np.append(self.places, 0)[at], len(rows))]
-        return found[:, :-1], found[:, -1]
+        places = np.where(here & (at < self.marks.size), np.append(self.places, 0)[at], len(groups) - 1)
+        newest = np.array([group.newest for group in groups], np.uint32)[places]
+        found = [
+            AnswerBefore(np.array([number in one for one in told])[places], np.isin(columns, read))
+            for number, read in self.read.items()
+        ]
+        if self.lost_to:
+            found.append(AnswerBefore(newest > self.lost_to, np.ones(len(columns), np.bool_)))
+        return found, newest
 
     def missing(self, number: int) -> None:
         """So many questions were counted, as the site log says: what is not known of any counts for each record."""
@@ -123,7 +127,10 @@ class QuestionCounts:
             self.lost, self.lost_to, self.number = self.lost + number - self.number, number, number
 
     def add(self, name: bytes, marks: Marks, columns: Sequence[str] = (), times: int = 1) -> bool:
-        """Count the question; False when it was counted before."""
+        """Count the question; False when it was counted before.
+
+        columns   that it read; none: it told of nobody. The same ones of the same records tell nothing new
+        """
         if name in self.asked:
             return False
         self.number += 1
@@ -131,12 +138,14 @@ class QuestionCounts:
         before = np.full(every.size, len(self.groups), np.int64)
         before[np.searchsorted(every, self.marks)] = self.places
         asked = np.isin(every, marks, assume_unique=True)
+        told = (self.number,) if columns and not self._knows(marks, columns) else ()
+        self.read |= dict.fromkeys(told, tuple(sorted(columns)))
         groups, places = dict[AskedAlike, int](), np.zeros(every.size, np.uint32)
         for place in np.unique(before).tolist():
             group = self.groups[place] if place < len(self.groups) else AskedAlike()
             for rows, now in (
                 ((before == place) & ~asked, group),
-                ((before == place) & asked, group.and_by(self.number, columns, times)),
+                ((before == place) & asked, AskedAlike(group.times + times, (*group.told, *told))),
             ):
                 if rows.any():
                     places[rows] = groups.setdefault(now, len(groups))
@@ -144,10 +153,18 @@ class QuestionCounts:
         self.asked = [*self.asked, name][-MOST_NAMES:]
         return True
 
+    def _knows(self, marks: Marks, columns: Sequence[str]) -> bool:
+        """A question behind the last loss read these columns of these records, and of no others."""
+        alike = [one for one, read in self.read.items() if read == tuple(sorted(columns)) and one > self.lost_to]
+        return any(
+            np.array_equal(self.marks[np.array([number in group.told for group in self.groups])[self.places]], marks)
+            for number in alike
+        )
+
     def to_bytes(self) -> codec.Pieces:
         """As it lies in the home."""
-        rows = [[group.times, [list(one) for one in group.read]] for group in self.groups]
-        groups = codec.facts({"groups": rows})
+        rows = [[group.times, list(group.told)] for group in self.groups]
+        groups = codec.facts({"groups": rows, "read": [[number, list(read)] for number, read in self.read.items()]})
         head = (int(self.marks.size), b"".join(self.asked), self.number, self.lost, self.lost_to, groups)
         return codec.with_tail(head, self.marks.astype("<u8").tobytes(), self.places.astype("<u4").tobytes())
 
@@ -163,15 +180,18 @@ class QuestionCounts:
         if marks.size > 1 and not (marks[1:] > marks[:-1]).all():
             raise codec.Malformed("no counts of questions: marks that do not rise")
         held = codec.read_facts(groups, MOST_HEAD)
-        if set(held) != {"groups"}:
-            raise codec.Malformed("no counts of questions: no groups")
-        alike = [AskedAlike(times, read) for times, read in _GROUPS.check(held["groups"], "groups")]
+        if set(held) != {"groups", "read"}:
+            raise codec.Malformed("no counts of questions: no groups, or not what was read")
+        alike = [AskedAlike(times, tuple(told)) for times, told in _GROUPS.check(held["groups"], "groups")]
+        read = {one: tuple(columns) for one, columns in _READ.check(held["read"], "read")}
+        if {one for group in alike for one in group.told} != set(read) or len(read) < len(held["read"]):
+            raise codec.Malformed("no counts of questions: one of which nobody knows what it read, or of whom")
         if not np.array_equal(np.unique(places), np.arange(len(alike))):
             raise codec.Malformed("no counts of questions: records of no group, or a group of no records")
         if max((lost_to, *(group.newest for group in alike))) > number:
             raise codec.Malformed("no counts of questions: one that was asked before it was counted")
         asked = [names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES)]
-        return cls(marks, places, alike, asked, number, lost, lost_to)
+        return cls(marks, places, alike, asked, read, number, lost, lost_to)
 
 
 def read_counts(home: Home, number: int = 0) -> QuestionCounts:
@@ -256,7 +276,7 @@ class AskedOf:
         if counts.lost_to and (newest <= counts.lost_to).any():
             evidence = f"{counted(counts.lost, 'question')} in the site log alone; and somebody has withdrawn"
             raise QuestionsLost(evidence=evidence, home=self.home.path)
-        return self.gone.by_answer(told, newest)
+        return self.gone.by_answer(told)
 
     def count(self) -> GoneCounts:
         """Count it, durably; asked under the lock under which it is counted. Raises as `check` does.

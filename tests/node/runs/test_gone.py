@@ -34,25 +34,30 @@ BINS = Histogram(AGE, (0.0, 50.0, 120.0))
 TRIAL = Describe((SEX,))
 # The first twenty are men and the next women; of p0 to p4 the first alone has an age, and p5 is the oldest man.
 ROWS = [(f"{'' if 0 < n < 5 else 90 if n == 5 else 30 + n}", "male" if n < 20 else "female") for n in range(40)]
+EVERY = range(len(ROWS))
 
 
-def records_of(home: Home, question: Statistic, gone: Sequence[int] = ()) -> AskedRecords:
+def records_of(home: Home, question: Statistic, gone: Sequence[int] = (), rows: range = EVERY) -> AskedRecords:
     inquiry = Inquiry.of(question, federation(), os.urandom)
-    data = csv("age,sex,ill\n" + "".join(f"{age},{sex},{n}\n" for n, (age, sex) in enumerate(ROWS)))
+    data = csv("age,sex,ill\n" + "".join(f"{ROWS[n][0]},{ROWS[n][1]},{n}\n" for n in rows))
     withdraw(home, [inquiry.read(data, None, False).names[one] for one in gone], 1)
     return inquiry.read(data, None, False, read_withdrawn(home))
 
 
-def asked_of(home: Home, question: Statistic, gone: Sequence[int], most: int = 99, counted: int = 0) -> AskedOf:
-    """It, over whoever is left, where site logs say that so many were `counted`."""
-    name, records = repr(question).encode(), records_of(home, question, gone)
+def asked_of(
+    home: Home, question: Statistic, gone: Sequence[int], most: int = 99, counted: int = 0, rows: range = EVERY
+) -> AskedOf:
+    """It, over whoever of `rows` is left, where site logs say that so many were `counted`."""
+    name, records = repr(question).encode(), records_of(home, question, gone, rows)
     asked = AskedOf.of(home, name, question, records.counted, records.read, most, "peers.yaml")
     return replace(asked, counted=counted).without(records.gone, LEAST)
 
 
-def ask(home: Home, question: Statistic, *gone: int, most: int = 99, counted: int = 0) -> GoneCounts:
+def ask(
+    home: Home, question: Statistic, *gone: int, most: int = 99, counted: int = 0, rows: range = EVERY
+) -> GoneCounts:
     """Count it. Raises as `AskedOf.count`."""
-    return asked_of(home, question, gone, most, counted).count()
+    return asked_of(home, question, gone, most, counted, rows).count()
 
 
 @pytest.fixture
@@ -114,6 +119,31 @@ def test_an_answer_of_before_is_compared_with_though_a_later_one_was_given(home:
     with pytest.raises(FewWithdrew):
         ask(home, Describe((AGE,)), 11)
     ask(home, Describe((AGE,)), 12, 13, 14, 15)
+
+
+@pytest.mark.claim("HOME-15")
+def test_who_came_later_and_went_hides_nobody_of_an_answer_before(home: Home) -> None:
+    """Of eleven who go ten came between two answers. The eleventh alone is in the first, and stood with them before."""
+    old = range(30)
+    ask(home, Describe((AGE,)), rows=old)
+    ask(home, Describe((AGE,)))
+    with pytest.raises(FewWithdrew):
+        ask(home, Describe((AGE,)), 13, *range(30, 40))
+    ask(home, Describe((AGE,)), 14, 15, 16, 17)
+
+
+def test_nobody_who_went_is_in_no_answer_whatever_the_columns(home: Home) -> None:
+    """As with noise, where those who went are not looked at."""
+    for question in (Describe((AGE, SEX)), TTest(AGE, SEX)):
+        asked_of(home, question, ()).without(GoneRecords(), LEAST).count()
+
+
+def test_the_same_columns_of_the_same_records_are_kept_once(home: Home) -> None:
+    for cut in (50.0, 60.0, 70.0):
+        ask(home, Histogram(AGE, (0.0, cut, 120.0)))
+    ask(home, Describe((SEX,)))
+    counts = read_counts(home)
+    assert (counts.most, counts.number, counts.read) == (4, 4, {1: ("age",), 4: ("sex",)})
 
 
 @pytest.mark.claim("HOME-15")
