@@ -43,12 +43,11 @@ FEDERATION = {
                   "removed:names rotated:names file:long agreement?:hash recovered?:spent",
 }  # fmt: skip
 SITE = {
-    "start": TIME + "version:text python:text incarnation:text",
+    "start": TIME + "version:text python:text incarnation:text", "left": AT + "lacking:names sent:bool",
     "operator": TIME + "command:text options:map", "acts": TIME + "acts:acts",
     "commitment": AT + "of:text digest:hash", "breach": AT + "peer:name code:text proof:hash-or-none",
     "ballot": AT + "vote:vote attempt_digest:hash-or-none view:hash-or-none waited_for:names",
-    "abandoned": AT + "certificate:hash waited_for:names",
-    "left": AT + "lacking:names sent:bool", "missed": AT + "coordinator:name",
+    "abandoned": AT + "certificate:hash waited_for:names", "missed": AT + "coordinator:name",
     "charge": IN_A_ROUND + "mechanism:map before:real after:real delta:real limit:real alone?:real data?:text",
     "budget": IN_A_ROUND + "spent:real would_be:real limit:real", "dropped": TIME + "log:log segment:whole bytes:whole",
     "query": IN_A_ROUND + "attempt:whole query:text data:hash members:names",
@@ -180,11 +179,11 @@ class Log:
         if stated != (len(self.rows), self.roots[-1], chain) or type(held["size"]) is not int:
             raise ValueError("entries were changed, removed or added: number, root and chain are not those of the file")
         self.root, self.covered, self.stands, self.signers, self.later = held["root"], 0, 0, list[str](), list[int]()
-        self.last, self.waits = chain, [self._row(held["waiting"])] if more else []
+        self.last, self.waits = chain, [held["waiting"]] if more else []
 
     @staticmethod
     def _row(row: Map) -> tuple[bytes, dict[str, bytes]]:
-        if set(row) != {"record", "signatures"} or not all(map(is_name, row["signatures"])):
+        if set(row or ()) != {"record", "signatures"} or not all(map(is_name, row["signatures"])):
             raise ValueError("an entry has other fields than an export has")
         return row["record"].encode("ascii"), {name: unhex(one, 64) for name, one in row["signatures"].items()}
 
@@ -202,26 +201,29 @@ class Log:
                     known = size >= len(beside.roots) or more[0].endswith(base64.b64encode(beside.roots[size]).decode())
                     self.others.append([owner, count, root.hex(), *(() if known else ("of another study or history",))])
                     continue
-                yield from (f"{what} {wrong}" for wrong in self._head(origin, count, root, more, beside))
+                over = [f"federation {size} {base64.b64encode(beside.roots[size]).decode()}"] if beside else []
+                yield from (f"{what} {wrong}" for wrong in self._head(origin, count, root, more, over))
                 if what == "its signed head":
                     self.covered, self.signers, self.stands = count, signers, size
                 self.witnesses |= {one: max(count, self.witnesses.get(one, 0)) for one in signers if one != owner}
             except BAD as error:
                 yield f"{what} is missing or malformed: {error}"
         own = [{self.site: key} for key in keys.get(self.site, ())]
-        for record, by in self.waits:
-            self.acts = facts_of(record, {"acts": SITE["acts"]})["acts"]
-            if set(by) != {self.site} or not any(signing(key, "waiting", self.last + record, by) for key in own):
-                yield "what waits for it is not signed by its site as of these entries"
+        for row in self.waits:
+            try:
+                record, by = self._row(row)
+                self.acts = facts_of(record, {"acts": SITE["acts"]})["acts"]
+                if set(by) != {self.site} or not any(signing(key, "waiting", self.last + record, by) for key in own):
+                    yield "what waits for it is not signed by its site as of these entries"
+            except BAD as error:
+                yield f"what waits for it is missing or malformed: {error}"
 
-    def _head(self, origin: str, count: int, root: bytes, more: list[str], beside: "Log | None") -> Iterator[str]:
-        first = f"federation/{sha(self.rows[0][0]).hex()[:32]}" if beside is None else f"site/{self.site}"
+    def _head(self, origin: str, count: int, root: bytes, more: list[str], over: list[str]) -> Iterator[str]:
+        first = f"site/{self.site}" if self.which == "site" else f"federation/{sha(self.rows[0][0]).hex()[:32]}"
         if origin != f"p2pfl/1/{first}":
             yield "is of another log"
         if not 0 <= count <= len(self.rows) or root != self.roots[count]:
             yield "is over other entries"
-        stands = 0 if beside is None else max(0, int(more[0].split(" ")[1]))
-        over = [] if beside is None else [f"federation {stands} {base64.b64encode(beside.roots[stands]).decode()}"]
         if more[:1] != over or not re.fullmatch(r"(epsilon ([0-9.]+|inf))?", "".join(more[1:])):
             yield "has other lines than such a head has, or speaks of other entries of the federation log"
 
@@ -262,8 +264,7 @@ class Federation:
         self.wanting = list[tuple[int, str, str, int]]()  # rounds with few signatures: entry, record, base, how many
         for index, (record, signatures) in enumerate(log.rows):
             try:
-                held = facts_of(record, FEDERATION)
-                problems = list(self._entry(index, held, record, signatures))
+                problems = list(self._entry(index, facts_of(record, FEDERATION), record, signatures))
             except BAD as error:
                 problems = [f"malformed: {error}"]
             self.findings += [(index, what) for what in problems]
@@ -346,8 +347,7 @@ class Federation:
             yield "who joins does not join under the agreement of the first epoch"
         keys = {**joins, **old}
         good = signing(keys, "membership", record, signatures)
-        must = [*told[2], *(joins if self.agreement else ())]
-        yield from lacking(must, good, signatures, keys)
+        yield from lacking([*told[2], *(joins if self.agreement else ())], good, signatures, keys)
         older = held.get("recovered", {})  # sites that go on from an older home, which has forgotten what it signed
         if any(old.get(name) != new.get(name, "") for name in older):
             yield "who goes on from an older home does not stay, or has another key"

@@ -480,7 +480,9 @@ def test_an_export_holds_what_people_did_since_the_last_round(
 def test_what_waits_for_a_log_is_signed_by_its_site_as_of_its_last_entry(waiting: Any) -> None:
     held = log_of(SITE_ROWS, log="site", beside=(beside := log_of(federation_records(2))))
     raw = file_of({**held, "waiting": waiting}, federation=beside)
-    assert found(raw)
+    (what,) = found(raw)
+    assert what.startswith("what waits for it is ")
+    assert len(found(file_of({**held, "waiting": waiting, "signed_head": None}, federation=beside))) == 2
     if waiting is not None:  # with hashes in place of its entries it is hidden too
         with pytest.raises(ExportUnsigned):
             check_head(read_export(raw, "x"), "x")
