@@ -22,5 +22,7 @@ def hold() -> None:
 
 
 def _leave(*_: object) -> None:
-    os.write(2, CLEANLY.encode("ascii") + b"\n")
-    os._exit(INTERRUPTED)
+    try:
+        os.write(2, CLEANLY.encode("ascii") + b"\n")
+    finally:  # also where nobody reads that, or stderr is closed
+        os._exit(INTERRUPTED)

@@ -118,6 +118,15 @@ def test_a_signal_at_any_moment_of_the_first_lines_ends_with_130_and_one_line() 
     assert struck > 15
 
 
+@pytest.mark.claim("LIVE-6")
+def test_a_signal_in_the_first_lines_ends_with_130_also_where_stderr_is_closed() -> None:
+    code = "import os; from p2pfl.cli.first_signals import hold; hold(); os.close(2); os.kill(os.getpid(), 15)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], timeout=PATIENCE_S, check=False, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 130
+
+
 def struck(folder: Path, moments: list[tuple[int, int]], *arguments: str) -> tuple[int, str, str]:
     """Status, stdout and stderr of the command whose process sent itself (event, signal) at each of `moments`."""
     at, numbers = (",".join(str(int(one)) for one in column) for column in zip(*moments, strict=True))
