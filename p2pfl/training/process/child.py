@@ -147,21 +147,24 @@ class TaskProcess:
     # ── the thread that keeps it ──────────────────────────────────────────────────────────────────────────────
 
     def _keep(self, theirs: socket.socket, folder: OwnFolder) -> None:
-        why, lacking = "", None
+        why, lacking = "it is heard no more: the thread that kept it failed", None
         try:
-            why = self._run(theirs, folder.path)
-        except (OSError, RuntimeError) as error:  # Python's of a thread that the system has not got
-            why, lacking = f"it could not be started: {getattr(error, 'strerror', error)}", scarce(error)
+            try:
+                process, out = self._start(theirs, folder.path)
+            except (OSError, RuntimeError) as error:  # Python's of a thread that the system has not got
+                why, lacking = f"it could not be started: {getattr(error, 'strerror', error)}", scarce(error)
+            else:
+                why = self._hear_to_its_end(process, out)
+        finally:
             self._kill()
             if self._process is not None:
                 self._process.wait()
-        finally:
             theirs.close()
             folder.remove()
             self._is_gone(why, lacking)
 
-    def _run(self, theirs: socket.socket, folder: Path) -> str:
-        """Start it, hear it to its end; why it was ended here, if it was."""
+    def _start(self, theirs: socket.socket, folder: Path) -> tuple[subprocess.Popen[bytes], threading.Thread]:
+        """The process, and the thread that reads what it prints. Raises OSError, RuntimeError."""
         # -u: what it prints comes at once, since it is killed in the end.
         command = [sys.executable, "-I", "-u", "-c", BOOT, str(theirs.fileno()), *sys.path[1:], str(_root())]
         process = subprocess.Popen(
@@ -179,6 +182,10 @@ class TaskProcess:
         theirs.close()
         out = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         out.start()
+        return process, out
+
+    def _hear_to_its_end(self, process: subprocess.Popen[bytes], out: threading.Thread) -> str:
+        """Why it was ended here, if it was."""
         why = self._hear()
         try:
             process.wait(0 if why else ENDING_S)

@@ -33,6 +33,7 @@ from p2pfl.training.process import landlock, own_folder, seccomp
 from p2pfl.training.process.child import HANDED_ON
 from p2pfl.training.process.facts import Reach, TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
+from p2pfl.training.process.wire import Wire
 from p2pfl.training.records.records import Records, hold_out
 from p2pfl.training.records.units import Units
 from p2pfl.training.records.withdrawn import Withdrawn
@@ -189,6 +190,22 @@ def test_a_task_that_ends_its_process_cuts_the_pass(trainer: OddTrainer, home: P
     (data / "do").write_text("exit")
     with pytest.raises(PassCut, match="status 7"):
         one_pass(trainer, home)
+
+
+def test_a_fault_of_the_thread_that_hears_a_process_is_not_told_as_one_of_its_start(
+    trainer: OddTrainer, home: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[str] = []
+
+    def broken(self: Wire) -> None:
+        raise RuntimeError("in the middle")
+
+    trainer._process.end()
+    monkeypatch.setattr(threading, "excepthook", lambda fault: faults.append(str(fault.exc_value)))
+    monkeypatch.setattr(Wire, "receive", broken)
+    with pytest.raises(TaskProcessEnded, match="heard no more"):
+        one_pass(trainer, home)
+    assert set(faults) == {"in the middle"}
 
 
 @pytest.mark.claim("TASK-2")
