@@ -31,7 +31,7 @@ MOST_IN_BYTES: Final = 2 << 20  # … and bytes of them, above which no other co
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
 KEPT_BYTES: Final = 31 << 20  # of the block that the allocator is shown: twice as much free memory stays with it
 
-GONE_S: Final = 1.0  # most seconds for the system to take a thread away that has ended
+GONE_LOOKS: Final = 1000  # whether the system has taken a thread away that has ended: mostly it has by the second
 
 _NOWAIT: Final = int(zmq.NOBLOCK)  # pyzmq's flags are slow to combine
 _MORE: Final = int(zmq.SNDMORE)
@@ -41,9 +41,10 @@ NOTHING: Final = memoryview(b"")
 
 
 def check_thread() -> None:
-    """Raise NothingLeft where the system has no thread for libzmq, which would end the process: its sockets have one.
+    """Raise NothingLeft where the system has no thread for libzmq: without one for its sockets it ends the process.
 
-    The thread that tries it has given its place back by then, where the system tells: it is gone after it has ended.
+    A thread is started here to find out. The system counts it for a moment after its end, and libzmq's would be one too
+    many meanwhile: so this returns once the system lists it no more, where it lists threads at all.
     """
     tried = threading.Thread(target=lambda: None)
     try:
@@ -51,8 +52,10 @@ def check_thread() -> None:
     except RuntimeError as error:
         raise NothingLeft(what="threads", evidence=str(error)) from None
     tried.join()
-    place, until = Path(f"/proc/self/task/{tried.native_id}"), time.monotonic() + GONE_S
-    while place.exists() and time.monotonic() < until:
+    place = Path(f"/proc/self/task/{tried.native_id}")
+    for _ in range(GONE_LOOKS):
+        if not place.exists():
+            return
         time.sleep(0.001)
 
 
