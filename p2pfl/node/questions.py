@@ -31,7 +31,7 @@ class Approvals:
     questions: Mapping[bytes, bytes]
     standing: tuple[str, ...] | None = None
 
-    def stand(self, federation: Federation) -> tuple[str, ...]:
+    def standing_in(self, federation: Federation) -> tuple[str, ...]:
         """The kinds that need no approval here: this site's own word goes before that of peers.yaml."""
         return federation.statistics.standing if self.standing is None else self.standing
 
@@ -78,9 +78,9 @@ def check(home: Home, federation: Federation, question: Mapping[str, Any], calle
     name = digest_of(federation, question)
     if name in held.questions:
         return "approved"
-    if kind in held.stand(federation):
+    if kind in held.standing_in(federation):
         return "standing"
-    kinds = ", ".join(held.stand(federation)) or "none"
+    kinds = ", ".join(held.standing_in(federation)) or "none"
     evidence = f"question {name.hex()[:16]}; approved here are {len(held.questions)}, and of the kinds: {kinds}"
     raise QuestionNotApproved(evidence=evidence, query=called, source=federation.source, home=home.path)
 

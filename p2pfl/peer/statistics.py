@@ -100,7 +100,7 @@ class _OtherSites(Exception):
 class Statistics(Averages):
     """A peer that asks questions of all sites' tables, with the others."""
 
-    roll_call: Answer | None = None  # the last answer to one, or to a consent: its call may have been left before
+    _last_roll_call: Answer | None = None  # the last answer to one, or to a consent: its call may have been left before
 
     async def stats(
         self,
@@ -364,7 +364,7 @@ class _Asking:
 
     def _keep(self, answer: Answer) -> None:
         if answer.asked:
-            self.peer.roll_call = answer
+            self.peer._last_roll_call = answer
 
     def _kept(self, said: bytes, before: int) -> Answer:
         """The answer to a call before this one, which its caller left in mid-round and which had put the same in.
@@ -373,7 +373,7 @@ class _Asking:
         before   rounds that were final when this call asked
         Raises SumMissed.
         """
-        run, logs, kept = sums_run(self.inquiry.federation), self.node.logs, self.peer.roll_call
+        run, logs, kept = sums_run(self.inquiry.federation), self.node.logs, self.peer._last_roll_call
         rounds = [record["round"] for record in logs.rounds(run)[before:]]
         if not said or kept is None or kept.asked != said or kept.round not in rounds:
             raise SumMissed(evidence=f"the ledger holds it, up to round {logs.final_round(run)}")

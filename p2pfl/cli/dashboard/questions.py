@@ -59,7 +59,7 @@ class ProposedHere:
         names = dict(self._files())
         self._held = {name: self._read(name, stamp, federation) for name, stamp in names.items()}
         said, found = approvals(home), list[Row]()
-        standing = said.stand(federation)
+        standing = said.standing_in(federation)
         seen = set(said.questions)
         for name, one in self._held.items():
             if one.unfit:

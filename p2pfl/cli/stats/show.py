@@ -32,7 +32,7 @@ def show(*, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None
     with reading_or_new(home, unlock, federation) as opened:
         held, counts = questions.approvals(opened), read_counts(opened, counted_at(opened))
         noise = _noise(federation, opened)
-    most, standing = counts.most, list(held.stand(federation))
+    most, standing = counts.most, list(held.standing_in(federation))
     rows = [
         ["minimum", f"{federation.minimum.sites} sites, {rules.minimum_cell} people in a group that is counted"],
         ["columns", f"{'all' if rules.only is None else ', '.join(rules.only)}; never {_or_none(rules.never)}"],
