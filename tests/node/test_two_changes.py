@@ -78,8 +78,9 @@ def test_a_change_that_several_hellos_show_at_once_is_told_to_all_once(home: Hom
         found, said = site(home), list[Message]()
         telling = asyncio.create_task(found.hand_on(said.append))
         await shown_at_once(found, *[FIRST] * 3)
-        while not said or not found._learnt.empty():
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while not said or not found._learnt.empty():
+                await asyncio.sleep(0)
         telling.cancel()
         return said
 

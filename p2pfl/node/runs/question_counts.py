@@ -138,7 +138,7 @@ class QuestionCounts:
         before = np.full(every.size, len(self.groups), np.int64)
         before[np.searchsorted(every, self.marks)] = self.places
         asked = np.isin(every, marks, assume_unique=True)
-        told = (self.number,) if columns and not self._knows(marks, columns) else ()
+        told = (self.number,) if columns and marks.size and not self._knows(marks, columns) else ()
         self.read |= dict.fromkeys(told, tuple(sorted(columns)))
         groups, places = dict[AskedAlike, int](), np.zeros(every.size, np.uint32)
         for place in np.unique(before).tolist():

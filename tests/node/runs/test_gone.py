@@ -191,6 +191,13 @@ def test_two_answers_differ_in_each_count_by_what_those_who_went_add_to_it(quest
 # ── what was asked is lost ────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_question_over_nobody_leaves_counts_that_can_be_read(home: Home) -> None:
+    """All have withdrawn: the other sites' answer is still one."""
+    ask(home, Describe((AGE,)), *EVERY)
+    ask(home, TRIAL, *EVERY)
+    assert read_counts(home).number == 2
+
+
 @pytest.mark.claim("HOME-15")
 def test_counts_that_are_gone_or_older_tell_of_nobody_who_withdrew(home: Home) -> None:
     """They were taken for none: the next answer differed from that of before by the one patient who had gone."""
