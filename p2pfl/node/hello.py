@@ -50,7 +50,7 @@ from p2pfl.messages import (
 from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.weight import LARGE_LETTER
+from p2pfl.node.threads import LARGE_LETTER
 from p2pfl.roster import MOST_PEERS
 
 PEERS_ITEM: Final = "state/peers"

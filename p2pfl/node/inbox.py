@@ -26,7 +26,7 @@ from p2pfl.messages import Letter, Message
 from p2pfl.node.hello import Greetings
 from p2pfl.node.progress import LinkCameUp, LinkRefused, LinkWentDown, Observer, StillWaiting
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.weight import LARGE_LETTER
+from p2pfl.node.threads import LARGE_LETTER
 from p2pfl.sharing import events as e
 
 QUIET_S: Final = 5.0  # seconds without a step forward, after which the observer is told what is waited for

@@ -21,7 +21,6 @@ from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import Phase
 
-LARGE_LETTER: Final = 256 << 10  # bytes of a signed letter: to hash so many takes longer than to change threads
 SMALL_WORDS: Final = 1 << 14  # of a round: each step over so many takes about a millisecond
 SMALL_BYTES: Final = 64 << 10  # of all that was proposed in it: nominated positions, for the most part
 MOST_EARLY: Final = 256  # letters ahead of their turn; of twenty honest sites about 120

@@ -54,7 +54,7 @@ from p2pfl.messages import (
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.pledge import Pledge
 from p2pfl.node.site import SiteProcess
-from p2pfl.node.weight import LARGE_LETTER
+from p2pfl.node.threads import LARGE_LETTER
 from p2pfl.roster import Member, Roster
 from p2pfl.training.privacy.account import decimal_epsilon
 from tests.federation import everybody
