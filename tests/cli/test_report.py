@@ -98,6 +98,7 @@ def test_every_key_of_its_json_is_listed(place: Path, capsys: pytest.CaptureFixt
         "payload",
         "least",
         "looks",  # of a study with noise on its figures
+        "taken_up",  # of a round that a process before had begun
         "epsilon_alone",
         "model",
         "roc",

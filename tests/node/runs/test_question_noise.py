@@ -118,7 +118,7 @@ def test_where_no_noise_is_enough_the_question_is_refused_by_name(place: Place) 
     for odd in (
         replace(noise, privacy=replace(noise.privacy, unit="none")),
         replace(noise, privacy=replace(noise.privacy, unit="patient"), patient=""),
-        replace(noise, parts=1),
+        replace(noise, exceeds_sum=True),
     ):
         with pytest.raises(NoiseUnbounded, match="histogram of age"):
             odd.check(ASKED, "histogram of age")
