@@ -298,7 +298,7 @@ class Silence(HearsOfSilence):
             if own is None:
                 return complete(state)
             state.proposals.acks[LIAR] = state.seal(without_victim(own.message))
-            return tuple(name for name in state.names if name != VICTIM and members._known(state, name))
+            return tuple(name for name in members._known(state) if name != VICTIM)
 
         members.refusal, members.complete = refused, chosen
 

@@ -164,7 +164,6 @@ def test_who_acknowledges_nothing_of_a_victim_takes_turns_with_it(make: MakeSite
     assert not [one for one in entries(sites[VICTIM], "site") if one["kind"] == "missed"]
 
 
-@pytest.mark.skip(reason="since a receipt stays true (record 108) the victim does not always stop: to be mounted anew")
 def test_by_a_draw_that_all_know_the_victim_would_be_out_again_and_again_and_stop(make: MakeSites) -> None:
     sites = make(4, "rounds=6", "privacy.max_epsilon=100")
     lies = {LIAR: "Silence"} | dict.fromkeys(HONEST, "KnownDraw")

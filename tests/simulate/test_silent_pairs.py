@@ -16,7 +16,7 @@ from p2pfl import messages as m
 from p2pfl.keys import digest
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import heard, members, turns
+from p2pfl.sharing.phases import members, turns
 from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
@@ -59,8 +59,7 @@ class Silent(SimulatedFederation):
             if me not in liars or own is None or not (victim := self._victim(me, own)):
                 return complete(state)
             state.proposals.acks[me] = state.seal(without(victim, own))
-            said = heard.said_by(state)
-            return tuple(name for name in said if name != victim and members._known(state, said[name]))
+            return tuple(name for name in members._known(state) if name != victim)
 
         def refused(state: State, *what: Any) -> str:
             why = refusal(state, *what)

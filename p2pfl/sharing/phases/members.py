@@ -61,11 +61,10 @@ def _is_awaited(state: State, name: str, chosen: tuple[str, ...]) -> bool:
 
 def complete(state: State) -> tuple[str, ...]:
     """The largest set found in which each acknowledged the same bundle of every other, on one set of grounds."""
-    said = heard.said_by(state)
+    said = _known(state)
     groups: dict[object, list[str]] = {}
     for name, one in said.items():
-        if _known(state, one):
-            groups.setdefault(grounds_of(one.propose.message), []).append(name)
+        groups.setdefault(grounds_of(one.propose.message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
     quorum = state.context.roster.quorums.q
@@ -106,14 +105,19 @@ def _receipts(state: State, said: Mapping[str, Said]) -> dict[str, bytes]:
     return {name: digest for name, digest in older.items() if share.holds(state, name, digest)}
 
 
-def _known(state: State, said: Said) -> bool:
-    """The very bundle is known that its dealer says it dealt, who hears this peer, and whom nothing proves a liar."""
-    name = said.bundle.sender
-    if name in state.peers.proven:
-        return False
-    if unlinked.cannot_join(state, name, (state.context.me,)):
-        return False  # the set that this peer names would not come to it
-    return (name, said.bundle.digest) in said.ack.message.held
+def _known(state: State) -> dict[str, Said]:
+    """By peer, what a set may rest on: of those who hear this one, and whom nothing proves liars.
+
+    The very bundle must be known that each says it dealt. A set would not come to one that has no link to this peer.
+    """
+    me, proven = (state.context.me,), state.peers.proven
+    return {
+        name: said
+        for name, said in heard.said_by(state).items()
+        if name not in proven
+        and not unlinked.cannot_join(state, name, me)
+        and (name, said.bundle.digest) in said.ack.message.held
+    }
 
 
 def excusable(state: State) -> Mapping[str, int]:
