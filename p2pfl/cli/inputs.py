@@ -30,6 +30,7 @@ MOST_DECIMALS: Final = 9  # of a value
 FINE: Final = 4  # digits of a variance above which its squares leave little room
 EXACT_BITS: Final = 61  # of the field of exact sums
 LONGEST_LINE: Final = 200  # characters read of stdin
+PRECISION: Final = 200  # digits that rounding keeps: more than any value has
 BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any statistic
 
 
@@ -120,7 +121,7 @@ def check_room(statistic: str, values: Sequence[Decimal], decimals: int, sites: 
     """What this site adds fits into the sum, before any other site waits for it. Raises NoRoomForDecimals."""
 
     def fits(digits: int) -> bool:
-        with localcontext(prec=LONGEST_LINE):
+        with localcontext(prec=PRECISION):
             rounded = [round(one, digits) for one in values]
         return max(map(abs, parts(statistic, rounded, digits))) <= room_for(statistic, digits, sites)
 

@@ -66,14 +66,18 @@ class Mischief:
 
     def begin(self, until: float) -> None:
         """Say things unasked from time to time, up to a moment."""
+        self._from_time_to_time(self._unasked, self.gap, until)
+
+    def _from_time_to_time(self, act: Callable[[], None], gap: float, until: float) -> None:
+        """`gap`: seconds between two, on average."""
         clock = self.world.clock
 
         def again() -> None:
             if self.active and clock.now < until:
-                self._unasked()
-                clock.at(clock.now + self.dice.expovariate(1 / self.gap), again)
+                act()
+                clock.at(clock.now + self.dice.expovariate(1 / gap), again)
 
-        clock.at(self.dice.uniform(0, self.gap), again)
+        clock.at(self.dice.uniform(0, gap), again)
 
     def rest(self) -> None:
         """No more lies; what was kept back is shown."""

@@ -24,19 +24,12 @@ class Redealers(Mischief):
     def __init__(self, world: TwoFaced, seed: int, only: frozenset[int] | None = None) -> None:
         super().__init__(world, seed, only)
         self.every_s = self.dice.choice((0.05, 0.3, 1.0, 3.0))  # on average
-        self._old: list[tuple[str, str, str, m.Held]] = []  # by place, whom it was said of, and who could say it
+        self._seen: dict[tuple[str, int, int], list[m.Held]] = {}  # by liar, round and attempt: what it could hand on
 
     def begin(self, until: float) -> None:
         """Beside all else, deal anew from time to time, up to a moment."""
         super().begin(until)
-        clock = self.world.clock
-
-        def again() -> None:
-            if self.active and clock.now < until:
-                self._redeal()
-                clock.at(clock.now + self.dice.expovariate(1 / self.every_s), again)
-
-        clock.at(self.dice.uniform(0, self.every_s), again)
+        self._from_time_to_time(self._redeal, self.every_s, until)
 
     def _redeal(self) -> None:
         liar, to = self.dice.choice(sorted(self.world.liars)), self.dice.choice(self.world.honest)
@@ -85,7 +78,7 @@ class Redealers(Mischief):
 
     def _hand(self, liar: str, to: str, state: State) -> list[Letter]:
         """Of somebody what a face of the liar holds now, or held some time before in this attempt."""
-        place = f"{state.round} {state.attempt}"
+        mine = self._seen.setdefault((liar, state.round, state.attempt), [])
         for process in (self.world.peers[liar], self.world.twins[liar]):
             current = process.run.current if process.run is not None else None
             if current is None or (current.number, current.attempt) != (state.round, state.attempt):
@@ -93,10 +86,8 @@ class Redealers(Mischief):
             known = current.state.proposals
             for name in sorted(known.bundles.keys() & known.acks.keys() & known.proposes.keys()):
                 held = m.Held((known.acks[name].wire,), (known.proposes[name].wire,), (known.bundles[name].wire,))
-                if (place, liar, name, held) not in self._old:
-                    self._old.append((place, liar, name, held))
-        self._old = [one for one in self._old if one[0] == place or one[1] != liar]
-        mine = [held for at, by, _, held in self._old if (at, by) == (place, liar)]
+                if held not in mine:
+                    mine.append(held)
         peer = self.world.peers[liar]
         at = m.Envelope(peer.run_id, self.world.roster.epoch, state.round, state.attempt, liar, peer.incarnation)
         return [seal(self.dice.choice(mine), at, peer.identity)] if mine else []
